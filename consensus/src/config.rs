@@ -1,0 +1,201 @@
+//! The knobs of a core, checked as a whole before a core sees them.
+
+use core::time::Duration;
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+
+/// Knobs with public fields; [`ConfigBuilder::build`] checks them. Presets are named by environment.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ConfigBuilder {
+    /// How often a leader shows that it lives.
+    pub heartbeat: Duration,
+    /// Election time-outs are drawn from `election..2 × election`.
+    pub election: Duration,
+    /// Seeds every random choice of this core.
+    pub seed: u64,
+    /// Entries kept in memory, by cost; older ones are loaded when asked for.
+    pub tail_bytes_max: u64,
+    /// Entries of one append request, by cost (one larger entry goes alone).
+    pub append_bytes_max: u64,
+    /// Append requests in flight to one follower.
+    pub inflight_messages_max: usize,
+    /// Entries in flight to one follower, by cost.
+    pub inflight_bytes_max: u64,
+    /// Entries appended and not yet committed by a leader, by cost; more is `Overloaded`.
+    pub uncommitted_bytes_max: u64,
+    /// One command.
+    pub command_bytes_max: u64,
+    /// Entries handed out by `Apply` and not applied, by cost; more waits in the log.
+    pub apply_bytes_max: u64,
+    /// Reads that wait at once.
+    pub reads_max: usize,
+    /// Whether a leader promotes learners that have caught up.
+    pub promote_learners: bool,
+}
+
+impl ConfigBuilder {
+    const fn timed(heartbeat_ms: u64, election_ms: u64) -> Self {
+        Self {
+            heartbeat: Duration::from_millis(heartbeat_ms),
+            election: Duration::from_millis(election_ms),
+            seed: 0,
+            tail_bytes_max: 16 * MIB,
+            append_bytes_max: 256 * KIB,
+            inflight_messages_max: 64,
+            inflight_bytes_max: 8 * MIB,
+            uncommitted_bytes_max: 32 * MIB,
+            command_bytes_max: 9 * MIB,
+            apply_bytes_max: 16 * MIB,
+            reads_max: 10_000,
+            promote_learners: true,
+        }
+    }
+
+    /// One machine: round trips up to 0.5 ms.
+    pub const fn local() -> Self {
+        Self::timed(30, 300)
+    }
+
+    /// One data centre: round trips up to 2 ms.
+    pub const fn lan() -> Self {
+        Self::timed(50, 500)
+    }
+
+    /// One region: round trips up to 30 ms.
+    pub const fn region() -> Self {
+        Self::timed(100, 1000)
+    }
+
+    /// The globe: round trips up to 300 ms.
+    pub const fn global() -> Self {
+        Self::timed(400, 4000)
+    }
+
+    /// Tiny limits, so that a simulation reaches the rare branches.
+    pub const fn simulation() -> Self {
+        Self {
+            tail_bytes_max: 4 * KIB,
+            append_bytes_max: 512,
+            inflight_messages_max: 4,
+            inflight_bytes_max: 2 * KIB,
+            uncommitted_bytes_max: 8 * KIB,
+            apply_bytes_max: 2 * KIB,
+            reads_max: 32,
+            ..Self::timed(50, 500)
+        }
+    }
+
+    /// Checks the knobs against each other.
+    ///
+    /// # Errors
+    /// Names the fields and the rule that they break.
+    pub fn build(self) -> Result<Config, ConfigError> {
+        if self.heartbeat.is_zero() {
+            return Err(ConfigError::Zero { field: "heartbeat" });
+        }
+        if self.election < self.heartbeat.saturating_mul(Config::ELECTION_PER_HEARTBEAT_MIN) {
+            return Err(ConfigError::ElectionTooShort {
+                election: self.election,
+                heartbeat: self.heartbeat,
+            });
+        }
+        if self.election > Config::ELECTION_MAX {
+            return Err(ConfigError::ElectionTooLong { election: self.election });
+        }
+        let positive = [
+            ("tail_bytes_max", self.tail_bytes_max),
+            ("append_bytes_max", self.append_bytes_max),
+            ("inflight_messages_max", self.inflight_messages_max as u64),
+            ("inflight_bytes_max", self.inflight_bytes_max),
+            ("uncommitted_bytes_max", self.uncommitted_bytes_max),
+            ("command_bytes_max", self.command_bytes_max),
+            ("apply_bytes_max", self.apply_bytes_max),
+            ("reads_max", self.reads_max as u64),
+        ];
+        match positive.into_iter().find(|(_, value)| *value == 0) {
+            Some((field, _)) => Err(ConfigError::Zero { field }),
+            None => Ok(Config(self)),
+        }
+    }
+}
+
+/// Checked knobs: [`ConfigBuilder::build`] makes them, nothing changes them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Config(ConfigBuilder);
+
+impl Config {
+    /// An election time-out is at least this many heartbeats, so that losing two is no election.
+    pub const ELECTION_PER_HEARTBEAT_MIN: u32 = 4;
+    /// The longest election time-out: a longer one is a mistake of units.
+    pub const ELECTION_MAX: Duration = Duration::from_secs(3600);
+
+    /// The knobs.
+    pub const fn knobs(&self) -> &ConfigBuilder {
+        &self.0
+    }
+
+    /// The knobs as a builder again, to change some.
+    pub fn into_builder(self) -> ConfigBuilder {
+        self.0
+    }
+}
+
+/// Which rule the knobs break.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A knob that must not be zero is.
+    #[error("{field} must not be zero")]
+    Zero {
+        /// The knob.
+        field: &'static str,
+    },
+    /// The election time-out is under four heartbeats.
+    #[error(
+        "an election time-out of {} ms is shorter than 4 heartbeats of {} ms",
+        election.as_millis(), heartbeat.as_millis()
+    )]
+    ElectionTooShort {
+        /// The election time-out.
+        election: Duration,
+        /// The heartbeat.
+        heartbeat: Duration,
+    },
+    /// The election time-out is over an hour.
+    #[error("an election time-out of {} ms is longer than an hour", election.as_millis())]
+    ElectionTooLong {
+        /// The election time-out.
+        election: Duration,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn presets_are_valid_and_contradictions_are_named() {
+        for preset in [
+            ConfigBuilder::local(),
+            ConfigBuilder::lan(),
+            ConfigBuilder::region(),
+            ConfigBuilder::global(),
+            ConfigBuilder::simulation(),
+        ] {
+            assert!(preset.build().is_ok());
+        }
+        let heartbeat = Duration::from_millis(100);
+        let short = ConfigBuilder {
+            heartbeat,
+            election: Duration::from_millis(399),
+            ..ConfigBuilder::lan()
+        };
+        assert_eq!(
+            short.build(),
+            Err(ConfigError::ElectionTooShort { election: Duration::from_millis(399), heartbeat })
+        );
+        let zero = ConfigBuilder { reads_max: 0, ..ConfigBuilder::lan() };
+        assert_eq!(zero.build(), Err(ConfigError::Zero { field: "reads_max" }));
+    }
+}

@@ -1,0 +1,118 @@
+//! Everything that can happen to a core.
+
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use crate::{
+    entry::{Entry, SnapshotMeta},
+    error::{InstallError, LoadError},
+    identity::Member,
+    membership::Change,
+    message::Message,
+    types::{Index, LoadId, ProposalId, ReadId, Term, WriteId},
+};
+
+/// One input. Its variants are final; one not yet handled is answered `Unsupported`, or observed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Input {
+    /// The moment of [`crate::Core::deadline`] has come (an early one does no harm).
+    Timeout,
+    /// A message arrived on a handle bound to this group and to both incarnations.
+    Receive {
+        /// The member that sent it.
+        from: Member,
+        /// What it said.
+        message: Message,
+    },
+    /// Replicate a command. Answered by one [`crate::Output::Resolve`].
+    Propose {
+        /// The driver's name for it.
+        id: ProposalId,
+        /// The entry's bytes.
+        command: Bytes,
+    },
+    /// The first entry of a founder set's group; ignored unless this core leads with an empty log.
+    FirstEntry(Fate),
+    /// Change the configuration. Answered by one [`crate::Output::Resolve`].
+    Change {
+        /// The driver's name for it.
+        id: ProposalId,
+        /// What shall change.
+        change: Change,
+    },
+    /// Read. Answered by one [`crate::Output::ReadReady`] or [`crate::Output::ReadFailed`].
+    Read {
+        /// The driver's name for it.
+        id: ReadId,
+        /// How fresh.
+        level: ReadLevel,
+    },
+    /// Hand leadership over (thesis 3.10). Answered by one [`crate::Output::Resolve`].
+    Transfer {
+        /// The driver's name for it.
+        id: ProposalId,
+        /// The successor; `None` lets the leader choose.
+        to: Option<Member>,
+    },
+    /// Campaign now instead of at the election time-out.
+    Campaign,
+    /// This write and every earlier one of this core are durable.
+    Persisted(WriteId),
+    /// The driver applied everything up to `index`.
+    Applied {
+        /// The last applied entry.
+        index: Index,
+        /// Bytes handed out by `Apply` and not applied yet.
+        backlog_bytes: u64,
+    },
+    /// The answer to an [`crate::Output::Load`].
+    Loaded {
+        /// The request.
+        id: LoadId,
+        /// A non-empty prefix of the asked run, or why there is none.
+        result: Result<Vec<Entry>, LoadError>,
+    },
+    /// A snapshot of this member's own state is durable.
+    SnapshotTaken(SnapshotMeta),
+    /// Chunks of a snapshot moved; counts as contact with the leader of `term` only.
+    SnapshotProgress {
+        /// The other end.
+        peer: Member,
+        /// The term in which the transfer began.
+        term: Term,
+        /// Bytes that arrived.
+        offset: u64,
+    },
+    /// A snapshot left for `peer`, or failed to.
+    SnapshotSent {
+        /// The receiver.
+        peer: Member,
+        /// Whether all of it arrived.
+        ok: bool,
+    },
+    /// The answer to an [`crate::Output::Install`].
+    SnapshotInstalled(Result<SnapshotMeta, InstallError>),
+    /// The transport lost its last path to a member.
+    PeerDown(Member),
+    /// The transport has a path to a member again.
+    PeerUp(Member),
+}
+
+/// The fate of a founder set, decided as entry 1 of its own group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fate {
+    /// Every founder was heard: the cluster lives.
+    Found,
+    /// The set shall never live.
+    Abandon,
+}
+
+/// How fresh a read must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ReadLevel {
+    /// After every write acknowledged before the read began (thesis 6.4), on any member.
+    Linearizable,
+    /// The same on the leader's lease, without a round (thesis 6.4.1).
+    Lease,
+}

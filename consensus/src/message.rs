@@ -1,0 +1,198 @@
+//! What members of one group say to each other: one struct per message.
+//!
+//! Cluster id and both incarnations are not repeated here: the transport binds them to the handle
+//! that carries the message. The order of variants and fields is the wire format.
+
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    entry::{Entry, SnapshotMeta},
+    types::{Index, Position, Term},
+};
+
+/// A message between two members of one group. Variants not yet handled are observed and dropped.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Message {
+    /// Leader to follower: entries after a position (thesis 3.5).
+    AppendRequest(AppendRequest),
+    /// Follower to leader: what of it is durable, or where the logs part.
+    AppendResponse(AppendResponse),
+    /// Leader to follower: I lead; carries the commit index and a read round.
+    Heartbeat(Heartbeat),
+    /// Follower to leader: I follow; confirms the round.
+    HeartbeatResponse(HeartbeatResponse),
+    /// Candidate to voter (thesis 3.4), also as pre-vote (thesis 9.6).
+    VoteRequest(VoteRequest),
+    /// Voter to candidate.
+    VoteResponse(VoteResponse),
+    /// Follower to leader: an index to read at (thesis 6.4).
+    ReadRequest(ReadRequest),
+    /// Leader to follower: that index, or why there is none.
+    ReadResponse(ReadResponse),
+    /// Leader to its successor: campaign at once (thesis 3.10).
+    TimeoutNow(TimeoutNow),
+    /// Leader to follower: this group may sleep.
+    Quiesce(Quiesce),
+    /// Leader to follower: a snapshot is on its way (thesis 5).
+    SnapshotOffer(SnapshotOffer),
+    /// Follower to leader: how the snapshot fared.
+    SnapshotResponse(SnapshotResponse),
+}
+
+/// Entries that follow `previous`; none is a probe.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct AppendRequest {
+    /// The leader's term.
+    pub term: Term,
+    /// Counts the requests to this follower in this term; echoed in the response.
+    pub sequence: u64,
+    /// The entry directly before `entries`.
+    pub previous: Position,
+    /// The leader's commit index.
+    pub commit: Index,
+    /// Contiguous entries, the first directly after `previous`.
+    pub entries: Vec<Entry>,
+}
+
+/// The answer to an [`AppendRequest`]; leaves only when what it claims is durable.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct AppendResponse {
+    /// The follower's term.
+    pub term: Term,
+    /// The request's sequence.
+    pub sequence: u64,
+    /// Whether the logs meet at the request's `previous`.
+    pub result: AppendResult,
+    /// How many bytes of entries the follower can still take in.
+    pub free_bytes: u64,
+}
+
+/// Whether a follower's log meets the leader's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum AppendResult {
+    /// The follower's durable log equals the leader's up to this slot.
+    Matched(Index),
+    /// The follower has no such entry (thesis 3.5, the hint that skips a term per round trip).
+    Conflict {
+        /// The follower's entry at or below `previous`: the last one whose term is not above
+        /// `previous.term`. The leader goes on from its own last entry that may equal it.
+        hint: Position,
+        /// The follower's last entry.
+        last: Position,
+    },
+}
+
+/// The leader's sign of life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// The leader's term.
+    pub term: Term,
+    /// Commit index, never above what this follower is known to have.
+    pub commit: Index,
+    /// The newest round; a response to it proves contact after the round began (thesis 6.4).
+    pub round: u64,
+}
+
+/// A follower's answer to a heartbeat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct HeartbeatResponse {
+    /// The follower's term.
+    pub term: Term,
+    /// The heartbeat's round.
+    pub round: u64,
+    /// How many bytes of entries the follower can still take in.
+    pub free_bytes: u64,
+}
+
+/// A candidate's request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct VoteRequest {
+    /// The term that the candidate campaigns for; for a pre-vote, the one it would campaign for.
+    pub term: Term,
+    /// Whether this is a pre-vote, a vote, or a vote that a leader asked for.
+    pub kind: VoteKind,
+    /// The candidate's last entry.
+    pub last: Position,
+}
+
+/// Which rules a vote request is under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum VoteKind {
+    /// Would you vote for me? Changes no durable state (thesis 9.6).
+    Pre,
+    /// Vote for me; refused by those who hear a leader (thesis 4.2.3).
+    Campaign,
+    /// Vote for me, the leader asked me to campaign: stickiness does not apply (thesis 3.10).
+    Transfer,
+}
+
+/// A voter's answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct VoteResponse {
+    /// The voter's own term; a rejected pre-vote teaches the higher term with it.
+    pub term: Term,
+    /// The term of the request that this answers.
+    pub request_term: Term,
+    /// The kind of the request that this answers.
+    pub kind: VoteKind,
+    /// Whether the vote is given; a real one is durable when this leaves.
+    pub granted: bool,
+}
+
+/// A follower asks for a read index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ReadRequest {
+    /// The follower's term.
+    pub term: Term,
+    /// The follower's number for this request; echoed.
+    pub id: u64,
+}
+
+/// The leader's answer to a [`ReadRequest`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ReadResponse {
+    /// The answering member's term.
+    pub term: Term,
+    /// The request's number.
+    pub id: u64,
+    /// The index to wait for; `None` if the answering member does not lead, or lost its quorum.
+    pub index: Option<Index>,
+}
+
+/// The leader hands over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct TimeoutNow {
+    /// The leader's term: a request of an older term is void, a second copy does nothing.
+    pub term: Term,
+}
+
+/// The leader lets the group sleep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Quiesce {
+    /// The leader's term.
+    pub term: Term,
+    /// The last entry, committed and known to all.
+    pub last: Position,
+}
+
+/// A snapshot that the leader is about to stream.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct SnapshotOffer {
+    /// The leader's term.
+    pub term: Term,
+    /// What it covers.
+    pub meta: SnapshotMeta,
+}
+
+/// How a snapshot fared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct SnapshotResponse {
+    /// The follower's term.
+    pub term: Term,
+    /// The snapshot's position.
+    pub position: Position,
+    /// Whether it is installed; if not, the leader probes again.
+    pub installed: bool,
+}

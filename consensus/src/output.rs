@@ -1,0 +1,105 @@
+//! Everything that a core asks of its driver.
+
+use alloc::vec::Vec;
+
+use crate::{
+    entry::{Entry, SnapshotMeta, Write},
+    error::{ReadError, RejectReason},
+    event::Event,
+    identity::Member,
+    message::Message,
+    types::{Index, IndexRange, LoadId, Position, ProposalId, ReadId, Term},
+};
+
+/// One output. Drain them until `None` after every input; order matters within one variant, never
+/// across variants.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[must_use]
+pub enum Output {
+    /// Send a message; it may be lost, repeated or reordered.
+    Send {
+        /// The receiver.
+        to: Member,
+        /// What it must not wait behind.
+        lane: Lane,
+        /// What to say. Everything it claims is durable already.
+        message: Message,
+    },
+    /// Make a write durable and answer [`crate::Input::Persisted`]; in order, never dropped.
+    Persist(Write),
+    /// Apply committed entries, in order, each once, and report [`crate::Input::Applied`]. A core
+    /// that was restored hands out everything after its snapshot again.
+    Apply(Vec<Entry>),
+    /// Read entries of the own log and answer [`crate::Input::Loaded`] with a non-empty prefix.
+    Load {
+        /// Echoed in the answer.
+        id: LoadId,
+        /// The run of slots; all of them are durable, or were handed to `Persist` before.
+        range: IndexRange,
+        /// Stop before the entry that would exceed this cost, but return at least one.
+        bytes_max: u64,
+    },
+    /// How a proposal, change or transfer ended; exactly once for each.
+    Resolve {
+        /// The driver's name for it.
+        id: ProposalId,
+        /// How it ended.
+        outcome: Outcome,
+    },
+    /// A read may be served as soon as everything up to `index` is applied.
+    ReadReady {
+        /// The driver's name for it.
+        id: ReadId,
+        /// What to wait for.
+        index: Index,
+    },
+    /// A read can't be served.
+    ReadFailed {
+        /// The driver's name for it.
+        id: ReadId,
+        /// Why.
+        error: ReadError,
+    },
+    /// Stream a snapshot.
+    SendSnapshot {
+        /// The receiver.
+        to: Member,
+        /// It must cover at least this slot.
+        at_least: Index,
+    },
+    /// Install a snapshot that is being offered and answer [`crate::Input::SnapshotInstalled`].
+    Install {
+        /// The leader that offers it.
+        from: Member,
+        /// What it covers.
+        meta: SnapshotMeta,
+    },
+    /// This core leads a founder set's group with an empty log: answer
+    /// [`crate::Input::FirstEntry`]. Once a term.
+    NeedFirstEntry {
+        /// The term that it leads.
+        term: Term,
+    },
+    /// Something worth telling. Never needed for correctness.
+    Observe(Event),
+}
+
+/// Which traffic a message must not wait behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Lane {
+    /// Heartbeats, votes, reads: small, and never behind entries.
+    Control,
+    /// Entries: never behind a snapshot.
+    Entries,
+}
+
+/// How a proposal ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// Committed there; `Apply` hands it out.
+    Committed(Position),
+    /// It was not appended and will never take effect.
+    Rejected(RejectReason),
+    /// It was appended, and leadership ended before it was seen committed: it may yet commit.
+    Unknown,
+}

@@ -1,0 +1,65 @@
+//! What a core tells of itself.
+
+use alloc::vec::Vec;
+
+use crate::{
+    event::Role,
+    identity::{ClusterId, Member},
+    membership::Configuration,
+    types::{Index, Position, Term},
+};
+
+/// A core at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Who it is.
+    pub me: Member,
+    /// The group it belongs to.
+    pub cluster: ClusterId,
+    /// What it does.
+    pub role: Role,
+    /// Its term.
+    pub term: Term,
+    /// The leader that it knows of, itself included.
+    pub leader: Option<Member>,
+    /// Whether this leader has committed an entry of its own term.
+    pub ready: bool,
+    /// Whether the fate of the founder set is still open, or `Abandon`.
+    pub founding: bool,
+    /// Known to be committed.
+    pub commit: Index,
+    /// Applied by the driver.
+    pub applied: Index,
+    /// The first entry that the log still holds (one past the snapshot).
+    pub first: Index,
+    /// The last entry of the log.
+    pub last: Position,
+    /// The configuration in force.
+    pub configuration: Configuration,
+    /// On a leader: every other member and how far it is.
+    pub followers: Vec<FollowerStatus>,
+}
+
+/// How far a follower is, as its leader sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FollowerStatus {
+    /// The follower.
+    pub member: Member,
+    /// Its durable log equals the leader's up to here.
+    pub matched: Index,
+    /// How the leader sends to it.
+    pub state: FollowerState,
+    /// Whether it was heard within an election time-out.
+    pub active: bool,
+}
+
+/// How a leader sends to a follower.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FollowerState {
+    /// One request at a time, until it is known where the logs meet.
+    Probe,
+    /// Requests in a pipeline.
+    Replicate,
+    /// A snapshot is on its way.
+    Snapshot,
+}
