@@ -201,7 +201,8 @@ fn function_name(code: &str) -> Option<String> {
 #[test]
 fn functions_are_found_and_measured() {
     let text = "impl A {\n    pub const fn one(self) -> u8 {\n        1\n    }\n}\n\
-                trait B {\n    fn none(&self);\n}\nfn two(\n    a: u8,\n) {\n    if a > 0 {\n    }\n}\n";
+                trait B {\n    fn none(&self);\n}\n\
+                fn two(\n    a: u8,\n) {\n    if a > 0 {\n    }\n}\n";
     let found: Vec<(String, usize, usize)> =
         functions(text).into_iter().map(|f| (f.name, f.first, f.lines)).collect();
     let expected = [("one", 2, 3), ("none", 7, 1), ("two", 9, 6)];
