@@ -1,0 +1,71 @@
+//! What every command that is a client does first: read the keys, connect, and run.
+
+use std::process::ExitCode;
+
+use meshraft::{Client, ConnectError, KeyFileError, KeyRing, Namespace, read_key_file};
+
+use super::{FAILED, Global, TargetArgs, usage};
+
+/// Why a client's options can't be used: bad input, exit code 2.
+#[derive(Debug, thiserror::Error)]
+enum TargetError {
+    #[error("{0}")]
+    Namespace(&'static str),
+    #[error("--peer MULTIADDR is needed: looking for peers on the network is not supported yet")]
+    NoPeer,
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
+}
+
+/// Checks the options, then runs `command` with a client on a runtime of its own.
+pub(crate) fn with_client(
+    target: &TargetArgs,
+    global: &Global,
+    command: impl AsyncFnOnce(Client) -> ExitCode,
+) -> ExitCode {
+    let (namespace, keys) = match checked(target, global) {
+        Ok(checked) => checked,
+        Err(error) => return usage(chain(&error)),
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error),
+    };
+    let code = runtime.block_on(async {
+        match Client::connect(namespace, target.peers.clone(), keys).await {
+            Ok(client) => command(client).await,
+            Err(error @ (ConnectError::NotEd25519 { .. } | ConnectError::NoPeers)) => usage(error),
+            Err(error) => failed(&error),
+        }
+    });
+    // A read of standard input that still waits must not hold the process.
+    runtime.shutdown_background();
+    code
+}
+
+fn checked(target: &TargetArgs, global: &Global) -> Result<(Namespace, KeyRing), TargetError> {
+    let namespace = global.one_namespace().map_err(TargetError::Namespace)?.clone();
+    if target.peers.is_empty() {
+        return Err(TargetError::NoPeer);
+    }
+    let files = target.keys.files(&namespace, &global.namespaces);
+    let keys: Result<Vec<_>, _> = files.iter().map(read_key_file).collect();
+    Ok((namespace, KeyRing::new(keys?)))
+}
+
+/// Says what failed, on one line with its causes, and gives the exit code for it.
+pub(crate) fn failed(error: &dyn std::error::Error) -> ExitCode {
+    eprintln!("error: {}", chain(error));
+    ExitCode::from(FAILED)
+}
+
+/// An error and its causes, on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut message = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        message = format!("{message}: {cause}");
+        source = cause.source();
+    }
+    message
+}

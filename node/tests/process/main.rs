@@ -1,0 +1,9 @@
+//! Real processes: what the `meshraft` binary does, end to end.
+#![expect(clippy::unwrap_used, reason = "a test that can't go on fails")]
+
+mod bad_input;
+mod conversation;
+mod crash;
+mod demo;
+mod founders;
+mod harness;
