@@ -243,9 +243,9 @@ impl Listening {
         }
         let peer = line.get("peer")?.as_str()?.to_owned();
         let addresses = line.get("addrs")?.as_array()?;
-        let addresses =
-            addresses.iter().map(|address| address.as_str().map(str::to_owned)).collect();
-        Some(Self { peer, addresses: Option::<Vec<_>>::from(addresses)? })
+        let text = |address: &Value| address.as_str().map(str::to_owned);
+        let addresses = addresses.iter().map(text).collect::<Option<_>>()?;
+        Some(Self { peer, addresses })
     }
 
     /// The first address.

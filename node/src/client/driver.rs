@@ -3,7 +3,7 @@
 //! It decides nothing about requests. What it adds is what the value can't know: whether any member
 //! was ever reached, and why those that were reached refused to talk.
 
-use std::{collections::BTreeMap, future::Future, pin::pin, time::Duration};
+use std::{collections::BTreeMap, pin::pin, time::Duration};
 
 use meshraft_consensus::{Moment, Namespace, NodeId};
 use meshraft_service::{
@@ -76,7 +76,7 @@ pub(super) async fn start(
         keys,
         role: LocalRole::Client,
     });
-    let mut driver = Driver {
+    let driver = Driver {
         transport,
         namespace,
         clock: Clock::start(),

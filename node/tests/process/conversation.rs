@@ -93,7 +93,7 @@ async fn converse(nodes: &Nodes) {
     let via = pipe.ask(json!({"op":"status","via":nodes.peer(follower)})).await;
     assert_eq!(via["peer"], nodes.peer(follower), "{via}");
     let other = 1 + follower % 3;
-    let via = pipe.ask(json!({"op":"status","via":nodes.peer(other)})).await;
+    let via = pipe.ask(json!({"op":"status","via":nodes.address(other)})).await;
     assert_eq!(via["peer"], nodes.peer(other), "{via}");
     assert_eq!(pipe.ask(json!({"op":"barrier"})).await["ok"], true);
     refusals(&mut pipe).await;

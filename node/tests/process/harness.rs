@@ -15,7 +15,11 @@ use std::{
     time::Duration,
 };
 
-use meshraft::process::{Listening, Server, ServerCommand};
+use meshraft::{
+    Client, KeyRing, Namespace, NodeId, PeerId,
+    identity::node_id,
+    process::{Listening, Server, ServerCommand},
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::{
@@ -128,14 +132,22 @@ impl Nodes {
         &self.running[&node].1.addresses[0]
     }
 
-    /// The addresses of all running nodes.
-    pub(crate) fn addresses(&self) -> Vec<String> {
-        self.running.values().map(|(_, listening)| listening.addresses[0].clone()).collect()
-    }
-
     /// The peer id of a running node.
     pub(crate) fn peer(&self, node: usize) -> &str {
         &self.running[&node].1.peer
+    }
+
+    /// The id of a running node.
+    pub(crate) fn id(&self, node: usize) -> NodeId {
+        node_id(self.peer(node).parse::<PeerId>().unwrap()).unwrap()
+    }
+
+    /// A client of the library that knows all running nodes.
+    pub(crate) async fn library(&self) -> Client {
+        let addresses = self.running.values().map(|(_, listening)| &listening.addresses[0]);
+        let peers = addresses.map(|address| address.parse().unwrap());
+        let namespace = Namespace::new(&self.namespace).unwrap();
+        Client::connect(namespace, peers, KeyRing::open()).await.unwrap()
     }
 
     /// The number of a running node.

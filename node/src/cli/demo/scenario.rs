@@ -7,7 +7,7 @@ use std::{
 };
 
 use meshraft::{CallError, Client, ConnectError};
-use meshraft_consensus::{ClusterId, Namespace, NamespaceError, NodeId, Term};
+use meshraft_consensus::{ClusterId, Namespace, NamespaceError, Term};
 use meshraft_service::wire::{Level, Status};
 use meshraft_transport::KeyRing;
 use serde_json::json;
