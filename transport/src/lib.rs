@@ -12,23 +12,35 @@
 //! 3. Every request ends in exactly one [`Event::Reply`].
 //! 4. Messages may be lost, never altered; those of one peer, channel and scope keep their order.
 
+mod codec;
 mod config;
 mod error;
 mod event;
+mod fragment;
+mod frame;
+mod hello;
 pub mod identity;
 mod inbox;
 mod key;
+pub mod link;
+mod roster;
+pub mod seal;
 mod status;
 mod transport;
 mod types;
 
 pub use libp2p::{Multiaddr, PeerId};
 
+pub use codec::DecodeError;
 pub use config::{Limits, TransportConfig};
 pub use error::{NotSent, Refusal, RequestError, StartError};
 pub use event::Event;
+pub use fragment::FragmentError;
+pub use frame::FrameError;
+pub use hello::GreetingError;
 pub use inbox::Events;
 pub use key::{KeyError, KeyId, KeyRing, NamespaceKey};
+pub use roster::Roster;
 pub use status::{HandleStatus, PeerNamespace, PeerStatus};
 pub use transport::Transport;
 pub use types::{
