@@ -1,0 +1,62 @@
+//! What a node tells of a namespace: for `serve`'s lines, the events of the embedding API and logs.
+
+use meshraft_consensus::{ClusterId, Event as CoreEvent, Member, NodeId, Term};
+use meshraft_discovery::founding::Event as FoundingEvent;
+use meshraft_transport::Refusal;
+
+use super::record::RecordError;
+
+/// One event of a namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NodeEvent {
+    /// The leader that this node knows of changed.
+    Leader {
+        /// The leader, if one is known.
+        leader: Option<NodeId>,
+        /// The term.
+        term: Term,
+    },
+    /// A cluster lives here: it was founded, joined, or found on disk.
+    Serving {
+        /// The cluster.
+        cluster: ClusterId,
+    },
+    /// Who takes part changed.
+    Members {
+        /// The voters, both halves of a joint change.
+        voters: Vec<Member>,
+        /// The learners.
+        learners: Vec<Member>,
+    },
+    /// A hello with a peer was refused.
+    Refused {
+        /// The peer.
+        peer: NodeId,
+        /// Why.
+        why: Refusal,
+    },
+    /// What the store holds of the namespace can't be read: it was not opened.
+    Unreadable(RecordError),
+    /// The state machine halted: it met a command that it can't apply.
+    Halted {
+        /// Why.
+        reason: HaltReason,
+    },
+    /// Something that the core observed.
+    Core(CoreEvent),
+    /// Something that founding observed.
+    Founding(FoundingEvent),
+}
+
+/// Why a replica applies no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HaltReason {
+    /// A command that this build does not know: going on would diverge.
+    UnknownCommand,
+    /// The state machine panicked.
+    Panicked,
+    /// The store failed.
+    StoreFailed,
+}
