@@ -1,6 +1,7 @@
 //! Real nodes over real TCP on the loopback interface: what the pieces promise together.
 //!
 //! Every wait is for a condition, with a deadline that only a failure reaches.
+#![expect(clippy::unwrap_used, reason = "a test that can't be set up has failed")]
 
 mod net {
     use std::{collections::BTreeSet, future::Future, time::Duration};
