@@ -70,15 +70,23 @@ pub(crate) struct Core {
     members: BTreeSet<Member>,
     role: Role,
     decided: bool,
+    /// A leader was heard since the last election time-out.
+    contact: bool,
 }
 
 impl Core {
     pub(crate) fn new(me: Member, members: BTreeSet<Member>) -> Self {
-        Self { me, members, role: Role::Follower, decided: false }
+        Self { me, members, role: Role::Follower, decided: false, contact: false }
     }
 
     pub(crate) fn is_leader(&self) -> bool {
         matches!(self.role, Role::Leader(_))
+    }
+
+    pub(crate) fn election_timeout(&mut self, disk: &mut Disk, out: &mut Vec<Output>) {
+        if !std::mem::take(&mut self.contact) {
+            self.campaign(disk, out);
+        }
     }
 
     pub(crate) fn campaign(&mut self, disk: &mut Disk, out: &mut Vec<Output>) {
@@ -151,6 +159,7 @@ impl Core {
                 }
                 assert!(!self.is_leader(), "two leaders of term {term}");
                 self.role = Role::Follower;
+                self.contact = true;
                 if let Some(fate) = entry {
                     disk.entry = Some((term, fate));
                     if committed {

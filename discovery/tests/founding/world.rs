@@ -271,9 +271,6 @@ impl World {
     }
 
     fn step(&mut self, event: Event) {
-        if std::env::var("TRACE").is_ok() {
-            eprintln!("{} {event:?}", self.now);
-        }
         let now = self.now;
         match event {
             Event::Deliver { from, to, bytes } => {
@@ -297,7 +294,7 @@ impl World {
             Event::Election { node, epoch, cluster } => {
                 let wait = 300 + self.random.below(300);
                 if self.running(node, epoch).is_some_and(|it| it.cores.contains_key(&cluster)) {
-                    self.core(node, cluster, group::Core::campaign);
+                    self.core(node, cluster, group::Core::election_timeout);
                     self.after(wait, 0, Event::Election { node, epoch, cluster });
                 }
             }
