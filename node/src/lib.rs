@@ -32,7 +32,7 @@ mod clock;
 mod config;
 pub mod host;
 mod observe;
-mod replica;
+pub mod replica;
 mod runtime;
 mod shutdown;
 
@@ -42,7 +42,7 @@ pub use api::{
     StatusError, Write, WriteError, read_key_file,
 };
 pub use config::Timing;
-pub use host::{HaltReason, NodeEvent};
+pub use host::{HaltReason, NodeEvent, RecordError};
 pub use libp2p::{Multiaddr, PeerId};
 pub use meshraft_consensus::{
     ClusterId, Config, ConfigBuilder, ConfigError, Incarnation, Index, Member, Namespace,

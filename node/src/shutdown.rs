@@ -17,6 +17,9 @@ pub enum StopReason {
     /// and votes no more in this process.
     #[error("the store failed to write")]
     StoreFailed,
+    /// The transport ended by itself.
+    #[error("the transport ended")]
+    TransportFailed,
     /// The node broke one of its own rules and stopped before it could do harm.
     #[error("the node stopped after a panic; its log says where")]
     Panicked,

@@ -10,7 +10,7 @@ use meshraft_service::{ServiceError, wire::WireError};
 use meshraft_storage::DataDirError;
 use meshraft_transport::{KeyError, identity::IdentityError};
 
-use crate::shutdown::StopReason;
+use crate::{host::RecordError, shutdown::StopReason};
 
 /// Why a node does not start. What its data folder held before is unchanged.
 #[derive(Debug, thiserror::Error)]
@@ -98,6 +98,20 @@ pub enum OpenError {
     AlreadyOpen {
         /// The namespace.
         namespace: Namespace,
+    },
+    /// The node hosted the namespace and closed it; it can be opened again by a new start.
+    #[error("namespace {namespace} was closed in this run of the node")]
+    Closed {
+        /// The namespace.
+        namespace: Namespace,
+    },
+    /// What the store holds of the namespace can't be read.
+    #[error("namespace {namespace} can't be opened")]
+    Unreadable {
+        /// The namespace.
+        namespace: Namespace,
+        /// Why.
+        source: RecordError,
     },
     /// The node does not run any more.
     #[error("the node has stopped")]

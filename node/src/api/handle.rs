@@ -61,12 +61,8 @@ pub(super) enum CallError {
 }
 
 impl NamespaceHandle {
-    pub(super) fn new(
-        namespace: Namespace,
-        running: Running,
-        board: Arc<Board>,
-        session: Arc<Session>,
-    ) -> Self {
+    pub(super) fn new(namespace: Namespace, running: Running, board: Arc<Board>) -> Self {
+        let session = Arc::new(Session::default());
         Self { shared: Arc::new(Shared { namespace, running, board, session }) }
     }
 
@@ -154,8 +150,7 @@ impl NamespaceHandle {
             if left < Duration::from_millis(1) {
                 return Err(ReadyError::Timeout { waited: timeout, last });
             }
-            let (longest, _) = (limits::TIMEOUT_MS.1, ());
-            let patience = left.min(Duration::from_millis(longest.into()));
+            let patience = left.min(Duration::from_millis(limits::TIMEOUT_MS.1.into()));
             match self.call(Operation::Barrier, patience, None).await {
                 Ok(Ok(_)) => return Ok(()),
                 Ok(Err(error)) if is_passing(&error) => last = Some(error),
@@ -200,7 +195,8 @@ impl NamespaceHandle {
         }
     }
 
-    /// What happens in the namespace from now on.
+    /// What happens in the namespace: since it was opened for the first call, from now on for later
+    /// ones. At most the newest 1,024 events are kept for whoever does not listen.
     pub fn events(&self) -> Events {
         Events::new(self.shared.board.events())
     }

@@ -28,36 +28,49 @@ pub fn read_key_file(path: impl AsRef<Path>) -> Result<NamespaceKey, KeyFileErro
         .map_err(|source| KeyFileError::Contents { path: named(), source })
 }
 
-/// Keys as they were given to a builder, in that order.
+/// Keys as they were given to a builder.
 #[derive(Debug, Default)]
-pub(super) struct Given(Vec<OneKey>);
+pub(super) enum Given {
+    /// None were.
+    #[default]
+    Nothing,
+    /// One by one, in this order.
+    Keys(Vec<OneKey>),
+    /// As a whole.
+    Ring(KeyRing),
+}
 
+/// One key as it was given.
 #[derive(Debug)]
-enum OneKey {
+pub(super) enum OneKey {
+    /// By a file, which is not read yet.
     File(PathBuf),
+    /// From memory.
     Key(NamespaceKey),
 }
 
 impl Given {
-    pub(super) fn file(&mut self, path: PathBuf) {
-        self.0.push(OneKey::File(path));
+    /// One more key; it takes the place of a whole ring.
+    pub(super) fn push(&mut self, key: OneKey) {
+        match self {
+            Self::Keys(keys) => keys.push(key),
+            Self::Nothing | Self::Ring(_) => *self = Self::Keys(vec![key]),
+        }
     }
 
-    pub(super) fn key(&mut self, key: NamespaceKey) {
-        self.0.push(OneKey::Key(key));
-    }
-
-    pub(super) const fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Reads the files; the first key is the active one.
-    pub(super) fn ring(self) -> Result<KeyRing, KeyFileError> {
+    /// Reads the files; the first key is the active one. `None` if nothing was given.
+    pub(super) fn ring(self) -> Result<Option<KeyRing>, KeyFileError> {
         let read = |key| match key {
             OneKey::File(path) => read_key_file(path),
             OneKey::Key(key) => Ok(key),
         };
-        let keys: Result<Vec<_>, _> = self.0.into_iter().map(read).collect();
-        Ok(KeyRing::new(keys?))
+        match self {
+            Self::Nothing => Ok(None),
+            Self::Ring(ring) => Ok(Some(ring)),
+            Self::Keys(keys) => {
+                let keys: Result<Vec<_>, _> = keys.into_iter().map(read).collect();
+                Ok(Some(KeyRing::new(keys?)))
+            }
+        }
     }
 }

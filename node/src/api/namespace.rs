@@ -3,20 +3,19 @@
 use std::{
     num::NonZeroU16,
     path::PathBuf,
-    sync::Arc,
     time::Duration,
 };
 
 use meshraft_consensus::Namespace;
 use meshraft_service::{StateMachine, kv::Kv};
-use meshraft_transport::NamespaceKey;
+use meshraft_transport::{KeyRing, NamespaceKey};
 use tokio::sync::oneshot;
 
-use super::{Node, error::OpenError, handle::NamespaceHandle, keys::Given, session::Session};
+use super::{Node, error::OpenError, handle::NamespaceHandle, keys::{Given, OneKey}};
 use crate::{
     config::{Pace, Timing},
     host::NamespaceOptions,
-    runtime::command::{Command, Open},
+    runtime::command::{Command, NotOpened, Open},
 };
 
 /// Settings of a namespace. [`NamespaceBuilder::open`] checks them all before anything is done.
@@ -72,13 +71,19 @@ impl NamespaceBuilder {
     /// A key file of this namespace, instead of the node's keys: 32 raw bytes, or 64 hexadecimal
     /// digits. Several form a ring: the first is used, the others are accepted.
     pub fn key_file(mut self, path: impl Into<PathBuf>) -> Self {
-        self.keys.file(path.into());
+        self.keys.push(OneKey::File(path.into()));
         self
     }
 
     /// As [`NamespaceBuilder::key_file`], from memory.
     pub fn key(mut self, key: NamespaceKey) -> Self {
-        self.keys.key(key);
+        self.keys.push(OneKey::Key(key));
+        self
+    }
+
+    /// The whole ring of this namespace, instead of what was given before; empty is no key.
+    pub fn keys(mut self, keys: KeyRing) -> Self {
+        self.keys = Given::Ring(keys);
         self
     }
 
@@ -108,7 +113,7 @@ impl NamespaceBuilder {
             Ok(core) => core,
             Err(source) => return Err(OpenError::Timing { namespace, source }),
         };
-        let keys = if keys.is_empty() { node.keys.clone() } else { keys.ring()? };
+        let keys = keys.ring()?.unwrap_or_else(|| node.keys.clone());
         let options = NamespaceOptions {
             expect,
             found: expect.is_some(),
@@ -121,10 +126,12 @@ impl NamespaceBuilder {
         let open = Open { namespace: namespace.clone(), options, keys, answer };
         let sent = node.running.commands.send(Command::Open(Box::new(open))).await;
         match (sent, opened.await) {
-            (Ok(()), Ok(Some(board))) => {
-                Ok(NamespaceHandle::new(namespace, node.running, board, Arc::new(Session::default())))
+            (Ok(()), Ok(Ok(board))) => Ok(NamespaceHandle::new(namespace, node.running, board)),
+            (Ok(()), Ok(Err(NotOpened::AlreadyOpen))) => Err(OpenError::AlreadyOpen { namespace }),
+            (Ok(()), Ok(Err(NotOpened::Closed))) => Err(OpenError::Closed { namespace }),
+            (Ok(()), Ok(Err(NotOpened::Unreadable(source)))) => {
+                Err(OpenError::Unreadable { namespace, source })
             }
-            (Ok(()), Ok(None)) => Err(OpenError::AlreadyOpen { namespace }),
             _ => Err(OpenError::Stopped(node.ended().await)),
         }
     }

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::{
     error::{StartError, StatusError},
-    keys::Given,
+    keys::{Given, OneKey},
     namespace::NamespaceBuilder,
 };
 use crate::{
@@ -141,13 +141,13 @@ impl NodeBuilder {
     /// A key file for every namespace that names none itself: 32 raw bytes, or 64 hexadecimal
     /// digits. Several form a ring: the first is used, the others are accepted.
     pub fn key_file(mut self, path: impl Into<PathBuf>) -> Self {
-        self.keys.file(path.into());
+        self.keys.push(OneKey::File(path.into()));
         self
     }
 
     /// As [`NodeBuilder::key_file`], from memory.
     pub fn key(mut self, key: NamespaceKey) -> Self {
-        self.keys.key(key);
+        self.keys.push(OneKey::Key(key));
         self
     }
 
@@ -171,7 +171,7 @@ impl NodeBuilder {
             listen = addresses(vec![LISTEN_DEFAULT.to_owned()])?;
         }
         let peers = addresses(peers)?;
-        let keys = keys.ring()?;
+        let keys = keys.ring()?.unwrap_or_default();
         let named = peers.iter().filter_map(network::named_node).collect();
         let setup = Setup { data_dir, listen, peers, stall: pace.stall() };
         Ok(Node { running: runtime::start(setup).await?, pace, keys, peers: named })

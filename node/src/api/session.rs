@@ -14,7 +14,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use meshraft_service::{ServiceError, SessionId, limits, wire::Response};
+use meshraft_service::{Sequence, ServiceError, SessionId, limits, wire::Response};
 use tokio::sync::Notify;
 
 /// The session of a handle and its clones.
@@ -29,24 +29,24 @@ struct State {
     /// `None`: to be drawn when a command comes.
     id: Option<SessionId>,
     open: bool,
-    next: u64,
-    under_way: BTreeSet<u64>,
+    next: Sequence,
+    under_way: BTreeSet<Sequence>,
 }
 
 impl Default for State {
     fn default() -> Self {
-        Self { id: None, open: false, next: 1, under_way: BTreeSet::new() }
+        Self { id: None, open: false, next: Sequence::FIRST, under_way: BTreeSet::new() }
     }
 }
 
 impl State {
-    fn acked_below(&self) -> u64 {
+    fn acked_below(&self) -> Sequence {
         self.under_way.first().copied().unwrap_or(self.next)
     }
 
     fn may_start(&self) -> bool {
         if self.open {
-            self.next - self.acked_below() < limits::PIPELINE_MAX
+            self.next.get() - self.acked_below().get() < limits::PIPELINE_MAX as u64
         } else {
             self.under_way.is_empty()
         }
@@ -60,9 +60,9 @@ pub(crate) struct Permit {
     /// The session that the command belongs to.
     pub(crate) id: SessionId,
     /// Its sequence there.
-    pub(crate) sequence: u64,
+    pub(crate) sequence: Sequence,
     /// Answers below this are never asked for again.
-    pub(crate) acked_below: u64,
+    pub(crate) acked_below: Sequence,
 }
 
 impl Session {
@@ -98,7 +98,7 @@ impl Session {
         };
         state.id = Some(id);
         let sequence = state.next;
-        state.next += 1;
+        state.next = sequence.next();
         state.under_way.insert(sequence);
         let acked_below = state.acked_below();
         drop(state);
@@ -159,7 +159,7 @@ mod tests {
     fn the_first_command_goes_alone_and_then_a_bounded_pipeline() {
         let session = Arc::new(Session::default());
         let first = begin(&session).unwrap();
-        assert_eq!((first.sequence, first.acked_below), (1, 1));
+        assert_eq!((first.sequence, first.acked_below), (Sequence::FIRST, Sequence::FIRST));
         assert!(begin(&session).is_none());
         first.settle(&answered());
         let mut window: Vec<_> =
@@ -169,7 +169,7 @@ mod tests {
         drop(window.remove(100));
         assert!(begin(&session).is_none());
         drop(window.remove(0));
-        assert_eq!(begin(&session).unwrap().acked_below, 3);
+        assert_eq!(begin(&session).unwrap().acked_below, Sequence::new(3));
     }
 
     #[test]
@@ -180,12 +180,12 @@ mod tests {
         first.settle(&Err(ServiceError::NoLeader));
         let second = begin(&session).unwrap();
         assert_ne!(second.id, id);
-        assert_eq!(second.sequence, 1);
+        assert_eq!(second.sequence, Sequence::FIRST);
         second.settle(&answered());
         let (late, expired) = (begin(&session).unwrap(), begin(&session).unwrap());
         expired.settle(&Err(ServiceError::SessionExpired { maybe: false }));
         let renewed = begin(&session).unwrap();
-        assert_eq!(renewed.sequence, 1);
+        assert_eq!(renewed.sequence, Sequence::FIRST);
         late.settle(&answered());
         assert!(begin(&session).is_none(), "an answer of the old session opens no new one");
         drop(renewed);
@@ -198,6 +198,6 @@ mod tests {
         let mut waiting = Box::pin(session.begin());
         assert!(futures::poll!(waiting.as_mut()).is_pending());
         first.settle(&answered());
-        assert_eq!(waiting.await.unwrap().sequence, 2);
+        assert_eq!(waiting.await.unwrap().sequence, Sequence::new(2));
     }
 }

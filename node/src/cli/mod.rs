@@ -4,9 +4,10 @@
 //! A command or option that is planned and not built is refused by name.
 
 mod args;
+mod events;
 mod serve;
 
-use std::process::ExitCode;
+use std::{error::Error, fmt, io::IsTerminal as _, process::ExitCode};
 
 use clap::{
     CommandFactory, Parser,
@@ -36,6 +37,7 @@ pub(crate) fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return refuse(&error),
     };
+    log();
     let global = Global { namespaces: cli.namespaces, json: cli.json };
     match cli.command {
         // `cargo run` sets this variable: whoever cloned the repository wants to see it work,
@@ -67,9 +69,46 @@ fn dispatch(command: Command, global: &Global) -> ExitCode {
 }
 
 /// Says what is wrong with the command line, on one line, and gives the exit code for it.
-pub(crate) fn usage(message: impl std::fmt::Display) -> ExitCode {
+pub(crate) fn usage(message: impl fmt::Display) -> ExitCode {
     eprintln!("error: {message}");
     ExitCode::from(USAGE)
+}
+
+/// Says what failed, on one line, and gives the exit code for it.
+pub(crate) fn failed(error: &dyn Error) -> ExitCode {
+    eprintln!("error: {}", Chain(error));
+    ExitCode::from(FAILED)
+}
+
+/// An error and all its sources, on one line. A source that its error repeats is left out.
+pub(crate) struct Chain<'a>(pub(crate) &'a dyn Error);
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut said = self.0.to_string();
+        f.write_str(&said)?;
+        let mut next = self.0.source();
+        while let Some(error) = next {
+            let says = error.to_string();
+            if !said.ends_with(&says) {
+                write!(f, ": {says}")?;
+            }
+            said = says;
+            next = error.source();
+        }
+        Ok(())
+    }
+}
+
+/// Sends log lines to standard error: warnings, or what `RUST_LOG` asks for.
+fn log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
 }
 
 /// Prints a refusal of clap (or the help that was asked for); what is planned is named as such.

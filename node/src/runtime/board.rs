@@ -1,5 +1,7 @@
 //! What a namespace shows without being asked: its leader and members, and the stream of events.
 
+use std::sync::{Mutex, PoisonError};
+
 use meshraft_consensus::{ClusterId, Member, Namespace, NodeId, Term};
 use tokio::sync::{broadcast, watch};
 
@@ -28,14 +30,15 @@ pub(crate) struct Overview {
 pub(crate) struct Board {
     overview: watch::Sender<Overview>,
     events: broadcast::Sender<NodeEvent>,
+    /// For the first listener, so that it misses nothing from the beginning on.
+    first: Mutex<Option<broadcast::Receiver<NodeEvent>>>,
 }
 
 impl Board {
     pub(crate) fn new() -> Self {
-        Self {
-            overview: watch::Sender::new(Overview::default()),
-            events: broadcast::Sender::new(EVENTS_MAX),
-        }
+        let (events, first) = broadcast::channel(EVENTS_MAX);
+        let overview = watch::Sender::new(Overview::default());
+        Self { overview, events, first: Mutex::new(Some(first)) }
     }
 
     /// Pins an event. Never blocks.
@@ -63,9 +66,10 @@ impl Board {
         self.overview.subscribe()
     }
 
-    /// Every event from now on.
+    /// Every event since the board was made for the first who asks, from now on for others.
     pub(crate) fn events(&self) -> broadcast::Receiver<NodeEvent> {
-        self.events.subscribe()
+        let first = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
+        first.unwrap_or_else(|| self.events.subscribe())
     }
 }
 

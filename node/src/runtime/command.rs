@@ -9,7 +9,10 @@ use meshraft_transport::{KeyRing, PeerStatus};
 use tokio::sync::oneshot;
 
 use super::board::Board;
-use crate::{api::session::Permit, host::NamespaceOptions};
+use crate::{
+    api::session::Permit,
+    host::{NamespaceOptions, RecordError},
+};
 
 /// One command.
 pub(crate) enum Command {
@@ -32,8 +35,18 @@ pub(crate) struct Open {
     pub(crate) namespace: Namespace,
     pub(crate) options: NamespaceOptions,
     pub(crate) keys: KeyRing,
-    /// `None`: the namespace is hosted already.
-    pub(crate) answer: oneshot::Sender<Option<Arc<Board>>>,
+    pub(crate) answer: oneshot::Sender<Result<Arc<Board>, NotOpened>>,
+}
+
+/// Why the driver hosts no namespace.
+#[derive(Debug)]
+pub(crate) enum NotOpened {
+    /// It is hosted already.
+    AlreadyOpen,
+    /// It was hosted before in this process: what the store holds is read by a new process only.
+    Closed,
+    /// What the store holds of it can't be read.
+    Unreadable(RecordError),
 }
 
 /// See [`Command::Call`].

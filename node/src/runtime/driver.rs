@@ -10,7 +10,7 @@
 //! 2. A turn that panics is the last one; dropping the driver resolves every waiting future.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
@@ -19,7 +19,7 @@ use libp2p::Multiaddr;
 use meshraft_consensus::{Moment, Namespace, NodeId};
 use meshraft_service::wire::Response;
 use meshraft_storage::{Ack, Job, Store};
-use meshraft_transport::{Event, KeyRing, LocalNamespace, LocalRole, Transport};
+use meshraft_transport::{Event, Events, KeyRing, LocalNamespace, LocalRole, Transport};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::Sleep,
@@ -28,7 +28,7 @@ use tracing::{error, warn};
 
 use super::{
     board::{Board, Boards},
-    command::{Call, Command, Open},
+    command::{Call, Command, NotOpened, Open},
     loads::{Loaded, Loads, Wanted},
     network,
 };
@@ -49,7 +49,7 @@ pub(super) struct Parts {
     pub(super) host: Host,
     pub(super) clock: Clock,
     pub(super) transport: Transport,
-    pub(super) network: mpsc::Receiver<Event>,
+    pub(super) network: Events,
     pub(super) store: Store,
     pub(super) acks: mpsc::Receiver<Ack>,
     pub(super) commands: mpsc::Receiver<Command>,
@@ -60,7 +60,18 @@ pub(super) struct Parts {
 /// A call whose answer is awaited.
 struct Pending {
     answer: oneshot::Sender<Response>,
-    _permit: Option<Permit>,
+    permit: Option<Permit>,
+}
+
+impl Pending {
+    /// The session moves on before its caller does: its next command finds room.
+    fn resolve(self, response: Response) {
+        if let Some(permit) = self.permit {
+            permit.settle(&response);
+        }
+        // Fails only if the caller has gone.
+        let _ = self.answer.send(response);
+    }
 }
 
 /// What one turn takes in.
@@ -84,6 +95,7 @@ struct Engine {
     pending: BTreeMap<CallId, Pending>,
     next_call: u64,
     closing: Vec<(Namespace, oneshot::Sender<()>)>,
+    closed: BTreeSet<Namespace>,
     addresses: watch::Sender<Vec<Multiaddr>>,
     stop: Option<StopReason>,
 }
@@ -91,7 +103,7 @@ struct Engine {
 /// The side that waits for what comes in.
 struct Sources {
     clock: Clock,
-    network: mpsc::Receiver<Event>,
+    network: Events,
     acks: mpsc::Receiver<Ack>,
     loaded: mpsc::Receiver<Loaded>,
     commands: mpsc::Receiver<Command>,
@@ -113,6 +125,7 @@ pub(super) async fn run(parts: Parts) {
         pending: BTreeMap::new(),
         next_call: 0,
         closing: Vec::new(),
+        closed: BTreeSet::new(),
         addresses,
         stop: None,
     };
@@ -156,8 +169,9 @@ impl Sources {
             count = self.acks.recv_many(&mut batch.acks, BATCH_MAX) => {
                 (count, StopReason::StoreFailed)
             }
-            count = self.network.recv_many(&mut batch.network, BATCH_MAX) => {
-                (count, StopReason::TransportFailed)
+            event = self.network.recv() => {
+                batch.network.extend(event);
+                (batch.network.len(), StopReason::TransportFailed)
             }
             count = self.commands.recv_many(&mut batch.commands, BATCH_MAX) => {
                 (count, StopReason::Shutdown)
@@ -168,21 +182,17 @@ impl Sources {
             }
             () = timer => (1, StopReason::Shutdown),
         };
-        top_up(&mut self.acks, &mut batch.acks);
-        top_up(&mut self.network, &mut batch.network);
-        top_up(&mut self.commands, &mut batch.commands);
-        top_up(&mut self.loaded, &mut batch.loaded);
+        top_up(&mut batch.acks, || self.acks.try_recv().ok());
+        top_up(&mut batch.network, || self.network.try_recv());
+        top_up(&mut batch.commands, || self.commands.try_recv().ok());
+        top_up(&mut batch.loaded, || self.loaded.try_recv().ok());
         (count == 0).then_some(closed)
     }
 }
 
-fn top_up<T>(receiver: &mut mpsc::Receiver<T>, batch: &mut Vec<T>) {
-    while batch.len() < BATCH_MAX {
-        match receiver.try_recv() {
-            Ok(item) => batch.push(item),
-            Err(_) => return,
-        }
-    }
+fn top_up<T>(batch: &mut Vec<T>, next: impl FnMut() -> Option<T>) {
+    let room = BATCH_MAX.saturating_sub(batch.len());
+    batch.extend(std::iter::from_fn(next).take(room));
 }
 
 impl Engine {
@@ -251,23 +261,27 @@ impl Engine {
 
     fn open(&mut self, now: Moment, open: Open) {
         let Open { namespace, options, keys, answer } = open;
-        let board = if self.boards.contains_key(&namespace) {
-            None
+        let opened = if self.boards.contains_key(&namespace) {
+            Err(NotOpened::AlreadyOpen)
+        } else if self.closed.contains(&namespace) {
+            Err(NotOpened::Closed)
+        } else if let Err(error) = self.host.check(&namespace) {
+            Err(NotOpened::Unreadable(error))
         } else {
             let board = Arc::new(Board::new());
             self.boards.insert(namespace.clone(), Arc::clone(&board));
             self.keys.insert(namespace.clone(), keys);
             self.host.handle(now, Input::Open { namespace, options });
-            Some(board)
+            Ok(board)
         };
-        let _ = answer.send(board);
+        let _ = answer.send(opened);
     }
 
     fn call(&mut self, now: Moment, call: Call) {
         let Call { namespace, operation, timeout, answer, permit } = call;
         let id = CallId::new(self.next_call);
         self.next_call += 1;
-        self.pending.insert(id, Pending { answer, _permit: permit });
+        self.pending.insert(id, Pending { answer, permit });
         self.host.handle(now, Input::Call { id, namespace, operation, timeout });
     }
 
@@ -282,6 +296,7 @@ impl Engine {
         for (namespace, done) in self.closing.drain(..) {
             self.boards.remove(&namespace);
             self.keys.remove(&namespace);
+            self.closed.insert(namespace);
             let _ = done.send(());
         }
     }
@@ -298,7 +313,7 @@ impl Engine {
             Output::Reply { token, payload } => self.transport.reply(token, payload),
             Output::Answer { id, response } => {
                 if let Some(pending) = self.pending.remove(&id) {
-                    let _ = pending.answer.send(response);
+                    pending.resolve(response);
                 }
             }
             Output::Load { load, range, bytes_max } => {
@@ -325,25 +340,33 @@ impl Engine {
 
     /// Answers whoever waits, lets the last answers leave, and makes durable what was submitted.
     async fn end(mut self, reason: StopReason, sources: Sources) {
-        let now = sources.clock.now();
-        let host_is_sound = reason != StopReason::Panicked;
-        drop(sources);
-        if host_is_sound {
-            let close = || {
-                let namespaces: Vec<Namespace> = self.boards.keys().cloned().collect();
-                for namespace in namespaces {
-                    self.host.handle(now, Input::Close { namespace });
-                }
-                self.drain();
-            };
+        let Sources { clock, network, acks, commands, mut loaded } = sources;
+        // Whoever comes too late learns it at once; the store's writer waits for nobody.
+        drop((network, acks, commands));
+        if reason != StopReason::Panicked {
+            let close = || self.close_all(clock.now());
             if catch_unwind(AssertUnwindSafe(close)).is_err() {
                 error!("driver panicked while it ended");
             }
         }
-        let Self { transport, store, loads, .. } = self;
-        drop(loads);
-        transport.shutdown().await;
-        // Joining the writer thread blocks; a panic there was told by the store itself.
+        self.pending.clear();
+        self.closing.clear();
+        self.transport.shutdown().await;
+        while self.loads.running() > 0 && loaded.recv().await.is_some() {
+            self.loads.finished();
+        }
+        drop(self.loads);
+        // Joining the writer's thread blocks; what went wrong there was told by its last ack.
+        let store = self.store;
         let _ = tokio::task::spawn_blocking(move || store.close()).await;
+    }
+
+    fn close_all(&mut self, now: Moment) {
+        let namespaces: Vec<Namespace> = self.boards.keys().cloned().collect();
+        for namespace in namespaces {
+            self.host.handle(now, Input::Close { namespace });
+        }
+        self.drain();
+        self.boards.clear();
     }
 }

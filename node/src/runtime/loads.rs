@@ -2,7 +2,7 @@
 //!
 //! The line is bounded by what cores leave outstanding: each has a handful of loads open at most.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::collections::VecDeque;
 
 use meshraft_consensus::{Entry, IndexRange, LoadError};
 use meshraft_storage::Store;
@@ -26,7 +26,7 @@ pub(crate) struct Wanted {
 
 /// The reads of a node.
 pub(crate) struct Loads {
-    store: Arc<Store>,
+    store: Store,
     waiting: VecDeque<Wanted>,
     running: usize,
     done: mpsc::Sender<Loaded>,
@@ -34,7 +34,7 @@ pub(crate) struct Loads {
 
 impl Loads {
     /// Reads of this store; what is read comes out of the receiver.
-    pub(crate) fn new(store: Arc<Store>) -> (Self, mpsc::Receiver<Loaded>) {
+    pub(crate) fn new(store: Store) -> (Self, mpsc::Receiver<Loaded>) {
         // Each running read sends one message, so that sending never waits.
         let (done, receiver) = mpsc::channel(RUNNING_MAX);
         (Self { store, waiting: VecDeque::new(), running: 0, done }, receiver)
@@ -52,10 +52,15 @@ impl Loads {
         self.start();
     }
 
+    /// How many reads are under way.
+    pub(crate) const fn running(&self) -> usize {
+        self.running
+    }
+
     fn start(&mut self) {
         while self.running < RUNNING_MAX {
             let Some(Wanted { load, range, bytes_max }) = self.waiting.pop_front() else { return };
-            let (store, done) = (Arc::clone(&self.store), self.done.clone());
+            let (store, done) = (self.store.clone(), self.done.clone());
             self.running += 1;
             tokio::task::spawn_blocking(move || {
                 let read = || store.load(load.group, range, bytes_max);

@@ -22,7 +22,7 @@ use crate::{
     api::StartError,
     clock::Clock,
     host::{Host, HostConfig},
-    shutdown::{Ending, Life},
+    shutdown::Life,
 };
 
 /// Commands that wait for the driver; more make their callers wait.
@@ -57,18 +57,16 @@ pub(crate) async fn start(setup: Setup) -> Result<Running, StartError> {
     let path = setup.data_dir.to_path_buf();
     let (acknowledge, acks) = mpsc::channel(ACKS_MAX);
     let opening = tokio::task::spawn_blocking(move || {
-        let dir = DataDir::open(&path)
-            .map_err(|source| StartError::DataDir { path: path.clone(), source })?;
-        let file = dir.path().join("identity");
-        let identity = Identity::load_or_create(&file)
-            .map_err(|source| StartError::Identity { path: file, source })?;
+        let dir = DataDir::open(&path)?;
+        let identity = Identity::load_or_create(dir.path().join("identity"))?;
         // Fails only if the driver has ended, and then nobody waits for what is durable.
         let tell = move |ack| drop(acknowledge.blocking_send(ack));
         let (store, opened) = Store::open(&dir, StoreOptions::default(), tell)
             .map_err(|source| StartError::Store { path, source })?;
-        Ok((dir, identity, store, opened))
+        // The store holds the lock on the folder from here on.
+        Ok((identity, store, opened))
     });
-    let (dir, identity, store, opened) = opening.await.map_err(|_| StartError::Panicked)??;
+    let (identity, store, opened) = opening.await.unwrap_or(Err(StartError::Panicked))?;
     let node = identity.node_id();
     let config = TransportConfig {
         identity,
@@ -76,34 +74,48 @@ pub(crate) async fn start(setup: Setup) -> Result<Running, StartError> {
         stall: setup.stall,
         limits: Limits::default(),
     };
-    let (transport, network) = Transport::start(config).await.map_err(StartError::Transport)?;
+    let (transport, network) = match Transport::start(config).await {
+        Ok(started) => started,
+        Err(error) => {
+            // Closed before the caller learns of it, so that the folder is free again.
+            let _ = tokio::task::spawn_blocking(move || store.close()).await;
+            return Err(error.into());
+        }
+    };
     for peer in setup.peers {
         transport.add_address(network::named_node(&peer), peer);
     }
     let clock = Clock::start();
-    let host = Host::new(HostConfig { node, seed: seed()?, now: clock.now() }, opened);
+    let host = Host::new(HostConfig { node, seed: seed()? }, opened, clock.now());
     let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
-    let (addresses, mut listening) = watch::channel(Vec::new());
+    let (addresses, listening) = watch::channel(Vec::new());
     let (ending, life) = Life::new();
-    spawn(driver::Parts {
-        node, host, clock, transport, network, store, acks, commands: receiver, addresses, ending,
-    }, dir);
-    let listens = listening.wait_for(|addresses: &Vec<_>| !addresses.is_empty());
-    if !setup.listen.is_empty() {
-        match tokio::time::timeout(LISTEN_WAIT, listens).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(_)) | Err(_) => return Err(StartError::NotListening { waited: LISTEN_WAIT }),
-        }
-    }
-    Ok(Running { node, commands, addresses: listening, life })
+    tokio::spawn(driver::run(driver::Parts {
+        node,
+        host,
+        clock,
+        transport,
+        network,
+        store,
+        acks,
+        commands: receiver,
+        addresses,
+        ending,
+    }));
+    let running = Running { node, commands, addresses: listening, life };
+    listens(running, setup.listen.len()).await
 }
 
-fn spawn(parts: driver::Parts, dir: DataDir) {
-    tokio::spawn(async move {
-        driver::run(parts).await;
-        // The lock on the data folder is held until nothing writes there any more.
-        drop(dir);
-    });
+/// Waits until the node listens at as many addresses as it was told; ends it if it does not.
+async fn listens(mut running: Running, count: usize) -> Result<Running, StartError> {
+    let known = running.addresses.wait_for(|addresses| addresses.len() >= count);
+    if let Ok(Ok(_)) = tokio::time::timeout(LISTEN_WAIT, known).await {
+        return Ok(running);
+    }
+    // Fails only if the node has ended already.
+    let _ = running.commands.send(Command::Shutdown).await;
+    running.life.ended().await;
+    Err(StartError::NotListening { waited: LISTEN_WAIT })
 }
 
 fn seed() -> Result<[u8; 32], StartError> {
