@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use meshraft_consensus::{
-    ClusterId, Config, Core, Entry, Fate, HardState, Incarnation, LoadError, LoadId, Member,
-    Moment, Namespace, NodeId, Position, Restored, WriteId,
+    ClusterId, Config, Core, Entry, HardState, Incarnation, LoadError, LoadId, Member, Moment,
+    Namespace, NodeId, Position, Restored, WriteId,
 };
 use meshraft_discovery::{
     FounderSet, Record, founding,
@@ -28,7 +28,7 @@ use super::{
     desk::{Desk, Purpose},
     event::{HaltReason, NodeEvent},
     input::CallId,
-    output::{LoadToken, Output},
+    output::Output,
     record::{HostRecord, RecordError, remembered},
 };
 use crate::replica::{self, Replica};
@@ -69,6 +69,8 @@ pub(super) struct Hosted {
     pub(super) shared: BTreeMap<NodeId, PeerFacts>,
     pub(super) origins: BTreeMap<RequestId, Origin>,
     groups: BTreeMap<ClusterId, GroupId>,
+    /// Groups that the store held when it was opened, until they are started.
+    on_disk: BTreeMap<ClusterId, OpenedGroup>,
     /// The founding part of the record that was handed to the store last.
     pub(super) record: Record,
     /// Whether the record exists in the store.
@@ -132,6 +134,7 @@ impl Hosted {
         let mut hosted = Self {
             replica: Replica::new(options.machine, router, now),
             groups: BTreeMap::new(),
+            on_disk: BTreeMap::new(),
             active: None,
             shared: BTreeMap::new(),
             origins: BTreeMap::new(),
@@ -159,16 +162,13 @@ impl Hosted {
             self.write_record(Purpose::Birth, None, Vec::new(), desk);
             return;
         };
-        let record = self.record.clone();
-        let promised = record.promise.as_ref().map(|set| set.id(&self.namespace));
-        let live = record.cluster.or(promised);
         for group in found.groups {
             self.groups.insert(group.cluster, group.group);
-            if Some(group.cluster) == live {
-                let undecided = record.cluster.is_none();
-                let set = record.promise.as_ref().filter(|_| undecided);
-                self.start(now, group, set, desk);
-            }
+            self.on_disk.insert(group.cluster, group);
+        }
+        // The group of a promise is started by founding; a cluster's is known from the record.
+        if let Some(cluster) = self.record.cluster {
+            self.start_group(now, cluster, None, desk);
         }
         for (peer, address) in remembered(&self.peers, self.me.node) {
             desk.push(Output::AddAddress { peer, address });
@@ -205,7 +205,8 @@ impl Hosted {
         });
         self.replica.handle(now, replica::Input::Start(Box::new(core)));
         for (node, facts) in &self.shared {
-            if let Some(incarnation) = facts.incarnation.filter(|_| facts.clusters.contains(&cluster))
+            if let Some(incarnation) =
+                facts.incarnation.filter(|_| facts.clusters.contains(&cluster))
             {
                 let member = Member::new(*node, incarnation);
                 self.replica.handle(now, replica::Input::PeerUp(member));
@@ -216,8 +217,8 @@ impl Hosted {
         }
     }
 
-    /// Starts a group that was created in the store a moment ago.
-    fn start_new(
+    /// Starts a group on what was found on disk, or as one that was created a moment ago.
+    pub(super) fn start_group(
         &mut self,
         now: Moment,
         cluster: ClusterId,
@@ -225,7 +226,10 @@ impl Hosted {
         desk: &mut Desk,
     ) {
         let Some(group) = self.groups.get(&cluster).copied() else { return };
-        let empty = OpenedGroup {
+        if self.halted.is_some() {
+            return;
+        }
+        let found = self.on_disk.remove(&cluster).unwrap_or_else(|| OpenedGroup {
             group,
             cluster,
             hard: HardState::default(),
@@ -234,11 +238,11 @@ impl Hosted {
             configurations: Vec::new(),
             last: Position::ZERO,
             damage: None,
-        };
-        self.start(now, empty, set, desk);
+        });
+        self.start(now, found, set, desk);
     }
 
-    fn stop(&mut self, now: Moment, cluster: ClusterId) {
+    pub(super) fn stop(&mut self, now: Moment, cluster: ClusterId) {
         if self.active.as_ref().is_some_and(|active| active.cluster == cluster) {
             self.active = None;
             self.replica.handle(now, replica::Input::Stop);

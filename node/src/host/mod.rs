@@ -29,16 +29,16 @@ use meshraft_service::{
 };
 use meshraft_storage::{Opened, OpenedNamespace};
 
+use self::{
+    deadlines::Deadlines,
+    desk::Desk,
+    hosted::{Hosted, Origin},
+};
 pub use self::{
     event::{HaltReason, NodeEvent},
     input::{CallId, Input, NamespaceOptions, NetworkInput},
     output::{LoadToken, Output},
     record::RecordError,
-};
-use self::{
-    deadlines::Deadlines,
-    desk::{Desk, Purpose},
-    hosted::{Hosted, Origin},
 };
 
 /// What a host needs to know of its node.
@@ -58,6 +58,8 @@ pub struct Host {
     /// What the store held when it was opened, until the namespace is.
     found_on_disk: BTreeMap<Namespace, OpenedNamespace>,
     closed: BTreeSet<Namespace>,
+    /// Where each connected peer was dialled.
+    dialled: BTreeMap<NodeId, Address>,
     dirty: BTreeSet<Namespace>,
     deadlines: Deadlines,
     desk: Desk,
@@ -68,16 +70,14 @@ pub struct Host {
 impl Host {
     /// A node that hosts nothing yet, on a store that held `opened`.
     pub fn new(config: HostConfig, opened: Opened, now: Moment) -> Self {
-        let found_on_disk = opened
-            .namespaces
-            .into_iter()
-            .map(|found| (found.namespace.clone(), found))
-            .collect();
+        let found_on_disk =
+            opened.namespaces.into_iter().map(|found| (found.namespace.clone(), found)).collect();
         Self {
             config,
             namespaces: BTreeMap::new(),
             found_on_disk,
             closed: BTreeSet::new(),
+            dialled: BTreeMap::new(),
             dirty: BTreeSet::new(),
             deadlines: Deadlines::default(),
             desk: Desk::new(opened.next_group),
@@ -150,7 +150,7 @@ impl Host {
     /// # Errors
     /// Says what is wrong with the record that is there.
     pub fn check(&self, namespace: &Namespace) -> Result<(), RecordError> {
-        self.found_on_disk.get(namespace).map_or(Ok(()), |found| hosted::check(found))
+        self.found_on_disk.get(namespace).map_or(Ok(()), hosted::check)
     }
 
     fn with(&mut self, namespace: &Namespace, act: impl FnOnce(&mut Hosted, &mut Desk, Moment)) {

@@ -14,7 +14,7 @@ use meshraft_discovery::{
     wire as founding_wire,
 };
 use meshraft_service::{
-    BadRequest, Refusal, ServiceError, limits,
+    Refusal, ServiceError, limits,
     router::ForwardLost,
     wire::{self, Operation, Request},
 };
@@ -38,7 +38,7 @@ impl Host {
             NetworkInput::Connected { peer, dialled } => self.connected(peer, dialled),
             NetworkInput::Disconnected { peer } => self.disconnected(peer),
             NetworkInput::Shared { peer, namespace, facts } => {
-                let address = self.connected.get(&peer).cloned();
+                let address = self.dialled.get(&peer).cloned();
                 self.with(&namespace, |hosted, desk, now| {
                     hosted.shared(now, peer, facts, address, desk);
                 });
@@ -76,12 +76,12 @@ impl Host {
     /// An address that was dialled with success is worth telling to those who share a namespace.
     fn connected(&mut self, peer: NodeId, dialled: Option<Address>) {
         if let Some(address) = dialled {
-            self.connected.insert(peer, address);
+            self.dialled.insert(peer, address);
         }
     }
 
     fn disconnected(&mut self, peer: NodeId) {
-        self.connected.remove(&peer);
+        self.dialled.remove(&peer);
         let namespaces: Vec<_> = self.namespaces.keys().cloned().collect();
         for namespace in &namespaces {
             self.with(namespace, |hosted, _, now| hosted.unshared(now, peer));
@@ -95,7 +95,7 @@ impl Host {
         };
         let request = match Request::decode(payload) {
             Ok(request) => request,
-            Err(error) => return answer(&mut self.desk, error.into()),
+            Err(error) => return answer(&mut self.desk, error),
         };
         if !self.namespaces.contains_key(&from.namespace) {
             return answer(&mut self.desk, ServiceError::Refused(Refusal::UnknownNamespace));
@@ -192,7 +192,9 @@ impl Hosted {
                     self.founding.handle(now, input);
                 }
             }
-            (Channel::Peers, Scope::Free, Body::Bytes(bytes)) => self.learn_peers(from.node, &bytes, desk),
+            (Channel::Peers, Scope::Free, Body::Bytes(bytes)) => {
+                self.learn_peers(from.node, &bytes, desk)
+            }
             _ => {}
         }
     }
@@ -217,7 +219,10 @@ impl Hosted {
         desk: &mut Desk,
     ) {
         let is_member = from.incarnation.is_some()
-            && self.active.as_ref().is_some_and(|active| from.scope == Scope::Cluster(active.cluster));
+            && self
+                .active
+                .as_ref()
+                .is_some_and(|active| from.scope == Scope::Cluster(active.cluster));
         // What a client says of hops is not trusted, and only members admit members.
         let hops = if is_member { request.hops } else { 0 };
         if matches!(request.operation, Operation::Admit { .. }) && !is_member {

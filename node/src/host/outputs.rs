@@ -44,7 +44,7 @@ impl Hosted {
                 self.write_record(Purpose::Founding(id), create, drop, desk);
             }
             founding::Output::StartGroup(set) => {
-                self.start_new(now, set.id(&self.namespace), Some(&set), desk);
+                self.start_group(now, set.id(&self.namespace), Some(&set), desk);
             }
             founding::Output::StopGroup(cluster) => self.stop(now, cluster),
             founding::Output::FirstEntry { cluster, fate } => {
@@ -65,7 +65,7 @@ impl Hosted {
                 self.event(desk, NodeEvent::Serving { cluster });
             }
             founding::Output::Joined { cluster, .. } => {
-                self.start_new(now, cluster, None, desk);
+                self.start_group(now, cluster, None, desk);
             }
             founding::Output::Admit { member } => {
                 let deadline = now.plus(ADMISSION_TIMEOUT);
@@ -77,12 +77,7 @@ impl Hosted {
     }
 
     /// Carries out what the replica asks.
-    pub(super) fn replica_output(
-        &mut self,
-        now: Moment,
-        output: replica::Output,
-        desk: &mut Desk,
-    ) {
+    pub(super) fn replica_output(&mut self, now: Moment, output: replica::Output, desk: &mut Desk) {
         match output {
             replica::Output::Send { to, lane, message } => self.send(to, lane, message, desk),
             replica::Output::Persist(write) => {
@@ -145,7 +140,13 @@ impl Hosted {
         self.event(desk, NodeEvent::Members { voters, learners });
     }
 
-    pub(super) fn answer(&mut self, now: Moment, id: RequestId, response: Response, desk: &mut Desk) {
+    pub(super) fn answer(
+        &mut self,
+        now: Moment,
+        id: RequestId,
+        response: Response,
+        desk: &mut Desk,
+    ) {
         match self.origins.remove(&id) {
             Some(Origin::Call(id)) => desk.push(Output::Answer { id, response }),
             Some(Origin::Peer(token)) => {
@@ -157,10 +158,8 @@ impl Hosted {
                     Ok(_) => (Err(NotAdmitted::NoLeader), Vec::new()),
                     Err(error) => (Err(not_admitted(&error)), Vec::new()),
                 };
-                self.founding.handle(
-                    now,
-                    founding::Input::AdmissionResolved { member, result, members },
-                );
+                self.founding
+                    .handle(now, founding::Input::AdmissionResolved { member, result, members });
             }
             None => {}
         }

@@ -96,7 +96,9 @@ fn members(core: &CoreStatus) -> Vec<MemberStatus> {
             };
             let follower = core.followers.iter().find(|follower| follower.member == member);
             let (matched, state) = match follower {
-                _ if leads && member == core.me => (Some(core.last.index), Some(MemberState::Leader)),
+                _ if leads && member == core.me => {
+                    (Some(core.last.index), Some(MemberState::Leader))
+                }
                 Some(follower) if !follower.active => {
                     (Some(follower.matched), Some(MemberState::Unreachable))
                 }
@@ -123,7 +125,7 @@ fn told(waiting: &founding::Waiting) -> Waiting {
             founding::WaitingCode::Founders => WaitingCode::Founders,
             founding::WaitingCode::Promise => WaitingCode::Promise,
             founding::WaitingCode::Admission => WaitingCode::Admission,
-            founding::WaitingCode::Leader => WaitingCode::Leader,
+            _ => WaitingCode::Leader,
         },
         have: number(waiting.have),
         need: number(waiting.need),

@@ -89,7 +89,8 @@ impl Group {
 
     /// A query may panic as little as a command: a machine that does answers nothing more.
     pub(super) fn query(&self, query: &[u8]) -> Result<Bytes, QueryError> {
-        catch_unwind(AssertUnwindSafe(|| self.state.query(query))).unwrap_or(Err(QueryError::Halted))
+        catch_unwind(AssertUnwindSafe(|| self.state.query(query)))
+            .unwrap_or(Err(QueryError::Halted))
     }
 
     pub(super) fn deadline(&self) -> Option<Moment> {
@@ -265,8 +266,7 @@ impl Group {
             && let Some(first) = entries.first().filter(|entry| entry.position.index.get() == 1)
         {
             self.fate_open = false;
-            let fate =
-                if first.kind == EntryKind::Abandon { Fate::Abandon } else { Fate::Found };
+            let fate = if first.kind == EntryKind::Abandon { Fate::Abandon } else { Fate::Found };
             effects.push(Effect::Out(ReplicaOutput::Decided(fate)));
         }
         let state = &mut self.state;
@@ -290,11 +290,8 @@ impl Group {
     fn answer(&mut self, applied: Applied) -> Option<router::Input> {
         let (position, id) = self.waiting.remove(&applied.position.index)?;
         assert_eq!(position, applied.position, "another entry was applied than committed");
-        let (position, response) = match applied.response {
-            Ok((first, response)) => (first, Ok(response)),
-            Err(error) => (position, Err(error)),
-        };
-        let result = ProposeResult::Applied { position, response };
+        let Applied { effective, response, .. } = applied;
+        let result = ProposeResult::Applied { position: effective, response };
         Some(router::Input::Proposed { id, result })
     }
 }

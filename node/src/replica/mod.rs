@@ -153,7 +153,7 @@ impl Replica {
     /// Proposals that the group took with it may yet commit; reads may be tried elsewhere.
     fn fail_pending(&mut self, group: &Group) {
         for id in group.pending_proposals() {
-            let result = router::ProposeResult::Unknown;
+            let result = ProposeResult::Unknown;
             self.router.handle(self.now, router::Input::Proposed { id, result });
         }
     }
