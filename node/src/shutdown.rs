@@ -66,11 +66,9 @@ impl Life {
 
     /// Waits until the node has ended. Cancel-safe.
     pub(crate) async fn ended(&mut self) -> StopReason {
-        match self.reason.wait_for(Option::is_some).await {
-            Ok(reason) => reason.unwrap_or(StopReason::Panicked),
-            // The sender sets a reason before it is dropped, so the value is there.
-            Err(_) => self.reason.borrow().unwrap_or(StopReason::Panicked),
-        }
+        // An error says that the sender is gone, and then it has set a reason before.
+        let _ = self.reason.wait_for(Option::is_some).await;
+        self.reason.borrow().unwrap_or(StopReason::Panicked)
     }
 }
 

@@ -120,7 +120,8 @@ impl NamespaceBuilder {
             window: Pace::WINDOW,
             core,
             machine,
-            known: node.peers.clone(),
+            known: node.known.clone(),
+            targets: node.targets,
         };
         let (answer, opened) = oneshot::channel();
         let open = Open { namespace: namespace.clone(), options, keys, answer };

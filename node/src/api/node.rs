@@ -30,7 +30,10 @@ pub struct Node {
     pub(super) running: Running,
     pub(super) pace: Pace,
     pub(super) keys: KeyRing,
-    pub(super) peers: Vec<NodeId>,
+    /// Peers that were named by their ids.
+    pub(super) known: Vec<NodeId>,
+    /// How many peers were named, with or without an id.
+    pub(super) targets: usize,
 }
 
 impl Node {
@@ -172,9 +175,10 @@ impl NodeBuilder {
         }
         let peers = addresses(peers)?;
         let keys = keys.ring()?.unwrap_or_default();
-        let named = peers.iter().filter_map(network::named_node).collect();
+        let known = peers.iter().filter_map(network::named_node).collect();
+        let targets = peers.len();
         let setup = Setup { data_dir, listen, peers, stall: pace.stall() };
-        Ok(Node { running: runtime::start(setup).await?, pace, keys, peers: named })
+        Ok(Node { running: runtime::start(setup).await?, pace, keys, known, targets })
     }
 }
 

@@ -108,7 +108,8 @@ pub(crate) async fn start(setup: Setup) -> Result<Running, StartError> {
 
 /// Waits until the node listens at as many addresses as it was told; ends it if it does not.
 async fn listens(mut running: Running, count: usize) -> Result<Running, StartError> {
-    let known = running.addresses.wait_for(|addresses| addresses.len() >= count);
+    let mut addresses = running.addresses.clone();
+    let known = addresses.wait_for(|addresses| addresses.len() >= count);
     if let Ok(Ok(_)) = tokio::time::timeout(LISTEN_WAIT, known).await {
         return Ok(running);
     }
