@@ -53,5 +53,5 @@ pub use meshraft_service::{
     kv::{KeyPage, Revision},
     wire::Status,
 };
-pub use meshraft_transport::{KeyRing, NamespaceKey, PeerStatus, identity};
+pub use meshraft_transport::{KeyRing, NamespaceKey, PeerStatus, Refusal, identity};
 pub use shutdown::StopReason;
