@@ -1,6 +1,6 @@
 //! What waits for the caller: three queues, each bounded in its own way.
 //!
-//! 1. Notices (lifecycle, refusals, replies) are never dropped; stream tasks wait for room.
+//! 1. Notices (lifecycle, refusals, replies) are never dropped; readers wait until there are fewer.
 //! 2. Control messages are never waited for: the oldest goes when there are too many.
 //! 3. All other messages are bounded in bytes; their stream's reader waits, and so, in the end,
 //!    does the sender.
@@ -37,10 +37,10 @@ impl Events {
     pub async fn recv(&mut self) -> Option<Event> {
         loop {
             let woken = self.inbox.wake.notified();
-            if let Some(event) = self.inbox.lock().take() {
+            if let Some(event) = self.inbox.take() {
                 return Some(event);
             }
-            if self.inbox.lock().closed {
+            if self.inbox.is_closed() {
                 return None;
             }
             woken.await;
@@ -49,7 +49,7 @@ impl Events {
 
     /// The next event, if one waits.
     pub fn try_recv(&mut self) -> Option<Event> {
-        self.inbox.lock().take()
+        self.inbox.take()
     }
 }
 
@@ -62,7 +62,7 @@ impl Drop for Events {
 
 #[derive(Debug, Default)]
 struct Queues {
-    notices: VecDeque<(Event, Option<OwnedSemaphorePermit>)>,
+    notices: VecDeque<Event>,
     control: VecDeque<Event>,
     bulk: VecDeque<(Event, OwnedSemaphorePermit)>,
     dropped: u64,
@@ -71,7 +71,7 @@ struct Queues {
 
 impl Queues {
     fn take(&mut self) -> Option<Event> {
-        let notice = self.notices.pop_front().map(|(event, _)| event);
+        let notice = self.notices.pop_front();
         let control = || self.control.pop_front();
         notice.or_else(control).or_else(|| self.bulk.pop_front().map(|(event, _)| event))
     }
@@ -82,7 +82,7 @@ impl Queues {
 pub(crate) struct Inbox {
     queues: Mutex<Queues>,
     wake: Notify,
-    notice_room: Arc<Semaphore>,
+    notice_room: Notify,
     bulk_room: Arc<Semaphore>,
     bulk_permits: u32,
 }
@@ -94,7 +94,7 @@ impl Inbox {
         Arc::new(Self {
             queues: Mutex::default(),
             wake: Notify::new(),
-            notice_room: Arc::new(Semaphore::new(NOTICES_MAX)),
+            notice_room: Notify::new(),
             bulk_room: Arc::new(Semaphore::new(permits as usize)),
             bulk_permits: permits,
         })
@@ -104,17 +104,20 @@ impl Inbox {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A notice from a task that must not wait: the swarm's, whose notices are bounded by the
-    /// number of peers and the back-off of dials, and the caller's own.
+    /// A notice. It never waits: their number is bounded by peers, dials and requests, and by
+    /// readers that call [`Self::notice_room`].
     pub(crate) fn notify(&self, event: Event) {
-        self.push(|queues| queues.notices.push_back((event, None)));
+        self.push(|queues| queues.notices.push_back(event));
     }
 
-    /// A notice from a stream's reader. Cancelled, it is lost.
-    pub(crate) async fn notice(&self, event: Event) {
-        // A closed semaphore means that nobody listens any more.
-        if let Ok(permit) = Arc::clone(&self.notice_room).acquire_owned().await {
-            self.push(|queues| queues.notices.push_back((event, Some(permit))));
+    /// Waits while there are too many notices. Cancel-safe.
+    pub(crate) async fn notice_room(&self) {
+        loop {
+            let room = self.notice_room.notified();
+            if self.has_notice_room() {
+                return;
+            }
+            room.await;
         }
     }
 
@@ -140,6 +143,27 @@ impl Inbox {
         }
     }
 
+    fn has_notice_room(&self) -> bool {
+        let queues = self.lock();
+        queues.notices.len() < NOTICES_MAX || queues.closed
+    }
+
+    fn take(&self) -> Option<Event> {
+        let mut queues = self.lock();
+        let crowded = queues.notices.len() >= NOTICES_MAX;
+        let event = queues.take();
+        drop(queues);
+        if crowded {
+            self.notice_room.notify_waiters();
+        }
+        event
+    }
+
+    /// Whether nothing more will come.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
     /// Control messages that gave way so far.
     pub(crate) fn dropped(&self) -> u64 {
         self.lock().dropped
@@ -148,7 +172,7 @@ impl Inbox {
     /// No more events: what waits may still be taken.
     pub(crate) fn close(&self) {
         self.lock().closed = true;
-        self.notice_room.close();
+        self.notice_room.notify_waiters();
         self.bulk_room.close();
         self.wake.notify_one();
     }

@@ -107,7 +107,7 @@ impl hkdf::KeyType for KeyIdLength {
 
 /// A key's name on the wire: 8 bytes by HKDF.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct KeyId([u8; KeyId::BYTES]);
+pub struct KeyId([u8; Self::BYTES]);
 
 impl KeyId {
     /// Its length.

@@ -12,25 +12,33 @@
 //! 3. Every request ends in exactly one [`Event::Reply`].
 //! 4. Messages may be lost, never altered; those of one peer, channel and scope keep their order.
 
+mod behaviour;
 mod codec;
 mod config;
+mod dialer;
 mod error;
 mod event;
 mod fragment;
 mod frame;
+mod handler;
 mod hello;
+mod hub;
 pub mod identity;
 mod inbox;
 mod key;
 pub mod link;
+mod peer;
+mod port;
 mod roster;
 pub mod seal;
 mod status;
+mod swarm;
 mod transport;
 mod types;
 
 pub use libp2p::{Multiaddr, PeerId};
 
+pub use behaviour::{Behaviour, Denied};
 pub use codec::DecodeError;
 pub use config::{Limits, TransportConfig};
 pub use error::{NotSent, Refusal, RequestError, StartError};

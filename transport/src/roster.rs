@@ -44,6 +44,10 @@ impl Roster {
         self.namespaces.values()
     }
 
+    pub(crate) fn has_clients(&self) -> bool {
+        self.iter().any(|local| local.role == LocalRole::Client)
+    }
+
     pub(crate) fn find(&self, hash: NamespaceHash) -> Option<&LocalNamespace> {
         self.namespaces.get(self.names.get(&hash)?)
     }

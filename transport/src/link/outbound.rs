@@ -13,7 +13,7 @@ use super::{
     outlet::{Bond, Outlet, State},
     pipe::WRITE_BYTES_MAX,
     pulse::{Beat, Pulse},
-    queue::Queued,
+    queue::{QueueFull, Queued},
     requests::Requests,
     wire::{HELLOS_MAX, Wire},
 };
@@ -345,7 +345,7 @@ impl Outbound {
                 return Err(RequestError::Refused(why.clone()));
             }
         }
-        let full = |_| RequestError::NotSent(NotSent::QueueFull);
+        let full = |QueueFull| RequestError::NotSent(NotSent::QueueFull);
         outlet.queue.push(queued, *channel, limits).map_err(full)?;
         match outlet.state {
             State::Idle => {

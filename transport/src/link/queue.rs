@@ -16,6 +16,10 @@ pub(super) struct Queued {
     pub(super) since: Moment,
 }
 
+/// The new message found no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct QueueFull;
+
 /// A bounded queue.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
@@ -28,14 +32,14 @@ impl Queue {
         self.waiting.is_empty()
     }
 
-    /// Queues a message. On Control the oldest ones give way; elsewhere a full queue hands the new
-    /// one back.
+    /// Queues a message. On Control the oldest ones give way; elsewhere a full queue refuses the
+    /// new one.
     pub(super) fn push(
         &mut self,
         queued: Queued,
         channel: Channel,
         limits: &Limits,
-    ) -> Result<(), Queued> {
+    ) -> Result<(), QueueFull> {
         let cost = queued.packet.cost_bytes();
         let fits = |queue: &Self| {
             queue.waiting.len() < limits.messages_max
@@ -43,7 +47,7 @@ impl Queue {
         };
         while !fits(self) {
             if channel != Channel::Control || self.pop().is_none() {
-                return Err(queued);
+                return Err(QueueFull);
             }
         }
         self.bytes += cost;
