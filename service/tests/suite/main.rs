@@ -2,7 +2,9 @@
 //! properties of what is applied and of what travels.
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
+mod chain;
 mod client;
+mod gale;
 mod kv;
 mod once;
 mod router;
