@@ -28,10 +28,12 @@
 #![forbid(unsafe_code)]
 
 mod api;
+mod client;
 mod clock;
 mod config;
 pub mod host;
 mod observe;
+pub mod process;
 pub mod replica;
 mod runtime;
 mod shutdown;
@@ -41,6 +43,7 @@ pub use api::{
     NamespaceHandle, Node, NodeBuilder, OpenError, Pair, Read, ReadError, ReadyError, StartError,
     StatusError, Write, WriteError, read_key_file,
 };
+pub use client::{CallError, Client, ConnectError, ReadLevel};
 pub use config::Timing;
 pub use host::{HaltReason, NodeEvent, RecordError};
 pub use libp2p::{Multiaddr, PeerId};

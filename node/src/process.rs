@@ -284,7 +284,10 @@ mod tests {
         assert_eq!(listening.address(), Some("/ip4/127.0.0.1/tcp/1"));
         assert_eq!(Listening::from_line(&json!({"event":"leader","peer":"12D3"})), None);
         assert_eq!(Listening::from_line(&json!({"event":"listening","peer":1,"addrs":[]})), None);
-        assert_eq!(Listening::from_line(&json!({"event":"listening","peer":"a","addrs":[1]})), None);
+        assert_eq!(
+            Listening::from_line(&json!({"event":"listening","peer":"a","addrs":[1]})),
+            None
+        );
     }
 
     #[test]
@@ -293,7 +296,8 @@ mod tests {
         server.expect = Some(3);
         server.peers = vec!["/ip4/127.0.0.1/tcp/9".into()];
         let command = server.command();
-        let arguments: Vec<_> = command.get_args().filter_map(|argument| argument.to_str()).collect();
+        let arguments: Vec<_> =
+            command.get_args().filter_map(|argument| argument.to_str()).collect();
         assert_eq!(
             arguments.join(" "),
             "serve --data-dir /tmp/a --namespace /jobs --listen /ip4/127.0.0.1/tcp/0 --no-mdns \

@@ -6,9 +6,7 @@ use meshraft::{CallError, Client, Deleted, Pair};
 use meshraft_consensus::{Index, NodeId};
 use meshraft_service::{
     kv::{KeyPage, Revision},
-    wire::{
-        Level, MemberRole, MemberState, MemberStatus, NodeRole, Status, Waiting, WaitingCode,
-    },
+    wire::{Level, MemberRole, MemberState, MemberStatus, NodeRole, Status, Waiting, WaitingCode},
 };
 use meshraft_transport::identity::peer_id;
 use serde_json::{Map, Value as Json, json};
@@ -63,9 +61,7 @@ impl Answer {
         let object = Object::new();
         match self {
             Self::Set(revision) => object.with("revision", revision.get()),
-            Self::Got(None) => {
-                object.with("found", false).with("value", ()).with("revision", ())
-            }
+            Self::Got(None) => object.with("found", false).with("value", ()).with("revision", ()),
             Self::Got(Some(Pair { value, revision })) => {
                 let object = object.with("found", true).with_bytes("value", value);
                 object.with("revision", revision.get())
@@ -96,9 +92,13 @@ impl Answer {
             }
             Self::Got(None) | Self::Deleted(_) => Vec::new(),
             Self::Got(Some(found)) => [&found.value, b"\n".as_slice()].concat(),
-            Self::Keys(page) => {
-                page.keys.iter().flat_map(|key| [key, b"\n".as_slice()]).flatten().copied().collect()
-            }
+            Self::Keys(page) => page
+                .keys
+                .iter()
+                .flat_map(|key| [key, b"\n".as_slice()])
+                .flatten()
+                .copied()
+                .collect(),
             Self::Status(status) => status_text(status).into(),
             Self::Members(members) => members_text(members).into(),
             Self::Barrier(index) => format!("index {index}\n").into(),

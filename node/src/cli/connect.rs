@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use meshraft::{Client, ConnectError, KeyFileError, KeyRing, Namespace, read_key_file};
 
-use super::{FAILED, Global, TargetArgs, usage};
+use super::{Chain, Global, TargetArgs, failed, usage};
 
 /// Why a client's options can't be used: bad input, exit code 2.
 #[derive(Debug, thiserror::Error)]
@@ -25,7 +25,7 @@ pub(crate) fn with_client(
 ) -> ExitCode {
     let (namespace, keys) = match checked(target, global) {
         Ok(checked) => checked,
-        Err(error) => return usage(chain(&error)),
+        Err(error) => return usage(Chain(&error)),
     };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -51,21 +51,4 @@ fn checked(target: &TargetArgs, global: &Global) -> Result<(Namespace, KeyRing),
     let files = target.keys.files(&namespace, &global.namespaces);
     let keys: Result<Vec<_>, _> = files.iter().map(read_key_file).collect();
     Ok((namespace, KeyRing::new(keys?)))
-}
-
-/// Says what failed, on one line with its causes, and gives the exit code for it.
-pub(crate) fn failed(error: &dyn std::error::Error) -> ExitCode {
-    eprintln!("error: {}", chain(error));
-    ExitCode::from(FAILED)
-}
-
-/// An error and its causes, on one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut message = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        message = format!("{message}: {cause}");
-        source = cause.source();
-    }
-    message
 }

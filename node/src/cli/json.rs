@@ -85,10 +85,7 @@ mod tests {
             .and(Object::new())
             .and(Object::new().with("last", ()))
             .line();
-        assert_eq!(
-            line,
-            r#"{"id":1,"ok":true,"value":"grün\n","value_b64":"/wA=","last":null}"#
-        );
+        assert_eq!(line, r#"{"id":1,"ok":true,"value":"grün\n","value_b64":"/wA=","last":null}"#);
         assert_eq!(Object::new().and(Object::new().with("a", 1)).line(), r#"{"a":1}"#);
         assert_eq!(Object::new().line(), "{}");
         assert_eq!(from_base64("/wA="), Some(vec![0xff, 0x00]));

@@ -3,8 +3,15 @@
 //! Exit codes: 0 done, 1 failed (or key absent), 2 usage or bad input.
 //! A command or option that is planned and not built is refused by name.
 
+mod answer;
 mod args;
+mod connect;
+mod demo;
 mod events;
+mod json;
+mod oneshot;
+mod pipe;
+mod request;
 mod serve;
 
 use std::{error::Error, fmt, io::IsTerminal as _, process::ExitCode};
@@ -57,14 +64,14 @@ pub(crate) fn main() -> ExitCode {
 fn dispatch(command: Command, global: &Global) -> ExitCode {
     match command {
         Command::Serve(args) => serve::run(&args, global),
-        Command::Demo
-        | Command::Pipe(_)
-        | Command::Get(_)
-        | Command::Set(_)
-        | Command::Delete(_)
-        | Command::Keys(_)
-        | Command::Status(_)
-        | Command::Members(_) => usage("this command is not supported yet"),
+        Command::Demo => demo::run(global),
+        Command::Pipe(args) => pipe::run(&args, global),
+        Command::Get(args) => oneshot::get(&args, global),
+        Command::Set(args) => oneshot::set(&args, global),
+        Command::Delete(args) => oneshot::delete(&args, global),
+        Command::Keys(args) => oneshot::keys(&args, global),
+        Command::Status(args) => oneshot::status(&args, global),
+        Command::Members(args) => oneshot::members(&args, global),
     }
 }
 

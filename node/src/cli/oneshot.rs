@@ -43,8 +43,7 @@ pub(crate) fn set(args: &SetArgs, global: &Global) -> ExitCode {
 
 /// `meshraft delete`.
 pub(crate) fn delete(args: &DeleteArgs, global: &Global) -> ExitCode {
-    let operation =
-        request::key("key", args.key.clone()).map(|key| Operation::Delete { key });
+    let operation = request::key("key", args.key.clone()).map(|key| Operation::Delete { key });
     run(&args.request, global, operation, None)
 }
 

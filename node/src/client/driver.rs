@@ -71,11 +71,7 @@ pub(super) async fn start(
     let identity = Identity::ephemeral().map_err(ConnectError::Identity)?;
     let config = TransportConfig::new(identity, Vec::new());
     let (transport, events) = Transport::start(config).await.map_err(ConnectError::Transport)?;
-    transport.open(LocalNamespace {
-        namespace: namespace.clone(),
-        keys,
-        role: LocalRole::Client,
-    });
+    transport.open(LocalNamespace { namespace: namespace.clone(), keys, role: LocalRole::Client });
     let driver = Driver {
         transport,
         namespace,

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use meshraft_consensus::{Index, Namespace, NodeId};
+pub use meshraft_service::wire::Level as ReadLevel;
 use meshraft_service::{
     BadRequest, ServiceError,
     client::Call,
@@ -25,7 +26,6 @@ use meshraft_service::{
     limits,
     wire::{MemberStatus, Reply, Status},
 };
-pub use meshraft_service::wire::Level as ReadLevel;
 use meshraft_transport::{KeyRing, Multiaddr};
 use tokio::sync::{mpsc, oneshot};
 
@@ -216,7 +216,11 @@ impl Client {
     ///
     /// # Errors
     /// Says why there was no answer; nothing was changed.
-    pub async fn query(&self, query: impl Into<Bytes>, level: ReadLevel) -> Result<Bytes, CallError> {
+    pub async fn query(
+        &self,
+        query: impl Into<Bytes>,
+        level: ReadLevel,
+    ) -> Result<Bytes, CallError> {
         match self.call(Call::Read { level, query: query.into() }).await? {
             Reply::Read { response, .. } => Ok(response),
             _ => Err(CallError::UnexpectedReply { maybe: false }),

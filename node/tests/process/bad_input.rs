@@ -123,12 +123,7 @@ const CASES: &[Case] = &[
         arguments: &["--data-dir", "DIR/new", "--frobnicate"],
         names: "--frobnicate",
     },
-    Case {
-        what: "no data folder",
-        prepare: NOTHING,
-        arguments: &[],
-        names: "--data-dir",
-    },
+    Case { what: "no data folder", prepare: NOTHING, arguments: &[], names: "--data-dir" },
 ];
 
 #[tokio::test]
@@ -279,10 +274,8 @@ fn copy(from: &Path, to: &Path) {
 
 #[test]
 fn help_comes_without_arguments_and_begins_with_the_demo() {
-    let output = std::process::Command::new(PROGRAM)
-        .env_remove("CARGO_MANIFEST_DIR")
-        .output()
-        .unwrap();
+    let output =
+        std::process::Command::new(PROGRAM).env_remove("CARGO_MANIFEST_DIR").output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{text}");
     let (demo, serve) = (text.find("demo").unwrap(), text.find("serve").unwrap());

@@ -17,15 +17,19 @@ async fn the_demo_passes_and_leaves_nothing_behind() {
     let _alone = alone().await;
     let folder = tempfile::tempdir().unwrap();
     let start = Instant::now();
-    let output =
-        Command::new(PROGRAM).args(["demo", "--json"]).env("TMPDIR", folder.path()).output().unwrap();
+    let output = Command::new(PROGRAM)
+        .args(["demo", "--json"])
+        .env("TMPDIR", folder.path())
+        .output()
+        .unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let told = format!("{text}\n{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(output.status.code(), Some(0), "{told}");
     assert!(start.elapsed() < Duration::from_secs(30), "{told}");
     let steps: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let names: Vec<_> = steps.iter().map(|step| step["step"].as_str().unwrap()).collect();
-    let expected = ["formation", "write", "read", "kill", "fail-over", "restart", "check", "summary"];
+    let expected =
+        ["formation", "write", "read", "kill", "fail-over", "restart", "check", "summary"];
     assert_eq!(names, expected, "{told}");
     assert!(steps.iter().all(|step| step["ok"] == true), "{told}");
     assert!(steps[6]["acknowledged"].as_u64() > Some(0), "{told}");

@@ -219,8 +219,7 @@ impl Pipe {
         if let Some(path) = key_file {
             command.arg("--key-file").arg(path);
         }
-        let mut child =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let (sender, answers) = mpsc::channel(4096);
         let output = child.stdout.take().unwrap();
         thread::spawn(move || {

@@ -61,7 +61,11 @@ pub(crate) async fn start(args: &SpawnArgs, json: bool) -> Outcome<()> {
         show::interruption("restart", restarted.len(), restarted[restarted.len() - 1], json);
     }
     show::median("start of three fresh processes to the first acknowledged write", &founded, json);
-    show::median("start of three killed processes to the first acknowledged write", &restarted, json);
+    show::median(
+        "start of three killed processes to the first acknowledged write",
+        &restarted,
+        json,
+    );
     Ok(())
 }
 

@@ -12,7 +12,10 @@ pub(crate) fn run_header(args: &RunArgs, json: bool) {
     if !json {
         let (op, bytes, seconds) = (name(args.op), args.bytes, args.seconds);
         println!("{op}, {bytes} B values, {seconds} s each");
-        println!("{:>8} {:>12} {:>10} {:>10} {:>10}", "clients", "per second", "p50 ms", "p99 ms", "max ms");
+        println!(
+            "{:>8} {:>12} {:>10} {:>10} {:>10}",
+            "clients", "per second", "p50 ms", "p99 ms", "max ms"
+        );
     }
 }
 

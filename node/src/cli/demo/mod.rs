@@ -19,7 +19,7 @@ use self::{
     report::{Report, Style},
     scenario::Demo,
 };
-use super::{DONE, FAILED, Global, connect::failed};
+use super::{DONE, FAILED, Global, failed};
 
 /// Runs the demo to its end, or until a signal ends it.
 pub(crate) fn run(global: &Global) -> ExitCode {

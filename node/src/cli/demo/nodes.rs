@@ -104,8 +104,7 @@ impl Nodes {
         command.log = Some(folder.join(format!("{name}.log")));
         let mut server = command.spawn()?;
         let listening = server.listening(LISTENING).await;
-        let listening =
-            listening.map_err(|source| NodesError::Listening { name, source })?;
+        let listening = listening.map_err(|source| NodesError::Listening { name, source })?;
         let node = listening.peer.parse::<PeerId>().ok().and_then(|peer| node_id(peer).ok());
         let address = listening.address().and_then(|address| address.parse().ok());
         let (Some(node), Some(address)) = (node, address) else {

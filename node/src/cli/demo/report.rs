@@ -141,7 +141,11 @@ impl<W: Write> Report<W> {
         if self.style == Style::Json {
             let object = Object::new().with("step", "summary").with("ok", ok);
             let object = object.with("ms", milliseconds(elapsed));
-            writeln!(self.output, "{}", object.with("passed", passed).with("failed", failed).line())?;
+            writeln!(
+                self.output,
+                "{}",
+                object.with("passed", passed).with("failed", failed).line()
+            )?;
             return self.output.flush();
         }
         let time = readable(elapsed);

@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::{
-    super::connect::chain,
+    super::Chain,
     load::Load,
     nodes::{COUNT, Nodes, NodesError, Running, name},
     report::{Report, Step},
@@ -343,5 +343,5 @@ fn settle(name: &'static str, step: Result<Step, DemoError>) -> Step {
 
 /// A step that could not be done.
 fn broken(name: &'static str, error: &DemoError) -> Step {
-    Step::failed(name, chain(error))
+    Step::failed(name, Chain(error).to_string())
 }

@@ -18,8 +18,7 @@ fn a_set_carries_text_or_base64() {
     let request = ok(r#"{"id":1,"op":"set","key":"k","value":"v"}"#);
     assert_eq!(request.timeout, Duration::from_millis(5_000));
     assert_eq!(request.operation, Operation::Set { key: "k".into(), value: "v".into() });
-    let request =
-        ok(r#"{"id":"a","op":"set","key_b64":"/w==","value_b64":"","timeout_ms":60000}"#);
+    let request = ok(r#"{"id":"a","op":"set","key_b64":"/w==","value_b64":"","timeout_ms":60000}"#);
     let key = Bytes::from_static(&[0xff]);
     assert_eq!(request.operation, Operation::Set { key, value: Bytes::new() });
     assert_eq!(request.timeout, Duration::from_secs(60));
@@ -32,7 +31,10 @@ fn a_get_is_linearizable_unless_it_says_stale() {
         other => panic!("{other:?}"),
     };
     assert_eq!(level(r#"{"id":1,"op":"get","key":"k"}"#), Level::Linearizable);
-    assert_eq!(level(r#"{"id":1,"op":"get","key":"k","read":"linearizable"}"#), Level::Linearizable);
+    assert_eq!(
+        level(r#"{"id":1,"op":"get","key":"k","read":"linearizable"}"#),
+        Level::Linearizable
+    );
     assert_eq!(level(r#"{"id":1,"op":"get","key":"k","read":"stale"}"#), Level::Stale);
     let barrier = ok(r#"{"id":1,"op":"get","key":"k","barrier_ms":30000}"#);
     assert_eq!(barrier.timeout, Duration::from_secs(30));
