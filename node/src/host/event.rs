@@ -4,6 +4,8 @@ use meshraft_consensus::{ClusterId, Event as CoreEvent, Member, NodeId, Term};
 use meshraft_discovery::founding::Event as FoundingEvent;
 use meshraft_transport::Refusal;
 
+use super::record::RecordError;
+
 /// One event of a namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -34,6 +36,8 @@ pub enum NodeEvent {
         /// Why.
         why: Refusal,
     },
+    /// What the store holds of the namespace can't be read: it was not opened.
+    Unreadable(RecordError),
     /// The state machine halted: it met a command that it can't apply.
     Halted {
         /// Why.

@@ -71,6 +71,8 @@ pub struct NamespaceOptions {
     pub machine: Box<dyn StateMachine>,
     /// Ids of peers that the operator named, for `status`.
     pub known: Vec<NodeId>,
+    /// How many peers the operator named, with or without an id.
+    pub targets: usize,
 }
 
 /// Something that the transport tells.

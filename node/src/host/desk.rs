@@ -1,0 +1,102 @@
+//! What all namespaces of a node share: outputs, and the numbers that name things.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use meshraft_consensus::{Namespace, WriteId};
+use meshraft_discovery::founding::RecordId;
+use meshraft_discovery::peers::Address;
+use meshraft_service::router::{ForwardId, RequestId as Submission};
+use meshraft_storage::{GroupId, Job, Ticket};
+use meshraft_transport::RequestId;
+
+use super::output::Output;
+
+/// What became durable with a ticket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// The record of a namespace that was new to the store.
+    Birth,
+    /// A step of founding.
+    Founding(RecordId),
+    /// Addresses of peers: nothing waits for them.
+    Peers,
+    /// A write of a group's core.
+    Log(GroupId, WriteId),
+}
+
+/// The outputs and counters of a node.
+#[derive(Debug)]
+pub(super) struct Desk {
+    pub(super) outputs: VecDeque<Output>,
+    /// Where this node listens.
+    pub(super) listening: Vec<Address>,
+    tickets: BTreeMap<Ticket, (Namespace, Purpose)>,
+    requests: BTreeMap<RequestId, (Namespace, ForwardId)>,
+    last_ticket: u64,
+    last_request: u64,
+    last_submission: u64,
+    next_group: GroupId,
+}
+
+impl Desk {
+    pub(super) fn new(next_group: GroupId) -> Self {
+        Self {
+            outputs: VecDeque::new(),
+            listening: Vec::new(),
+            tickets: BTreeMap::new(),
+            requests: BTreeMap::new(),
+            last_ticket: 0,
+            last_request: 0,
+            last_submission: 0,
+            next_group,
+        }
+    }
+
+    pub(super) fn push(&mut self, output: Output) {
+        self.outputs.push_back(output);
+    }
+
+    /// Hands a job to the store and remembers what it is for.
+    pub(super) fn store(
+        &mut self,
+        namespace: &Namespace,
+        purpose: Purpose,
+        job: impl FnOnce(Ticket) -> Job,
+    ) {
+        self.last_ticket += 1;
+        let ticket = Ticket::new(self.last_ticket);
+        self.tickets.insert(ticket, (namespace.clone(), purpose));
+        self.push(Output::Store(job(ticket)));
+    }
+
+    /// What a ticket was for; once.
+    pub(super) fn stored(&mut self, ticket: Ticket) -> Option<(Namespace, Purpose)> {
+        self.tickets.remove(&ticket)
+    }
+
+    /// A number for a request to a peer, which answers this forward of the namespace's router.
+    pub(super) fn request(&mut self, namespace: &Namespace, forward: ForwardId) -> RequestId {
+        self.last_request += 1;
+        let id = RequestId::new(self.last_request);
+        self.requests.insert(id, (namespace.clone(), forward));
+        id
+    }
+
+    /// Whose request this was; once.
+    pub(super) fn replied(&mut self, id: RequestId) -> Option<(Namespace, ForwardId)> {
+        self.requests.remove(&id)
+    }
+
+    /// A number for a request to a namespace's router.
+    pub(super) fn submission(&mut self) -> Submission {
+        self.last_submission += 1;
+        Submission::new(self.last_submission)
+    }
+
+    /// A number for a new group.
+    pub(super) fn group(&mut self) -> GroupId {
+        let group = self.next_group;
+        self.next_group = group.next();
+        group
+    }
+}

@@ -1,0 +1,296 @@
+//! What the network brings to a node, and what its namespaces answer.
+//!
+//! Consensus messages reach a group only from a handle that is bound to it; everything else is
+//! decoded here, in one place for each channel, and bytes that can't be read are dropped or
+//! answered with a typed error.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use meshraft_consensus::{ClusterId, Lane, Member, Message, Moment, NodeId};
+use meshraft_discovery::{
+    founding,
+    peers::{Address, Exchange},
+    wire as founding_wire,
+};
+use meshraft_service::{
+    Refusal, ServiceError, limits,
+    router::ForwardLost,
+    wire::{self, Operation, Request},
+};
+use meshraft_transport::{
+    Body, Channel, PeerFacts, PeerRole, ReplyToken, RequestError, Scope, Source,
+};
+
+use super::{
+    Host, NetworkInput,
+    desk::{Desk, Purpose},
+    event::NodeEvent,
+    hosted::{Hosted, Origin},
+    output::Output,
+};
+use crate::replica;
+
+impl Host {
+    /// Takes what the transport tells.
+    pub(super) fn network(&mut self, input: NetworkInput) {
+        match input {
+            NetworkInput::Connected { peer, dialled } => self.connected(peer, dialled),
+            NetworkInput::Disconnected { peer } => self.disconnected(peer),
+            NetworkInput::Shared { peer, namespace, facts } => {
+                let address = self.dialled.get(&peer).cloned();
+                self.with(&namespace, |hosted, desk, now| {
+                    hosted.shared(now, peer, facts, address, desk);
+                });
+            }
+            NetworkInput::Unshared { peer, namespace } => {
+                self.with(&namespace, |hosted, _, now| hosted.unshared(now, peer));
+            }
+            NetworkInput::Refused { peer, namespace, why } => {
+                self.with(&namespace, |hosted, desk, _| {
+                    hosted.event(desk, NodeEvent::Refused { peer, why });
+                });
+            }
+            NetworkInput::Received { from, channel, body } => {
+                let namespace = from.namespace.clone();
+                self.with(&namespace, |hosted, desk, now| {
+                    hosted.received(now, &from, channel, body, desk);
+                });
+            }
+            NetworkInput::Request { from, token, payload } => self.request(&from, token, &payload),
+            NetworkInput::Reply { id, result } => {
+                if let Some((namespace, forward)) = self.desk.replied(id) {
+                    let result = match result {
+                        Ok(bytes) => wire::decode_response(&bytes)
+                            .map_err(|_| ForwardLost { delivered_maybe: true }),
+                        Err(error) => Err(lost(&error)),
+                    };
+                    self.with(&namespace, |hosted, _, now| {
+                        hosted.replica.handle(now, replica::Input::Replied { forward, result });
+                    });
+                }
+            }
+        }
+    }
+
+    /// An address that was dialled with success is worth telling to those who share a namespace.
+    fn connected(&mut self, peer: NodeId, dialled: Option<Address>) {
+        if let Some(address) = dialled {
+            self.dialled.insert(peer, address);
+        }
+    }
+
+    fn disconnected(&mut self, peer: NodeId) {
+        self.dialled.remove(&peer);
+        let namespaces: Vec<_> = self.namespaces.keys().cloned().collect();
+        for namespace in &namespaces {
+            self.with(namespace, |hosted, _, now| hosted.unshared(now, peer));
+        }
+    }
+
+    fn request(&mut self, from: &Source, token: ReplyToken, payload: &Bytes) {
+        let answer = |desk: &mut Desk, error| {
+            let payload = wire::encode_response(&Err(error));
+            desk.push(Output::Reply { token, payload });
+        };
+        let request = match Request::decode(payload) {
+            Ok(request) => request,
+            Err(error) => return answer(&mut self.desk, error),
+        };
+        if !self.namespaces.contains_key(&from.namespace) {
+            return answer(&mut self.desk, ServiceError::Refused(Refusal::UnknownNamespace));
+        }
+        self.with(&from.namespace, |hosted, desk, now| {
+            hosted.requested(now, from, token, request, desk);
+        });
+    }
+}
+
+/// Whether a request that got no answer may have reached its receiver.
+fn lost(error: &RequestError) -> ForwardLost {
+    ForwardLost { delivered_maybe: matches!(error, RequestError::Lost) }
+}
+
+impl Hosted {
+    fn shared(
+        &mut self,
+        now: Moment,
+        peer: NodeId,
+        facts: PeerFacts,
+        dialled: Option<Address>,
+        desk: &mut Desk,
+    ) {
+        if facts.role == PeerRole::Client {
+            return;
+        }
+        let before = self.shared.insert(peer, facts.clone());
+        if before.is_none() {
+            self.founding.handle(now, founding::Input::PeerUp(peer));
+            if dialled.is_some_and(|address| self.peers.learn(peer, address)) {
+                self.write_record(Purpose::Peers, None, Vec::new(), desk);
+            }
+            self.tell_peers(desk);
+        }
+        if let Some(cluster) = self.active.as_ref().map(|active| active.cluster) {
+            self.peer_moved(now, peer, cluster, before.as_ref(), Some(&facts));
+        }
+    }
+
+    fn unshared(&mut self, now: Moment, peer: NodeId) {
+        let Some(before) = self.shared.remove(&peer) else { return };
+        self.peers.disconnected(peer);
+        self.founding.handle(now, founding::Input::PeerDown(peer));
+        if let Some(cluster) = self.active.as_ref().map(|active| active.cluster) {
+            self.peer_moved(now, peer, cluster, Some(&before), None);
+        }
+    }
+
+    /// Tells the core which members of its group can be reached.
+    fn peer_moved(
+        &mut self,
+        now: Moment,
+        peer: NodeId,
+        cluster: ClusterId,
+        before: Option<&PeerFacts>,
+        after: Option<&PeerFacts>,
+    ) {
+        let member = |facts: Option<&PeerFacts>| {
+            let facts = facts.filter(|facts| facts.clusters.contains(&cluster))?;
+            facts.incarnation.map(|incarnation| Member::new(peer, incarnation))
+        };
+        let (before, after) = (member(before), member(after));
+        if before == after {
+            return;
+        }
+        if let Some(gone) = before {
+            self.replica.handle(now, replica::Input::PeerDown(gone));
+        }
+        if let Some(come) = after {
+            self.replica.handle(now, replica::Input::PeerUp(come));
+        }
+    }
+
+    fn received(
+        &mut self,
+        now: Moment,
+        from: &Source,
+        channel: Channel,
+        body: Body,
+        desk: &mut Desk,
+    ) {
+        let Some(incarnation) = from.incarnation else { return };
+        let member = Member::new(from.node, incarnation);
+        match (channel, from.scope, body) {
+            (
+                Channel::Control | Channel::Entries,
+                Scope::Cluster(cluster),
+                Body::Consensus(message),
+            ) => self.consensus(now, cluster, member, message),
+            (Channel::Control, Scope::Free, Body::Bytes(bytes)) => {
+                if let Ok(message) = founding_wire::Message::decode(&bytes) {
+                    let input = founding::Input::Receive { from: member, message };
+                    self.founding.handle(now, input);
+                }
+            }
+            (Channel::Peers, Scope::Free, Body::Bytes(bytes)) => {
+                self.learn_peers(from.node, &bytes, desk)
+            }
+            _ => {}
+        }
+    }
+
+    fn consensus(&mut self, now: Moment, cluster: ClusterId, from: Member, message: Message) {
+        let Some(active) = self.active.as_ref().filter(|active| active.cluster == cluster) else {
+            return;
+        };
+        if active.founding {
+            // Only holders of the promise speak under its id, so each frame proves one.
+            self.founding.handle(now, founding::Input::Heard { cluster, member: from });
+        }
+        self.replica.handle(now, replica::Input::Receive { from, message });
+    }
+
+    fn requested(
+        &mut self,
+        now: Moment,
+        from: &Source,
+        token: ReplyToken,
+        request: Request,
+        desk: &mut Desk,
+    ) {
+        let is_member = from.incarnation.is_some()
+            && self
+                .active
+                .as_ref()
+                .is_some_and(|active| from.scope == Scope::Cluster(active.cluster));
+        // What a client says of hops is not trusted, and only members admit members.
+        let hops = if is_member { request.hops } else { 0 };
+        if matches!(request.operation, Operation::Admit { .. }) && !is_member {
+            let payload = wire::encode_response(&Err(ServiceError::Refused(Refusal::NotAdmitted)));
+            return desk.push(Output::Reply { token, payload });
+        }
+        let millis = request.deadline_ms.clamp(limits::TIMEOUT_MS.0, limits::TIMEOUT_MS.1);
+        let deadline = now.plus(Duration::from_millis(u64::from(millis)));
+        self.submit(now, Origin::Peer(token), hops, deadline, request.operation, desk);
+    }
+
+    /// Sends a message of the core.
+    pub(super) fn send(&self, to: Member, lane: Lane, message: Message, desk: &mut Desk) {
+        let Some(active) = &self.active else { return };
+        let channel = match lane {
+            Lane::Control => Channel::Control,
+            Lane::Entries => Channel::Entries,
+        };
+        desk.push(Output::Send {
+            to: to.node,
+            namespace: self.namespace.clone(),
+            scope: Scope::Cluster(active.cluster),
+            incarnation: Some(to.incarnation),
+            channel,
+            body: Body::Consensus(message),
+        });
+    }
+
+    /// Tells a peer what it was not told yet of where this node and others listen.
+    pub(super) fn tell_peer(&mut self, peer: NodeId, desk: &mut Desk) {
+        while let Some(exchange) = self.peers.tell(peer) {
+            desk.push(Output::Send {
+                to: peer,
+                namespace: self.namespace.clone(),
+                scope: Scope::Free,
+                incarnation: None,
+                channel: Channel::Peers,
+                body: Body::Bytes(exchange.encode()),
+            });
+        }
+    }
+
+    /// Tells every peer.
+    pub(super) fn tell_peers(&mut self, desk: &mut Desk) {
+        let peers: Vec<_> = self.shared.keys().copied().collect();
+        for peer in peers {
+            self.tell_peer(peer, desk);
+        }
+    }
+
+    /// Takes the addresses at which this node listens.
+    pub(super) fn listening(&mut self, addresses: &[Address], desk: &mut Desk) {
+        for address in addresses {
+            self.peers.learn(self.me.node, address.clone());
+        }
+        self.tell_peers(desk);
+    }
+
+    fn learn_peers(&mut self, from: NodeId, bytes: &[u8], desk: &mut Desk) {
+        let Ok(exchange) = Exchange::decode(bytes) else { return };
+        let learned = self.peers.merge(from, &exchange);
+        if learned.is_empty() {
+            return;
+        }
+        for (peer, address) in learned {
+            desk.push(Output::AddAddress { peer, address });
+        }
+        self.write_record(Purpose::Peers, None, Vec::new(), desk);
+        self.tell_peers(desk);
+    }
+}

@@ -1,0 +1,179 @@
+//! What founding and replica of one namespace ask, turned into what the node asks of its driver.
+
+use std::time::Duration;
+
+use meshraft_consensus::{ClusterId, Moment};
+use meshraft_discovery::{founding, wire::NotAdmitted};
+use meshraft_service::{
+    ServiceError,
+    router::RequestId,
+    wire::{self, Operation, Reply, Response},
+};
+use meshraft_storage::Job;
+use meshraft_transport::{Body, Channel, Scope};
+
+use super::{
+    desk::{Desk, Purpose},
+    event::NodeEvent,
+    hosted::{Hosted, Origin},
+    output::{LoadToken, Output},
+};
+use crate::replica;
+
+impl Hosted {
+    /// Carries out what founding asks.
+    pub(super) fn founding_output(
+        &mut self,
+        now: Moment,
+        output: founding::Output,
+        desk: &mut Desk,
+    ) {
+        match output {
+            founding::Output::Send { to, message } => desk.push(Output::Send {
+                to,
+                namespace: self.namespace.clone(),
+                scope: Scope::Free,
+                incarnation: None,
+                channel: Channel::Control,
+                body: Body::Bytes(message.encode()),
+            }),
+            founding::Output::Persist { id, record, start, drop, join } => {
+                let create = start.map(|set| set.id(&self.namespace)).or(join);
+                self.record = record;
+                let drop = drop.into_iter().collect();
+                self.write_record(Purpose::Founding(id), create, drop, desk);
+            }
+            founding::Output::StartGroup(set) => {
+                self.start_group(now, set.id(&self.namespace), Some(&set), desk);
+            }
+            founding::Output::StopGroup(cluster) => self.stop(now, cluster),
+            founding::Output::FirstEntry { cluster, fate } => {
+                if self.runs(&cluster) {
+                    self.replica.handle(now, replica::Input::FirstEntry(fate));
+                }
+            }
+            founding::Output::Campaign { cluster } => {
+                if self.runs(&cluster) {
+                    self.replica.handle(now, replica::Input::Campaign);
+                }
+            }
+            founding::Output::AskEmpty { cluster } => self.asked_empty = Some(cluster),
+            founding::Output::Lives { cluster } => {
+                if let Some(active) = self.active.as_mut().filter(|it| it.cluster == cluster) {
+                    active.founding = false;
+                }
+                self.event(desk, NodeEvent::Serving { cluster });
+            }
+            founding::Output::Joined { cluster, .. } => {
+                self.start_group(now, cluster, None, desk);
+            }
+            founding::Output::Admit { member } => {
+                let deadline = now.plus(ADMISSION_TIMEOUT);
+                let operation = Operation::Admit { member };
+                self.submit(now, Origin::Joiner(member), 0, deadline, operation, desk);
+            }
+            founding::Output::Observe(event) => self.event(desk, NodeEvent::Founding(event)),
+        }
+    }
+
+    /// Carries out what the replica asks.
+    pub(super) fn replica_output(&mut self, now: Moment, output: replica::Output, desk: &mut Desk) {
+        match output {
+            replica::Output::Send { to, lane, message } => self.send(to, lane, message, desk),
+            replica::Output::Persist(write) => {
+                let Some(active) = self.active.as_mut() else { return };
+                active.submitted = write.id;
+                let group = active.number;
+                let purpose = Purpose::Log(group, write.id);
+                desk.store(&self.namespace, purpose, |ticket| Job::Log { ticket, group, write });
+            }
+            replica::Output::Load { id, range, bytes_max } => {
+                let Some(group) = self.active.as_ref().map(|active| active.number) else { return };
+                let load = LoadToken { namespace: self.namespace.clone(), group, id };
+                desk.push(Output::Load { load, range, bytes_max });
+            }
+            replica::Output::Forward { forward, to, request, timeout } => {
+                let scope = self.active.as_ref().map(|active| active.cluster).into();
+                let id = desk.request(&self.namespace, forward);
+                let (namespace, payload) = (self.namespace.clone(), request.encode());
+                desk.push(Output::Request { id, to, namespace, scope, payload, timeout });
+            }
+            replica::Output::Answer { id, response } => self.answer(now, id, response, desk),
+            replica::Output::Led { term } => {
+                if let Some(cluster) = self.active.as_ref().map(|active| active.cluster) {
+                    self.founding.handle(now, founding::Input::Led { cluster, term });
+                }
+            }
+            replica::Output::Deposed => {
+                if let Some(cluster) = self.active.as_ref().map(|active| active.cluster) {
+                    self.founding.handle(now, founding::Input::Deposed { cluster });
+                }
+            }
+            replica::Output::Decided(fate) => {
+                if let Some(cluster) = self.active.as_ref().map(|active| active.cluster) {
+                    self.founding.handle(now, founding::Input::Decided { cluster, fate });
+                }
+            }
+            replica::Output::Leader { leader, term } => {
+                let leader = leader.map(|member| member.node);
+                self.event(desk, NodeEvent::Leader { leader, term });
+            }
+            replica::Output::Members => self.tell_members(desk),
+            replica::Output::Halted(reason) => {
+                self.halted = Some(reason);
+                self.active = None;
+                self.event(desk, NodeEvent::Halted { reason });
+            }
+            replica::Output::Observe(event) => self.event(desk, NodeEvent::Core(event)),
+        }
+    }
+
+    fn runs(&self, cluster: &ClusterId) -> bool {
+        self.active.as_ref().is_some_and(|active| active.cluster == *cluster)
+    }
+
+    fn tell_members(&self, desk: &mut Desk) {
+        let Some(status) = self.replica.status() else { return };
+        let configuration = status.configuration;
+        let voters = configuration.voters.union(&configuration.outgoing).copied().collect();
+        let learners = configuration.learners.into_iter().collect();
+        self.event(desk, NodeEvent::Members { voters, learners });
+    }
+
+    pub(super) fn answer(
+        &mut self,
+        now: Moment,
+        id: RequestId,
+        response: Response,
+        desk: &mut Desk,
+    ) {
+        match self.origins.remove(&id) {
+            Some(Origin::Call(id)) => desk.push(Output::Answer { id, response }),
+            Some(Origin::Peer(token)) => {
+                desk.push(Output::Reply { token, payload: wire::encode_response(&response) });
+            }
+            Some(Origin::Joiner(member)) => {
+                let (result, members) = match response {
+                    Ok(Reply::Admitted { members }) => (Ok(()), members),
+                    Ok(_) => (Err(NotAdmitted::NoLeader), Vec::new()),
+                    Err(error) => (Err(not_admitted(&error)), Vec::new()),
+                };
+                self.founding
+                    .handle(now, founding::Input::AdmissionResolved { member, result, members });
+            }
+            None => {}
+        }
+    }
+}
+
+/// How long one attempt to admit a joiner may take; the joiner asks again anyway.
+const ADMISSION_TIMEOUT: Duration = Duration::from_secs(5);
+
+fn not_admitted(error: &ServiceError) -> NotAdmitted {
+    match error {
+        ServiceError::Overloaded => NotAdmitted::Busy,
+        ServiceError::Refused(_) => NotAdmitted::Denied,
+        ServiceError::Founding => NotAdmitted::NotLiving,
+        _ => NotAdmitted::NoLeader,
+    }
+}

@@ -1,0 +1,134 @@
+//! What a node tells of one namespace: the core's view, or why there is no cluster yet.
+
+use meshraft_consensus::{FollowerState, Index, Role, Status as CoreStatus, Term};
+use meshraft_discovery::founding;
+use meshraft_service::wire::{
+    MemberRole, MemberState, MemberStatus, NodeRole, Status, Waiting, WaitingCode,
+};
+
+use super::hosted::Hosted;
+
+impl Hosted {
+    /// This namespace as this node sees it. In no cluster, numbers are 0 and nobody is a member.
+    pub(super) fn status(&self) -> Status {
+        let core = self.replica.status();
+        let serving = core.as_ref().filter(|core| !core.founding);
+        let mut status = Status {
+            namespace: self.namespace.clone(),
+            cluster: self.founding.record().cluster,
+            node: self.me.node,
+            incarnation: self.me.incarnation,
+            role: self.idle_role(),
+            term: Term::ZERO,
+            leader: None,
+            commit: Index::ZERO,
+            applied: Index::ZERO,
+            first: Index::ZERO,
+            last: Index::ZERO,
+            members: Vec::new(),
+            waiting: self.founding.waiting().map(|waiting| told(&waiting)),
+        };
+        let Some(core) = serving.filter(|_| status.cluster.is_some()) else { return status };
+        status.role = role(core);
+        status.term = core.term;
+        status.leader = core.leader.map(|leader| leader.node);
+        status.commit = core.commit;
+        status.applied = core.applied;
+        status.first = core.first;
+        status.last = core.last.index;
+        status.members = members(core);
+        if status.waiting.is_none() && status.leader.is_none() {
+            let (have, need) = reachable_and_needed(self, core);
+            let code = WaitingCode::Leader;
+            status.waiting = Some(Waiting { code, have, need, missing: self.missing_voters(core) });
+        }
+        status
+    }
+
+    fn idle_role(&self) -> NodeRole {
+        let record = self.founding.record();
+        if self.halted.is_some() {
+            NodeRole::Stopped
+        } else if record.cluster.is_none() && record.promise.is_some() {
+            NodeRole::Founding
+        } else if record.cluster.is_some() || self.founding.phase() == founding::Phase::Joining {
+            NodeRole::Joining
+        } else {
+            NodeRole::Free
+        }
+    }
+
+    fn missing_voters(&self, core: &CoreStatus) -> Vec<meshraft_consensus::NodeId> {
+        let voters = core.configuration.voters.iter().map(|member| member.node);
+        voters.filter(|node| *node != self.me.node && !self.shared.contains_key(node)).collect()
+    }
+}
+
+fn reachable_and_needed(hosted: &Hosted, core: &CoreStatus) -> (u32, u32) {
+    let voters = core.configuration.voters.len();
+    let missing = hosted.missing_voters(core).len();
+    let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    (number(voters.saturating_sub(missing)), number(voters / 2 + 1))
+}
+
+fn role(core: &CoreStatus) -> NodeRole {
+    match core.role {
+        Role::Leader => NodeRole::Leader,
+        Role::Candidate | Role::PreCandidate => NodeRole::Candidate,
+        Role::Learner => NodeRole::Learner,
+        Role::Follower => NodeRole::Follower,
+    }
+}
+
+fn members(core: &CoreStatus) -> Vec<MemberStatus> {
+    let configuration = &core.configuration;
+    let leads = core.role == Role::Leader;
+    configuration
+        .members()
+        .into_iter()
+        .map(|member| {
+            let role = if configuration.voters.contains(&member) {
+                MemberRole::Voter
+            } else if configuration.outgoing.contains(&member) {
+                MemberRole::Outgoing
+            } else {
+                MemberRole::Learner
+            };
+            let follower = core.followers.iter().find(|follower| follower.member == member);
+            let (matched, state) = match follower {
+                _ if leads && member == core.me => {
+                    (Some(core.last.index), Some(MemberState::Leader))
+                }
+                Some(follower) if !follower.active => {
+                    (Some(follower.matched), Some(MemberState::Unreachable))
+                }
+                Some(follower) => (Some(follower.matched), Some(sending(follower.state))),
+                None => (None, None),
+            };
+            MemberStatus { member, role, matched, state }
+        })
+        .collect()
+}
+
+fn sending(state: FollowerState) -> MemberState {
+    match state {
+        FollowerState::Probe => MemberState::Probe,
+        FollowerState::Replicate => MemberState::Replicate,
+        FollowerState::Snapshot => MemberState::Snapshot,
+    }
+}
+
+fn told(waiting: &founding::Waiting) -> Waiting {
+    let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    Waiting {
+        code: match waiting.code {
+            founding::WaitingCode::Founders => WaitingCode::Founders,
+            founding::WaitingCode::Promise => WaitingCode::Promise,
+            founding::WaitingCode::Admission => WaitingCode::Admission,
+            _ => WaitingCode::Leader,
+        },
+        have: number(waiting.have),
+        need: number(waiting.need),
+        missing: waiting.missing.clone(),
+    }
+}

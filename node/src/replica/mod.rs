@@ -1,0 +1,302 @@
+//! One namespace as a value: the core of its group, what its entries are applied to, and the
+//! router of its requests, joined.
+//!
+//! Invariants:
+//! 1. Only this module moves the core.
+//! 2. Every request submitted is answered exactly once, whatever becomes of the group.
+//! 3. What is accumulated by several inputs is drained together: 64 proposals make one write and
+//!    one message a follower.
+//!
+//! Pure: no clock, no I/O, no async. The host drives it; it drives nothing.
+
+mod group;
+mod input;
+mod log_time;
+
+use std::collections::VecDeque;
+
+use meshraft_consensus::{
+    Core, Member, Moment, ReadError, ReadLevel, RejectReason, Role, Status, Term,
+};
+use meshraft_service::{
+    QueryError, Replicated, Router, ServiceError, StateMachine,
+    envelope::{Envelope, USER_VERSION, UserCommand},
+    router::{self, AdmitResult, ProposeResult, RequestId},
+    wire::{Level, Operation},
+};
+
+use self::group::{Effect, Group};
+pub use self::input::{Input, Output};
+use crate::host::HaltReason;
+
+/// One namespace of a node.
+pub struct Replica {
+    router: Router,
+    group: Option<Group>,
+    /// What a group that begins later applies its entries to.
+    machine: Option<Box<dyn StateMachine>>,
+    told: LeaderView,
+    outputs: VecDeque<Output>,
+    now: Moment,
+    /// The group stopped before it would have diverged, and does not start again.
+    halted: bool,
+}
+
+/// What the router was last told of the leader.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct LeaderView {
+    leader: Option<Member>,
+    is_me: bool,
+    ready: bool,
+    term: Term,
+}
+
+impl Replica {
+    /// A replica without a group; its entries will be applied to `machine`.
+    pub fn new(machine: Box<dyn StateMachine>, router: Router, now: Moment) -> Self {
+        Self {
+            router,
+            group: None,
+            machine: Some(machine),
+            told: LeaderView::default(),
+            outputs: VecDeque::new(),
+            now,
+            halted: false,
+        }
+    }
+
+    /// Takes one input. Cannot fail; outputs come by [`Replica::poll`] after [`Replica::drain`].
+    pub fn handle(&mut self, now: Moment, input: Input) {
+        self.now = now;
+        match input {
+            Input::Timeout => {
+                self.router.handle(now, router::Input::Timeout);
+                self.with_group(|group| group.timeout(now));
+            }
+            Input::Start(core) => self.start(*core),
+            Input::Stop => self.stop(),
+            Input::Receive { from, message } => {
+                self.with_group(|group| group.receive(now, from, message));
+            }
+            Input::PeerUp(member) => self.with_group(|group| group.peer(now, member, true)),
+            Input::PeerDown(member) => self.with_group(|group| group.peer(now, member, false)),
+            Input::Persisted(write) => self.with_group(|group| group.persisted(now, write)),
+            Input::Loaded { id, result } => self.with_group(|group| group.loaded(now, id, result)),
+            Input::FirstEntry(fate) => self.with_group(|group| group.first_entry(now, fate)),
+            Input::Campaign => self.with_group(|group| group.campaign(now)),
+            Input::Submit { id, hops, deadline, operation } => {
+                self.submit(id, hops, deadline, operation);
+            }
+            Input::Replied { forward, result } => {
+                self.router.handle(now, router::Input::Replied { forward, result });
+            }
+            Input::StoreFailed => self.halt(HaltReason::StoreFailed),
+            Input::Close => self.close(),
+        }
+        self.route();
+    }
+
+    /// Lets the core say what it wants after all inputs so far, and acts on it.
+    pub fn drain(&mut self) {
+        while let Some(effects) = self.group.as_mut().and_then(|group| group.drain(self.now)) {
+            self.act(effects);
+            self.tell_leader();
+            self.route();
+        }
+        self.tell_leader();
+        self.route();
+    }
+
+    /// The next output.
+    pub fn poll(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`Input::Timeout`] is due if nothing else happens first.
+    pub fn deadline(&self) -> Option<Moment> {
+        let group = self.group.as_ref().and_then(Group::deadline);
+        self.router.deadline().into_iter().chain(group).min()
+    }
+
+    /// The group's core, if there is a group.
+    pub fn status(&self) -> Option<Status> {
+        self.group.as_ref().map(Group::status)
+    }
+
+    /// The state that entries are applied to, if there is a group.
+    pub fn replicated(&self) -> Option<&Replicated> {
+        self.group.as_ref().map(Group::replicated)
+    }
+
+    fn with_group(&mut self, act: impl FnOnce(&mut Group)) {
+        if let Some(group) = &mut self.group {
+            act(group);
+        }
+    }
+
+    fn start(&mut self, core: Core) {
+        assert!(self.group.is_none(), "a group starts before the last one stopped");
+        if let Some(machine) = self.machine.take() {
+            self.group = Some(Group::new(core, machine));
+        }
+    }
+
+    /// A dead founder set's group never handed out a command, so its machine is as new.
+    fn stop(&mut self) {
+        if let Some(group) = self.group.take() {
+            self.fail_pending(&group);
+            self.machine = Some(group.into_machine());
+        }
+        self.tell_leader();
+    }
+
+    /// Proposals that the group took with it may yet commit; reads may be tried elsewhere.
+    fn fail_pending(&mut self, group: &Group) {
+        for id in group.pending_proposals() {
+            let result = ProposeResult::Unknown;
+            self.router.handle(self.now, router::Input::Proposed { id, result });
+        }
+    }
+
+    /// Told twice, the router answers everything: nothing here will go on.
+    fn close(&mut self) {
+        if let Some(group) = self.group.take() {
+            self.fail_pending(&group);
+        }
+        self.router.handle(self.now, router::Input::Closing);
+        self.router.handle(self.now, router::Input::Closing);
+        self.route();
+    }
+
+    fn halt(&mut self, reason: HaltReason) {
+        if !self.halted {
+            self.halted = true;
+            self.close();
+            self.tell_leader();
+            self.outputs.push_back(Output::Halted(reason));
+        }
+    }
+
+    fn submit(&mut self, id: RequestId, hops: u8, deadline: Moment, operation: Operation) {
+        let stale = matches!(operation, Operation::Read { level: Level::Stale, .. });
+        let error = if self.halted {
+            Some(ServiceError::Halted)
+        } else if stale && self.group.as_ref().is_none_or(Group::is_founding) {
+            Some(ServiceError::Founding)
+        } else {
+            None
+        };
+        if let Some(error) = error {
+            return self.outputs.push_back(Output::Answer { id, response: Err(error) });
+        }
+        let input = router::Input::Submit { id, hops, deadline, operation };
+        self.router.handle(self.now, input);
+    }
+
+    /// Carries out what the router wants until it wants nothing.
+    fn route(&mut self) {
+        while let Some(output) = self.router.poll() {
+            match output {
+                router::Output::Propose { id, session, sequence, acked_below, payload } => {
+                    let (version, log_time_ms) = (USER_VERSION, 0);
+                    let command = UserCommand {
+                        version,
+                        session,
+                        sequence,
+                        acked_below,
+                        log_time_ms,
+                        payload,
+                    };
+                    self.propose(id, command);
+                }
+                router::Output::Read { id, level } => self.read(id, level),
+                router::Output::Query { id, query } => self.query(id, &query),
+                router::Output::Admit { id, member } => self.admit(id, member),
+                router::Output::Forward { forward, to, request, timeout } => {
+                    self.outputs.push_back(Output::Forward { forward, to, request, timeout });
+                }
+                router::Output::Answer { id, response } => {
+                    self.outputs.push_back(Output::Answer { id, response });
+                }
+            }
+        }
+    }
+
+    /// Wraps a command and proposes it, if the state machine knows it.
+    fn propose(&mut self, id: RequestId, mut command: UserCommand) {
+        let now = self.now;
+        let result = match &mut self.group {
+            None => ProposeResult::Rejected(RejectReason::NotLeader { leader: None }),
+            Some(group) => match group.replicated().check(&command.payload) {
+                Err(error) => ProposeResult::Refused(error),
+                Ok(()) => {
+                    command.log_time_ms = group.log_time_ms(now);
+                    return group.propose(now, id, Envelope::User(command).encode());
+                }
+            },
+        };
+        self.router.handle(now, router::Input::Proposed { id, result });
+    }
+
+    fn read(&mut self, id: RequestId, level: ReadLevel) {
+        match &mut self.group {
+            Some(group) => group.read(self.now, id, level),
+            None => {
+                let result = Err(ReadError::NoLeader);
+                self.router.handle(self.now, router::Input::ReadIndex { id, result });
+            }
+        }
+    }
+
+    fn query(&mut self, id: RequestId, query: &[u8]) {
+        let result = match &self.group {
+            Some(group) => group.query(query),
+            None => Err(QueryError::Halted),
+        };
+        self.router.handle(self.now, router::Input::Queried { id, result });
+    }
+
+    fn admit(&mut self, id: RequestId, member: Member) {
+        match &mut self.group {
+            Some(group) => group.admit(self.now, id, member),
+            None => {
+                let reason = RejectReason::NotLeader { leader: None };
+                let result = AdmitResult::Rejected(reason);
+                self.router.handle(self.now, router::Input::AdmissionDone { id, result });
+            }
+        }
+    }
+
+    fn act(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Out(output) => self.outputs.push_back(output),
+                Effect::Route(input) => self.router.handle(self.now, input),
+                Effect::Halt(reason) => return self.halt(reason),
+            }
+        }
+    }
+
+    /// Tells the router who leads, when that changed.
+    fn tell_leader(&mut self) {
+        let view = self.group.as_ref().map_or_else(LeaderView::default, |group| {
+            let core = group.core();
+            LeaderView {
+                leader: core.leader(),
+                is_me: core.role() == Role::Leader,
+                ready: core.is_ready(),
+                term: core.term(),
+            }
+        });
+        if view == self.told {
+            return;
+        }
+        if view.leader != self.told.leader || view.term != self.told.term {
+            self.outputs.push_back(Output::Leader { leader: view.leader, term: view.term });
+        }
+        self.told = view;
+        let leader = view.leader.map(|member| member.node);
+        let LeaderView { is_me, ready, term, .. } = view;
+        self.router.handle(self.now, router::Input::Leader { leader, is_me, ready, term });
+    }
+}
