@@ -1,0 +1,215 @@
+//! What travels between members, and between a client and a member: one request, one response.
+//!
+//! Versioned by a first byte; kinds are only ever appended. Lengths, deadlines and hops are checked
+//! when a request is decoded, before anything is done with it.
+
+mod status;
+
+use bytes::Bytes;
+use meshraft_consensus::{Index, Member, Position};
+use serde::{Deserialize, Serialize};
+
+pub use crate::codec::WireError;
+use crate::{
+    codec,
+    error::{BadRequest, ServiceError},
+    limits::{HOPS_MAX, MEMBERS_MAX, REQUEST_BYTES_MAX, RESPONSE_BYTES_MAX, TIMEOUT_MS},
+    session::{Sequence, SessionId},
+};
+pub use status::{MemberRole, MemberState, MemberStatus, NodeRole, Status, Waiting, WaitingCode};
+
+const VERSION: u8 = 1;
+const OPERATIONS: u32 = 6;
+
+/// One request on its way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// How long the sender still waits, within [`TIMEOUT_MS`].
+    pub deadline_ms: u32,
+    /// How often it was passed on, up to [`HOPS_MAX`].
+    pub hops: u8,
+    /// What to do.
+    pub operation: Operation,
+}
+
+/// What a request asks for. The order of the variants is their number on the wire.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Operation {
+    /// Replicate a command.
+    Write {
+        /// The session, or [`SessionId::NONE`].
+        session: SessionId,
+        /// From 1 in a session, else 0.
+        sequence: Sequence,
+        /// The caller has the answers to all below; at most `sequence`.
+        acked_below: Sequence,
+        /// What the state machine gets.
+        payload: Bytes,
+    },
+    /// Answer a query.
+    Read {
+        /// How fresh.
+        level: Level,
+        /// What the state machine gets.
+        query: Bytes,
+    },
+    /// Wait until every write that was acknowledged before is applied where this is asked.
+    Barrier,
+    /// Admit a member as a learner; does nothing if it is one already.
+    Admit {
+        /// Which.
+        member: Member,
+    },
+    /// Tell how the asked member is.
+    Status,
+    /// Tell who takes part.
+    Members,
+}
+
+/// How fresh a read is. The order of the variants is their number on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Level {
+    /// What the asked member has applied.
+    Stale,
+    /// Never older than what the session has seen or written.
+    Session,
+    /// Linearizable as long as clocks drift within bounds (thesis 6.4.1).
+    Lease,
+    /// After every write that was acknowledged before (thesis 6.4).
+    Linearizable,
+}
+
+/// What a request answers.
+pub type Response = Result<Reply, ServiceError>;
+
+/// What a request answers if it does not fail. The order of the variants is their wire number.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    /// To a write.
+    Written {
+        /// Where it took effect.
+        position: Position,
+        /// What the state machine answered.
+        response: Bytes,
+    },
+    /// To a read.
+    Read {
+        /// What the answering member had applied.
+        index: Index,
+        /// What the state machine answered.
+        response: Bytes,
+    },
+    /// To a barrier.
+    Barrier {
+        /// What the answering member has applied at least.
+        index: Index,
+    },
+    /// To an admission.
+    Admitted {
+        /// Who takes part, the new one included; at most [`MEMBERS_MAX`].
+        members: Vec<Member>,
+    },
+    /// To a request for status.
+    Status(Box<Status>),
+    /// To a request for members; at most [`MEMBERS_MAX`].
+    Members(Vec<MemberStatus>),
+}
+
+impl Operation {
+    /// The bytes that it carries.
+    pub(crate) fn payload_bytes(&self) -> usize {
+        match self {
+            Self::Write { payload, .. } => payload.len(),
+            Self::Read { query, .. } => query.len(),
+            Self::Barrier | Self::Admit { .. } | Self::Status | Self::Members => 0,
+        }
+    }
+
+    /// Whether it can change something.
+    pub(crate) const fn is_write(&self) -> bool {
+        matches!(self, Self::Write { .. } | Self::Admit { .. })
+    }
+
+    /// Whether a copy of which the outcome is unknown may be followed by another one.
+    pub(crate) fn is_repeatable(&self) -> bool {
+        match self {
+            Self::Write { session, .. } => !session.is_none(),
+            _ => true,
+        }
+    }
+
+    /// Refuses what no correct caller asks for.
+    pub(crate) fn check(&self) -> Result<(), ServiceError> {
+        let Self::Write { session, sequence, acked_below, .. } = self else { return Ok(()) };
+        let numbered = *sequence >= Sequence::FIRST && *acked_below <= *sequence;
+        let unnumbered = *sequence == Sequence::ZERO && *acked_below == Sequence::ZERO;
+        if if session.is_none() { unnumbered } else { numbered } {
+            Ok(())
+        } else {
+            Err(ServiceError::BadRequest(BadRequest::Sequence))
+        }
+    }
+}
+
+impl Request {
+    /// The bytes to send.
+    pub fn encode(&self) -> Bytes {
+        codec::encode(VERSION, self, self.operation.payload_bytes())
+    }
+
+    /// Reads and checks a request.
+    ///
+    /// # Errors
+    /// What to answer instead: too large, an unknown version or operation, malformed bytes, a
+    /// deadline out of bounds, too many hops, or numbers that do not fit together.
+    pub fn decode(bytes: &[u8]) -> Result<Self, ServiceError> {
+        let body = codec::body(VERSION, bytes, REQUEST_BYTES_MAX)?;
+        let (_, operation) = postcard::take_from_bytes::<(u32, u8)>(body)
+            .map_err(|_| ServiceError::BadRequest(BadRequest::Malformed))?;
+        codec::known_kind(operation, OPERATIONS)?;
+        let request: Self = codec::whole(body)?;
+        let (min_ms, max_ms) = TIMEOUT_MS;
+        if !(min_ms..=max_ms).contains(&request.deadline_ms) {
+            let given_ms = i64::from(request.deadline_ms);
+            return Err(ServiceError::BadTimeout { given_ms, min_ms, max_ms });
+        }
+        if request.hops > HOPS_MAX {
+            return Err(ServiceError::BadRequest(BadRequest::Hops));
+        }
+        request.operation.check()?;
+        Ok(request)
+    }
+}
+
+/// The bytes of a response.
+pub fn encode_response(response: &Response) -> Bytes {
+    let payload_bytes = match response {
+        Ok(Reply::Written { response, .. } | Reply::Read { response, .. }) => response.len(),
+        _ => 0,
+    };
+    let bytes = codec::encode(VERSION, response, payload_bytes);
+    if bytes.len() <= RESPONSE_BYTES_MAX {
+        return bytes;
+    }
+    let (bytes, limit_bytes) = (bytes.len() as u64, RESPONSE_BYTES_MAX as u64);
+    let error = match response {
+        Ok(Reply::Written { .. }) => ServiceError::ResponseDropped { bytes },
+        _ => ServiceError::TooLarge { bytes, limit_bytes },
+    };
+    codec::encode(VERSION, &Response::Err(error), 0)
+}
+
+/// Reads a response.
+///
+/// # Errors
+/// Says what is unknown, malformed or too long; what became of the request is then not known.
+pub fn decode_response(bytes: &[u8]) -> Result<Response, WireError> {
+    let response: Response = codec::whole(codec::body(VERSION, bytes, RESPONSE_BYTES_MAX)?)?;
+    let members = match &response {
+        Ok(Reply::Admitted { members }) => members.len(),
+        Ok(Reply::Members(members)) => members.len(),
+        Ok(Reply::Status(status)) => status.members.len(),
+        _ => 0,
+    };
+    if members > MEMBERS_MAX { Err(WireError::Malformed) } else { Ok(response) }
+}

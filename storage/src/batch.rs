@@ -1,0 +1,248 @@
+//! Turns a batch of jobs into one staged transaction, and checks that the driver kept its promises.
+//!
+//! Jobs of one batch see the effect of those before them, although nothing is published yet: the
+//! ends of the logs and the namespaces' rows are kept beside the catalog until then.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use bytes::Bytes;
+use meshraft_consensus::{ClusterId, Index, Namespace, SnapshotMeta, Write};
+
+use crate::{
+    catalog::{Catalog, Step},
+    error::WriteError,
+    group::Group,
+    namespace::{ListedGroup, NamespaceRow},
+    row::Base,
+    stage::Stage,
+    types::{GroupId, Job, LogAfterSnapshot, Ticket},
+};
+
+/// A job on its way to the disk. A write is shared with the readers until it is published.
+#[derive(Clone, Debug)]
+pub(crate) enum Queued {
+    Log {
+        ticket: Ticket,
+        group: GroupId,
+        write: Arc<Write>,
+    },
+    Record {
+        ticket: Ticket,
+        namespace: Namespace,
+        record: Bytes,
+        create: Option<(GroupId, ClusterId)>,
+        drop: Vec<GroupId>,
+    },
+    Snapshot {
+        ticket: Ticket,
+        group: GroupId,
+        snapshot: SnapshotMeta,
+        log: LogAfterSnapshot,
+    },
+}
+
+impl From<Job> for Queued {
+    fn from(job: Job) -> Self {
+        match job {
+            Job::Log { ticket, group, write } => {
+                Self::Log { ticket, group, write: Arc::new(write) }
+            }
+            Job::Record { ticket, namespace, record, create, drop } => {
+                Self::Record { ticket, namespace, record, create, drop }
+            }
+            Job::Snapshot { ticket, group, snapshot, log } => {
+                Self::Snapshot { ticket, group, snapshot, log }
+            }
+        }
+    }
+}
+
+impl Queued {
+    pub(crate) const fn ticket(&self) -> Ticket {
+        match self {
+            Self::Log { ticket, .. }
+            | Self::Record { ticket, .. }
+            | Self::Snapshot { ticket, .. } => *ticket,
+        }
+    }
+
+    /// What the job adds to a transaction, roughly.
+    pub(crate) fn cost_bytes(&self) -> u64 {
+        match self {
+            Self::Log { write, .. } => write.append.iter().map(|entry| entry.cost_bytes()).sum(),
+            Self::Record { record, .. } => record.len() as u64,
+            Self::Snapshot { .. } => 0,
+        }
+    }
+}
+
+/// Where a group's log begins and ends, as of the jobs staged so far.
+#[derive(Clone, Copy, Debug)]
+struct Ends {
+    floor: Index,
+    tail: Index,
+    /// What the newest snapshot covers.
+    snapshot: Index,
+}
+
+impl Ends {
+    const ZERO: Self = Self { floor: Index::ZERO, tail: Index::ZERO, snapshot: Index::ZERO };
+
+    fn of(group: &Group) -> Self {
+        let snapshot = group.base.as_ref().map(|base| base.snapshot.position.index);
+        Self { floor: group.floor(), tail: group.tail(), snapshot: snapshot.unwrap_or_default() }
+    }
+}
+
+/// What the jobs of a batch need to know, taken from the catalog under the lock.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    /// `None` for a group that does not exist.
+    ends: BTreeMap<GroupId, Option<Ends>>,
+    namespaces: BTreeMap<Namespace, NamespaceRow>,
+    next_group: GroupId,
+    created: bool,
+}
+
+impl Batch {
+    /// Looks up what these jobs are about.
+    pub(crate) fn new(catalog: &Catalog, jobs: &[Queued]) -> Self {
+        let mut batch = Self {
+            ends: BTreeMap::new(),
+            namespaces: BTreeMap::new(),
+            next_group: catalog.next_group,
+            created: false,
+        };
+        for job in jobs {
+            match job {
+                Queued::Log { group, .. } | Queued::Snapshot { group, .. } => {
+                    batch
+                        .ends
+                        .entry(*group)
+                        .or_insert_with(|| catalog.groups.get(group).map(Ends::of));
+                }
+                Queued::Record { namespace, .. } => {
+                    batch.namespaces.entry(namespace.clone()).or_insert_with(|| {
+                        catalog.namespaces.get(namespace).cloned().unwrap_or_default()
+                    });
+                }
+            }
+        }
+        batch
+    }
+
+    /// Stages the jobs in order.
+    pub(crate) fn stage(&mut self, jobs: &[Queued], stage: &mut Stage) -> Result<(), WriteError> {
+        for job in jobs {
+            match job {
+                Queued::Log { group, write, .. } => self.log(*group, write, stage)?,
+                Queued::Record { namespace, record, create, drop, .. } => {
+                    self.record(namespace, record, *create, drop, stage)?;
+                }
+                Queued::Snapshot { group, snapshot, log, .. } => {
+                    self.snapshot(*group, snapshot, *log, stage);
+                }
+            }
+        }
+        stage.finish();
+        Ok(())
+    }
+
+    /// The namespaces whose rows changed.
+    pub(crate) fn replaced(&self) -> impl Iterator<Item = (&Namespace, &NamespaceRow)> {
+        // Each was looked up because a job replaces it.
+        self.namespaces.iter()
+    }
+
+    /// The group counter, if it moved.
+    pub(crate) fn next_group(&self) -> Option<GroupId> {
+        self.created.then_some(self.next_group)
+    }
+
+    fn log(&mut self, group: GroupId, write: &Write, stage: &mut Stage) -> Result<(), WriteError> {
+        let Some(Some(ends)) = self.ends.get_mut(&group) else { return Ok(()) };
+        let before = ends.tail;
+        if let Some(from) = write.truncate_from {
+            if from <= ends.floor {
+                return Err(WriteError::Gap { group, expected: ends.floor.next(), found: from });
+            }
+            ends.tail = ends.tail.min(from.previous());
+        }
+        for entry in &write.append {
+            let (expected, found) = (ends.tail.next(), entry.position.index);
+            if found != expected {
+                return Err(WriteError::Gap { group, expected, found });
+            }
+            if u32::try_from(entry.bytes.len()).is_err() {
+                return Err(WriteError::EntryTooLarge { bytes: entry.bytes.len() });
+            }
+            stage.append(group, entry.position, entry.kind, &entry.bytes);
+            ends.tail = found;
+        }
+        if !write.append.is_empty() || ends.tail != before {
+            stage.tail(group, ends.tail);
+        }
+        if let Some(hard) = write.hard {
+            stage.hard(group, hard);
+        }
+        Ok(())
+    }
+
+    fn record(
+        &mut self,
+        namespace: &Namespace,
+        record: &Bytes,
+        create: Option<(GroupId, ClusterId)>,
+        drop: &[GroupId],
+        stage: &mut Stage,
+    ) -> Result<(), WriteError> {
+        if record.len() > Job::RECORD_BYTES_MAX {
+            return Err(WriteError::RecordTooLarge { bytes: record.len() });
+        }
+        let row = self.namespaces.entry(namespace.clone()).or_default();
+        row.record = record.clone();
+        row.groups.retain(|listed| {
+            let dropped = drop.contains(&listed.group);
+            if dropped {
+                self.ends.insert(listed.group, None);
+            }
+            !dropped
+        });
+        if let Some((group, cluster)) = create {
+            if group < self.next_group {
+                return Err(WriteError::GroupReused { group, next: self.next_group });
+            }
+            (self.next_group, self.created) = (group.next(), true);
+            row.groups.push(ListedGroup { group, cluster, born: stage.earliest_row() });
+            self.ends.insert(group, Some(Ends::ZERO));
+        }
+        stage.namespace(Step::Namespace { namespace: namespace.clone(), row: row.clone() });
+        Ok(())
+    }
+
+    fn snapshot(
+        &mut self,
+        group: GroupId,
+        snapshot: &SnapshotMeta,
+        log: LogAfterSnapshot,
+        stage: &mut Stage,
+    ) {
+        let Some(Some(ends)) = self.ends.get_mut(&group) else { return };
+        let covered = snapshot.position.index;
+        if covered < ends.snapshot {
+            return;
+        }
+        ends.snapshot = covered;
+        match log {
+            LogAfterSnapshot::KeepFrom(first) if covered <= ends.tail => {
+                ends.floor = ends.floor.max(first.previous().min(covered));
+            }
+            // A log that ends before the snapshot would leave a gap.
+            LogAfterSnapshot::KeepFrom(_) | LogAfterSnapshot::Replace => {
+                (ends.floor, ends.tail) = (covered, covered);
+                stage.tail(group, ends.tail);
+            }
+        }
+        stage.base(group, Base { floor: ends.floor, snapshot: snapshot.clone() });
+    }
+}

@@ -1,0 +1,206 @@
+//! The store's contract as a plain value, for the simulator and as the twin that tests compare
+//! with: what is committed survives a crash, because it is all there is.
+//!
+//! It is written for being evidently right, not for speed, and shares no code with the real store.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use meshraft_consensus::{
+    ClusterId, Configuration, Entry, EntryKind, HardState, Index, IndexRange, LoadError, Namespace,
+    Position, SnapshotMeta, Write,
+};
+
+use crate::types::{GroupId, Job, LogAfterSnapshot, Opened, OpenedGroup, OpenedNamespace};
+
+/// A store in memory. A clone is what a crash at this moment would leave.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MemoryStore {
+    namespaces: BTreeMap<Namespace, Record>,
+    groups: BTreeMap<GroupId, Group>,
+    /// How far group numbers were used.
+    groups_used: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Record {
+    bytes: Bytes,
+    groups: Vec<GroupId>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Group {
+    cluster: ClusterId,
+    hard: HardState,
+    snapshot: Option<SnapshotMeta>,
+    floor: Index,
+    entries: Vec<Entry>,
+}
+
+impl MemoryStore {
+    /// Makes jobs durable, in order and at once.
+    ///
+    /// # Panics
+    /// If the driver breaks a promise: a gap in a log, a group number used twice, a record that is
+    /// too large. The real store fails then.
+    pub fn commit(&mut self, jobs: &[Job]) {
+        for job in jobs {
+            match job {
+                Job::Log { group, write, .. } => {
+                    if let Some(group) = self.groups.get_mut(group) {
+                        group.write(write);
+                    }
+                }
+                Job::Record { namespace, record, create, drop, .. } => {
+                    self.record(namespace, record, *create, drop);
+                }
+                Job::Snapshot { group, snapshot, log, .. } => {
+                    if let Some(group) = self.groups.get_mut(group) {
+                        group.record(snapshot, *log);
+                    }
+                }
+            }
+        }
+    }
+
+    /// What an open would find now.
+    pub fn opened(&self) -> Opened {
+        let namespaces = self.namespaces.iter().map(|(namespace, record)| OpenedNamespace {
+            namespace: namespace.clone(),
+            record: record.bytes.clone(),
+            groups: record.groups.iter().map(|id| self.groups[id].opened(*id)).collect(),
+        });
+        let next_group = GroupId::new(self.groups_used).next();
+        Opened { next_group, namespaces: namespaces.collect() }
+    }
+
+    /// Reads entries, as [`crate::Store::load`] does.
+    ///
+    /// # Errors
+    /// Says why not even the first entry can be read.
+    pub fn load(
+        &self,
+        group: GroupId,
+        range: IndexRange,
+        bytes_max: u64,
+    ) -> Result<Vec<Entry>, LoadError> {
+        let group = self.groups.get(&group).ok_or(LoadError::Truncated)?;
+        if range.first > range.last {
+            return Ok(Vec::new());
+        }
+        if range.first <= group.floor {
+            return Err(LoadError::Compacted);
+        }
+        if range.first > group.tail() {
+            return Err(LoadError::Truncated);
+        }
+        let mut cost = 0_u64;
+        let mut loaded: Vec<Entry> = Vec::new();
+        for entry in &group.entries {
+            if entry.position.index < range.first || entry.position.index > range.last {
+                continue;
+            }
+            cost = cost.saturating_add(entry.cost_bytes());
+            if cost > bytes_max && !loaded.is_empty() {
+                break;
+            }
+            loaded.push(entry.clone());
+        }
+        Ok(loaded)
+    }
+
+    fn record(
+        &mut self,
+        namespace: &Namespace,
+        record: &Bytes,
+        create: Option<(GroupId, ClusterId)>,
+        drop: &[GroupId],
+    ) {
+        assert!(record.len() <= Job::RECORD_BYTES_MAX, "a record is too large");
+        let row = self.namespaces.entry(namespace.clone()).or_default();
+        row.bytes = record.clone();
+        row.groups.retain(|group| !drop.contains(group));
+        if let Some((group, _)) = create {
+            assert!(group.get() > self.groups_used, "a group number is used twice");
+            self.groups_used = group.get();
+            row.groups.push(group);
+        }
+        let namespaces = &self.namespaces;
+        self.groups.retain(|id, _| {
+            !drop.contains(id) || namespaces.values().any(|row| row.groups.contains(id))
+        });
+        if let Some((group, cluster)) = create {
+            self.groups.insert(group, Group::new(cluster));
+        }
+    }
+}
+
+impl Group {
+    fn new(cluster: ClusterId) -> Self {
+        let hard = HardState::default();
+        Self { cluster, hard, snapshot: None, floor: Index::ZERO, entries: Vec::new() }
+    }
+
+    fn tail(&self) -> Index {
+        self.entries.last().map_or(self.floor, |entry| entry.position.index)
+    }
+
+    fn write(&mut self, write: &Write) {
+        if let Some(from) = write.truncate_from {
+            assert!(from > self.floor, "a write truncates what a snapshot covers");
+            self.entries.retain(|entry| entry.position.index < from);
+        }
+        for entry in &write.append {
+            assert_eq!(entry.position.index, self.tail().next(), "a write leaves a gap");
+            self.entries.push(entry.clone());
+        }
+        if let Some(hard) = write.hard {
+            self.hard = hard;
+        }
+    }
+
+    fn record(&mut self, snapshot: &SnapshotMeta, log: LogAfterSnapshot) {
+        let covered = snapshot.position.index;
+        if self.snapshot.as_ref().is_some_and(|old| covered < old.position.index) {
+            return;
+        }
+        match log {
+            LogAfterSnapshot::KeepFrom(first) if covered <= self.tail() => {
+                self.floor = self.floor.max(first.previous().min(covered));
+                let floor = self.floor;
+                self.entries.retain(|entry| entry.position.index > floor);
+            }
+            _ => {
+                self.entries.clear();
+                self.floor = covered;
+            }
+        }
+        self.snapshot = Some(snapshot.clone());
+    }
+
+    fn opened(&self, group: GroupId) -> OpenedGroup {
+        let mut terms: Vec<Position> = Vec::new();
+        let mut configurations = Vec::new();
+        for entry in &self.entries {
+            if terms.last().is_none_or(|begin| begin.term != entry.position.term) {
+                terms.push(entry.position);
+            }
+            if entry.kind == EntryKind::Configuration
+                && let Ok(configuration) = Configuration::decode(&entry.bytes)
+            {
+                configurations.push((entry.position.index, configuration));
+            }
+        }
+        let covered = self.snapshot.as_ref().map_or(Position::ZERO, |meta| meta.position);
+        OpenedGroup {
+            group,
+            cluster: self.cluster,
+            hard: self.hard,
+            snapshot: self.snapshot.clone(),
+            terms,
+            configurations,
+            last: self.entries.last().map_or(covered, |entry| entry.position),
+            damage: None,
+        }
+    }
+}

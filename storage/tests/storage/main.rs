@@ -1,0 +1,6 @@
+//! Tests of the store from outside: one contract for both back ends, a model, crashes, rot, faults.
+#![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
+mod contract;
+mod folder;
+mod subject;
