@@ -234,8 +234,4 @@ impl Logs {
         let first = self.committed.get(&cluster).and_then(|committed| committed.first());
         first.is_some_and(|first| first.kind == EntryKind::Configuration)
     }
-
-    pub(crate) fn committed_length(&self, cluster: ClusterId) -> usize {
-        self.committed.get(&cluster).map_or(0, Vec::len)
-    }
 }

@@ -29,7 +29,6 @@ use meshraft_storage::{GroupId, Job};
 pub use self::{linearizable::Anomaly, progress::Stuck};
 pub(crate) use self::{
     linearizable::{Histories, Operation},
-    log::{EntryDigest, LogCopy},
     progress::{Convergence, View, check_acknowledged},
     state::{AppliedCommand, States},
 };
@@ -294,11 +293,6 @@ impl Checks {
             Some(position) => self.logs.expect_durable(member, cluster, *position, configuration),
             None => Ok(()),
         }
-    }
-
-    /// The digest of what is committed in a group, for the end of a run.
-    pub(crate) fn committed_length(&self, cluster: ClusterId) -> usize {
-        self.logs.committed_length(cluster)
     }
 }
 

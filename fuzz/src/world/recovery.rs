@@ -40,7 +40,7 @@ impl World {
     /// Every client is done, and every namespace works everywhere.
     fn calm(&self) -> Result<(), Stuck> {
         for namespace in &self.namespaces {
-            self.convergence(namespace).check()?;
+            self.convergence(namespace, false).check()?;
         }
         match self.workload.busy() {
             Some(client) => Err(Stuck::Client { client }),
@@ -50,7 +50,7 @@ impl World {
 
     fn check_end(&self) -> Result<(), Violation> {
         for namespace in &self.namespaces {
-            self.convergence(namespace).check_states()?;
+            self.convergence(namespace, true).check_states()?;
         }
         self.checks.histories.check().map_err(Violation::History)?;
         check_acknowledged(&self.checks.histories, &self.checks.states)

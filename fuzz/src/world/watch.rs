@@ -84,8 +84,12 @@ impl World {
         Ok(())
     }
 
-    /// What all nodes say of a namespace.
-    pub(super) fn convergence<'a>(&self, namespace: &'a Namespace) -> Convergence<'a> {
+    /// What all nodes say of a namespace; with hashes of their states, which costs time.
+    pub(super) fn convergence<'a>(
+        &self,
+        namespace: &'a Namespace,
+        hashed: bool,
+    ) -> Convergence<'a> {
         let views = self.seats().map(|seat| {
             let process = self.node(seat).process.as_ref();
             let replica = process.and_then(|process| process.host.replica(namespace));
@@ -93,8 +97,8 @@ impl World {
             View {
                 seat,
                 status: self.status(seat, namespace),
-                applied: replicated.map_or(Index::ZERO, |state| state.applied()),
-                hash: None,
+                applied: replicated.map_or(Index::ZERO, |state| state.applied().index),
+                hash: replicated.filter(|_| hashed).map(|state| state.state_hash()),
             }
         });
         let living = self.checks.states.living(namespace);
