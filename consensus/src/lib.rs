@@ -10,18 +10,33 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod apply;
+mod commit;
 mod config;
+mod core;
+mod durability;
+mod election;
 mod entry;
 mod error;
 mod event;
+mod founding;
 mod identity;
 mod input;
+mod invariant;
+mod load;
+mod log;
 mod membership;
 mod message;
 mod output;
+mod quorum;
+mod random;
+mod read;
+mod replication;
+mod role;
 mod status;
 mod types;
 
+pub use self::core::Core;
 pub use config::{Config, ConfigBuilder, ConfigError};
 pub use entry::{Entry, EntryKind, HardState, Restored, SnapshotMeta, Write};
 pub use error::{InstallError, LoadError, ReadError, RejectReason};
@@ -36,6 +51,4 @@ pub use message::{
 };
 pub use output::{Lane, Outcome, Output};
 pub use status::{FollowerState, FollowerStatus, Status};
-pub use types::{
-    Index, IndexRange, LoadId, Moment, Position, ProposalId, ReadId, Term, WriteId,
-};
+pub use types::{Index, IndexRange, LoadId, Moment, Position, ProposalId, ReadId, Term, WriteId};

@@ -144,6 +144,11 @@ impl Replicated {
         }
     }
 
+    /// Gives the machine back, for a group that ended before it took a command.
+    pub fn into_machine(self) -> Box<dyn StateMachine> {
+        self.machine
+    }
+
     /// Whether the machine knows the command. The driver asks before it proposes.
     ///
     /// # Errors
