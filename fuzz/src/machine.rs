@@ -7,9 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use meshraft_consensus::Index;
-use meshraft_service::{
-    CheckError, Command, QueryError, SnapshotWriter, StateMachine, kv::Kv,
-};
+use meshraft_service::{CheckError, Command, QueryError, SnapshotWriter, StateMachine, kv::Kv};
 
 use crate::{check::AppliedCommand, digest::Digest};
 

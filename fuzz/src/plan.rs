@@ -48,18 +48,7 @@ impl Plan {
         let faults = Faults::draw(&mut random);
         let recovery = Duration::from_secs(30);
         let print = false;
-        Self {
-            seed,
-            founders,
-            joiners,
-            namespaces,
-            clients,
-            keys,
-            faults,
-            stormy,
-            recovery,
-            print,
-        }
+        Self { seed, founders, joiners, namespaces, clients, keys, faults, stormy, recovery, print }
     }
 
     /// How many nodes there are.

@@ -16,13 +16,7 @@ use meshraft_service::{
 };
 
 use self::client::{Client, Next};
-use crate::{
-    check::Histories,
-    digest::Digest,
-    plan::Plan,
-    random::Random,
-    world::Seat,
-};
+use crate::{check::Histories, digest::Digest, plan::Plan, random::Random, world::Seat};
 
 /// A request that a client wants to make of a node.
 #[derive(Debug)]
@@ -59,9 +53,8 @@ pub(crate) struct Workload {
 
 impl Workload {
     pub(crate) fn new(plan: &Plan, namespaces: Vec<Namespace>, mut random: Random) -> Self {
-        let roaming = |number: usize| {
-            Client::roaming(number % namespaces.len(), random.fork(number as u64))
-        };
+        let roaming =
+            |number: usize| Client::roaming(number % namespaces.len(), random.fork(number as u64));
         let clients = (0..plan.clients).map(roaming).collect();
         let calls = BTreeMap::new();
         let keys = plan.keys;
@@ -134,9 +127,7 @@ impl Workload {
         let lost: Vec<u64> =
             self.calls.iter().filter(|(_, (_, at))| *at == seat).map(|(call, _)| *call).collect();
         let unknown = Err(meshraft_service::ServiceError::OutcomeUnknown);
-        lost.into_iter()
-            .filter_map(|call| self.answered(call, now, &unknown, histories))
-            .collect()
+        lost.into_iter().filter_map(|call| self.answered(call, now, &unknown, histories)).collect()
     }
 }
 

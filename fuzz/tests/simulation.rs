@@ -7,7 +7,10 @@ use meshraft_fuzz::{Faults, Plan, faults::percent, simulate};
 /// Runs a plan and panics with what replays a failure.
 fn expect_clean(plan: &Plan) -> meshraft_fuzz::Report {
     simulate(plan).unwrap_or_else(|failure| {
-        panic!("{failure}\nreplay: cargo run -p meshraft-fuzz --bin seeds -- --seed {} --trace", plan.seed)
+        panic!(
+            "{failure}\nreplay: cargo run -p meshraft-fuzz --bin seeds -- --seed {} --trace",
+            plan.seed
+        )
     })
 }
 

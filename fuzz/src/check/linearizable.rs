@@ -192,11 +192,7 @@ fn distinct(key: u64, writes: &BTreeMap<u64, Write>) -> Result<(), Anomaly> {
 }
 
 /// The order of revisions against real time.
-fn in_real_time(
-    key: u64,
-    events: &[Event],
-    writes: &BTreeMap<u64, Write>,
-) -> Result<(), Anomaly> {
+fn in_real_time(key: u64, events: &[Event], writes: &BTreeMap<u64, Write>) -> Result<(), Anomaly> {
     let mut returned: Vec<(Moment, u64)> = Vec::new();
     for event in events {
         match event.operation {

@@ -141,8 +141,7 @@ impl Logs {
                 return Err(Violation::LogGap { member, last, position });
             }
             let digest = EntryDigest::of(entry);
-            let known =
-                self.seen.entry((group.cluster, position)).or_insert((digest, last));
+            let known = self.seen.entry((group.cluster, position)).or_insert((digest, last));
             if *known != (digest, last) {
                 return Err(Violation::LogMismatch { member, position });
             }

@@ -26,13 +26,13 @@ use meshraft_consensus::{
 };
 use meshraft_storage::{GroupId, Job};
 
+use self::{election::Elections, log::Logs};
 pub use self::{linearizable::Anomaly, progress::Stuck};
 pub(crate) use self::{
     linearizable::{Histories, Operation},
     progress::{Convergence, View, check_acknowledged},
     state::{AppliedCommand, States},
 };
-use self::{election::Elections, log::Logs};
 use crate::world::Seat;
 
 /// A property that does not hold.

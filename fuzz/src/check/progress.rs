@@ -120,8 +120,7 @@ impl Convergence<'_> {
 pub(crate) fn check_acknowledged(histories: &Histories, states: &States) -> Result<(), Violation> {
     for (namespace, key, value, revision) in histories.acknowledged() {
         let payload = Digest::of(&workload::payload(key, value));
-        let effect =
-            states.living(namespace).and_then(|cluster| states.effect(cluster, payload));
+        let effect = states.living(namespace).and_then(|cluster| states.effect(cluster, payload));
         if effect != Some(Index::new(revision)) {
             let namespace = namespace.clone();
             return Err(Violation::LostWrite { namespace, value, revision });

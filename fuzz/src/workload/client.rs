@@ -219,8 +219,7 @@ impl Client {
             Err(error) => error,
         };
         current.uncertain |= error.maybe();
-        let session_lost =
-            matches!(error, meshraft_service::ServiceError::SessionExpired { .. });
+        let session_lost = matches!(error, meshraft_service::ServiceError::SessionExpired { .. });
         let repeat = !self.session.is_none() && !session_lost;
         // A probe has to get through; others take a clear no for an answer.
         let insists = current.uncertain || self.pinned.is_some();

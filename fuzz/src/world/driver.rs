@@ -162,12 +162,7 @@ impl World {
         self.input(seat, Input::Loaded { load, result })
     }
 
-    pub(super) fn called(
-        &mut self,
-        seat: Seat,
-        life: u64,
-        call: Called,
-    ) -> Result<(), Violation> {
+    pub(super) fn called(&mut self, seat: Seat, life: u64, call: Called) -> Result<(), Violation> {
         let now = self.clock.now();
         let Called { number, namespace, operation, timeout } = call;
         if self.node_mut(seat).living(life).is_none() {

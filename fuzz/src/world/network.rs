@@ -22,9 +22,7 @@ use bytes::Bytes;
 use meshraft::host::NetworkInput;
 use meshraft_consensus::{ClusterId, Incarnation, Message, Moment, Namespace, NodeId};
 use meshraft_discovery::peers::Address;
-use meshraft_transport::{
-    Body, Channel, PeerFacts, PeerRole, Refusal, RequestId, Scope, Source,
-};
+use meshraft_transport::{Body, Channel, PeerFacts, PeerRole, Refusal, RequestId, Scope, Source};
 
 use self::{link::Link, request::Pending};
 use super::Seat;

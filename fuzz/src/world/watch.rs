@@ -26,10 +26,13 @@ impl World {
             if let Job::Log { group, write, .. } = job {
                 let last = write.append.last().map(|entry| entry.position);
                 let count = write.append.len();
-                self.trace.note(now, format_args!(
-                    "n{} {group} {} hard {:?} truncate {:?} append {count} to {last:?}",
-                    seat.0, write.id, write.hard, write.truncate_from,
-                ));
+                self.trace.note(
+                    now,
+                    format_args!(
+                        "n{} {group} {} hard {:?} truncate {:?} append {count} to {last:?}",
+                        seat.0, write.id, write.hard, write.truncate_from,
+                    ),
+                );
             }
             self.checks.submitted(seat, job)?;
         }

@@ -73,8 +73,7 @@ impl Network {
     /// Whether one of two running nodes knows where the other listens.
     fn wanted(&self, one: Seat, other: Seat) -> bool {
         let running = self.end(one).running && self.end(other).running;
-        running
-            && (self.end(one).knows.contains(&other) || self.end(other).knows.contains(&one))
+        running && (self.end(one).knows.contains(&other) || self.end(other).knows.contains(&one))
     }
 
     /// Plans a dial if it makes sense and none is under way.
@@ -110,8 +109,7 @@ impl Network {
         for (seat, peer) in [(one, other), (other, one)] {
             self.end_mut(seat).told.retain(|(told, _)| *told != peer);
             self.end_mut(seat).refusals.retain(|(refused, _), _| *refused != peer);
-            let dialled =
-                self.end(seat).knows.contains(&peer).then(|| Self::address(peer));
+            let dialled = self.end(seat).knows.contains(&peer).then(|| Self::address(peer));
             self.post(peer, seat, Some(epoch), What::Connected { dialled });
         }
         // What is shared is told after the connection; the world keeps the order of two posts.

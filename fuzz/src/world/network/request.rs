@@ -2,9 +2,7 @@
 
 use bytes::Bytes;
 use meshraft::host::NetworkInput;
-use meshraft_transport::{
-    Channel, NotSent, Refusal, ReplyToken, RequestError, RequestId,
-};
+use meshraft_transport::{Channel, NotSent, Refusal, ReplyToken, RequestError, RequestId};
 
 use super::{Letter, Network, Question, Wake, What};
 use crate::world::Seat;
