@@ -118,7 +118,7 @@ pub(crate) struct Cluster {
     /// Everything that drivers were handed, in order.
     pub(crate) outputs: Vec<(Member, Output)>,
     leaders: BTreeMap<u64, Member>,
-    history: Vec<Entry>,
+    history: BTreeMap<Index, Entry>,
 }
 
 impl Cluster {
@@ -170,7 +170,7 @@ impl Cluster {
             trace: Vec::new(),
             outputs: Vec::new(),
             leaders: BTreeMap::new(),
-            history: Vec::new(),
+            history: BTreeMap::new(),
         }
     }
 
@@ -296,11 +296,8 @@ impl Cluster {
             assert_eq!(at, base + node.applied.len(), "{me} applies in order, each once");
             node.backlog_bytes += entry.cost_bytes();
             node.applied.push(entry.clone());
-            match self.history.get(at) {
-                Some(known) => assert_eq!(*known, entry, "{me} applies another history"),
-                None if at == self.history.len() => self.history.push(entry),
-                None => panic!("{me} applies after a gap"),
-            }
+            let known = self.history.entry(entry.position.index).or_insert_with(|| entry.clone());
+            assert_eq!(*known, entry, "{me} applies another history");
         }
         if !self.node(me).slow_apply {
             self.report_applied(me);

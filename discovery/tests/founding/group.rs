@@ -12,26 +12,26 @@ use meshraft_consensus::{Fate, Member, Term};
 pub(crate) struct Disk {
     pub(crate) term: u64,
     pub(crate) voted: Option<Member>,
-    pub(crate) entry: Option<(u64, Fate2)>,
+    pub(crate) entry: Option<(u64, Decision)>,
 }
 
 /// [`Fate`] with an order, so that states can be sorted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Fate2 {
+pub(crate) enum Decision {
     Found,
     Abandon,
 }
 
-impl From<Fate2> for Fate {
-    fn from(fate: Fate2) -> Self {
+impl From<Decision> for Fate {
+    fn from(fate: Decision) -> Self {
         match fate {
-            Fate2::Found => Self::Found,
-            Fate2::Abandon => Self::Abandon,
+            Decision::Found => Self::Found,
+            Decision::Abandon => Self::Abandon,
         }
     }
 }
 
-impl From<Fate> for Fate2 {
+impl From<Fate> for Decision {
     fn from(fate: Fate) -> Self {
         match fate {
             Fate::Found => Self::Found,
@@ -44,7 +44,7 @@ impl From<Fate> for Fate2 {
 pub(crate) enum Message {
     Vote { term: u64, last: u64 },
     Voted { term: u64, granted: bool },
-    Append { term: u64, entry: Option<Fate2>, committed: bool },
+    Append { term: u64, entry: Option<Decision>, committed: bool },
     Accepted { term: u64, stored: bool },
 }
 
@@ -53,7 +53,7 @@ pub(crate) enum Output {
     Send(Member, Message),
     Led(Term),
     Deposed,
-    Decided(Fate2),
+    Decided(Decision),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -70,15 +70,23 @@ pub(crate) struct Core {
     members: BTreeSet<Member>,
     role: Role,
     decided: bool,
+    /// A leader was heard since the last election time-out.
+    contact: bool,
 }
 
 impl Core {
     pub(crate) fn new(me: Member, members: BTreeSet<Member>) -> Self {
-        Self { me, members, role: Role::Follower, decided: false }
+        Self { me, members, role: Role::Follower, decided: false, contact: false }
     }
 
     pub(crate) fn is_leader(&self) -> bool {
         matches!(self.role, Role::Leader(_))
+    }
+
+    pub(crate) fn election_timeout(&mut self, disk: &mut Disk, out: &mut Vec<Output>) {
+        if !std::mem::take(&mut self.contact) {
+            self.campaign(disk, out);
+        }
     }
 
     pub(crate) fn campaign(&mut self, disk: &mut Disk, out: &mut Vec<Output>) {
@@ -93,7 +101,7 @@ impl Core {
         self.count_votes(disk, out);
     }
 
-    pub(crate) fn first_entry(&mut self, disk: &mut Disk, fate: Fate2, out: &mut Vec<Output>) {
+    pub(crate) fn first_entry(&mut self, disk: &mut Disk, fate: Decision, out: &mut Vec<Output>) {
         if self.is_leader() && disk.entry.is_none() {
             disk.entry = Some((disk.term, fate));
             self.replicate(disk, out);
@@ -151,6 +159,7 @@ impl Core {
                 }
                 assert!(!self.is_leader(), "two leaders of term {term}");
                 self.role = Role::Follower;
+                self.contact = true;
                 if let Some(fate) = entry {
                     disk.entry = Some((term, fate));
                     if committed {
@@ -212,7 +221,7 @@ impl Core {
         }
     }
 
-    fn decide(&mut self, fate: Fate2, out: &mut Vec<Output>) {
+    fn decide(&mut self, fate: Decision, out: &mut Vec<Output>) {
         if !std::mem::replace(&mut self.decided, true) {
             out.push(Output::Decided(fate));
         }
