@@ -9,6 +9,10 @@
 //!   one keeps.
 //! - [`check`] holds what must be so, one property a file; they are asked after every event.
 //! - [`workload`] holds the clients and what they saw.
+#![expect(
+    clippy::result_large_err,
+    reason = "a violation is made once, ends the run, and says everything"
+)]
 
 pub mod check;
 mod digest;

@@ -241,7 +241,7 @@ impl Checks {
 
     /// A node hands a job to its disk.
     pub(crate) fn submitted(&mut self, seat: Seat, job: &Job) -> Result<(), Violation> {
-        self.logs.submitted(seat, job, &mut self.elections)
+        self.logs.submitted(seat, job, &self.elections)
     }
 
     /// Jobs of a node are durable.

@@ -96,11 +96,13 @@ impl Convergence<'_> {
             return Err(Stuck::NotVoters { namespace: namespace(), missing });
         }
         let commit = leader.commit;
-        for view in self.views.iter().filter(|view| view.applied != commit) {
-            let (node, applied) = (view.seat.number(), view.applied);
-            return Err(Stuck::Behind { node, namespace: namespace(), applied, commit });
+        match self.views.iter().find(|view| view.applied != commit) {
+            None => Ok(()),
+            Some(view) => {
+                let (node, applied) = (view.seat.number(), view.applied);
+                Err(Stuck::Behind { node, namespace: namespace(), applied, commit })
+            }
         }
-        Ok(())
     }
 
     /// Whether all are in the same state; asked once they have applied the same.

@@ -74,7 +74,7 @@ pub struct Failure {
     pub at: Moment,
     /// What does not hold.
     #[source]
-    pub violation: Violation,
+    pub violation: Box<Violation>,
 }
 
 /// Runs a plan from its first moment until everything works again.
@@ -243,7 +243,7 @@ impl World {
     }
 
     fn failure(&self, violation: Violation) -> Failure {
-        Failure { seed: self.plan.seed, at: self.clock.now(), violation }
+        Failure { seed: self.plan.seed, at: self.clock.now(), violation: violation.into() }
     }
 
     /// Whose event this is; such a one waits while the process stands still.
