@@ -13,7 +13,7 @@ use bytes::{Bytes, BytesMut};
 use meshraft_consensus::{Entry, Namespace, Position};
 use redb::{
     AccessGuard, Builder, Database, ReadOnlyTable, ReadTransaction, ReadableDatabase,
-    ReadableTable, StorageBackend, TableDefinition,
+    ReadableTable, ReadableTableMetadata, StorageBackend, TableDefinition,
 };
 
 use crate::{
@@ -182,24 +182,29 @@ pub(crate) enum ReadFault {
 }
 
 impl Snapshot {
-    /// Calls `visit` with every row of the inbox, in the order of their keys.
-    pub(crate) fn rows(&self, mut visit: impl FnMut(RowKey, &[u8])) -> Result<(), redb::Error> {
-        for row in self.transaction.open_table(INBOX)?.iter()? {
+    /// Calls `visit` with every row of the inbox, in the order in which they lie there. Answers
+    /// whether they are as many as the table says; rot may hide some.
+    pub(crate) fn rows(&self, mut visit: impl FnMut(RowKey, &[u8])) -> Result<bool, redb::Error> {
+        let inbox = self.transaction.open_table(INBOX)?;
+        let mut count = 0;
+        for row in inbox.iter()? {
             let (key, value) = row?;
             visit(RowKey::new(key.value()), value.value());
+            count += 1;
         }
-        Ok(())
+        Ok(inbox.len()? == count)
     }
 
-    /// Every namespace's name and row.
-    pub(crate) fn namespaces(&self) -> Result<Vec<(Bytes, Bytes)>, redb::Error> {
+    /// Every namespace's name and row; `None` if they are not as many as the table says.
+    pub(crate) fn namespaces(&self) -> Result<Option<Vec<(Bytes, Bytes)>>, redb::Error> {
+        let namespaces = self.transaction.open_table(NAMESPACES)?;
         let mut rows = Vec::new();
-        for row in self.transaction.open_table(NAMESPACES)?.iter()? {
+        for row in namespaces.iter()? {
             let (name, value) = row?;
             let copy = Bytes::copy_from_slice;
             rows.push((copy(name.value()), copy(value.value())));
         }
-        Ok(rows)
+        Ok((namespaces.len()? == rows.len() as u64).then_some(rows))
     }
 
     /// The group counter, if one was written.
