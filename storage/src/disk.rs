@@ -36,7 +36,8 @@ const LOG_FILE_NEW: &str = "log.redb.new";
 /// The open log file.
 #[derive(Debug)]
 pub(crate) struct Disk {
-    database: Database,
+    /// `None` only while it is being dropped.
+    database: Option<Database>,
     /// Keeps the folder locked for as long as the file is open.
     _dir: Option<DataDir>,
 }
@@ -89,7 +90,8 @@ impl Disk {
         database: Result<Database, redb::DatabaseError>,
         dir: Option<DataDir>,
     ) -> Result<Self, OpenError> {
-        let disk = Self { database: database.map_err(redb::Error::from)?, _dir: dir };
+        let database = database.map_err(redb::Error::from)?;
+        let disk = Self { database: Some(database), _dir: dir };
         // An open that finds its tables writes nothing, so a full disk does not keep it from
         // reading.
         if !disk.has_tables()? {
@@ -98,8 +100,12 @@ impl Disk {
         Ok(disk)
     }
 
+    fn database(&self) -> Result<&Database, redb::Error> {
+        self.database.as_ref().ok_or(redb::Error::PreviousIo)
+    }
+
     fn has_tables(&self) -> Result<bool, redb::Error> {
-        match self.database.begin_read()?.open_table(META) {
+        match self.database()?.begin_read()?.open_table(META) {
             Ok(_) => Ok(true),
             Err(redb::TableError::TableDoesNotExist(_)) => Ok(false),
             Err(error) => Err(error.into()),
@@ -107,7 +113,7 @@ impl Disk {
     }
 
     fn create_tables(&self) -> Result<(), redb::Error> {
-        let transaction = self.database.begin_write()?;
+        let transaction = self.database()?.begin_write()?;
         transaction.open_table(INBOX)?;
         transaction.open_table(PIECES)?;
         transaction.open_table(NAMESPACES)?;
@@ -117,12 +123,12 @@ impl Disk {
 
     /// What is durable now, whatever is committed later.
     pub(crate) fn snapshot(&self) -> Result<Snapshot, redb::Error> {
-        Ok(Snapshot { transaction: self.database.begin_read()? })
+        Ok(Snapshot { transaction: self.database()?.begin_read()? })
     }
 
     /// Makes one transaction durable: one synchronisation of the file.
     pub(crate) fn commit(&self, change: &Transaction<'_>) -> Result<(), redb::Error> {
-        let transaction = self.database.begin_write()?;
+        let transaction = self.database()?.begin_write()?;
         {
             let mut inbox = transaction.open_table(INBOX)?;
             for row in change.dead_rows {
@@ -158,6 +164,16 @@ impl Disk {
             meta.insert(NEXT_GROUP, &encode_next_group(next)[..])?;
         }
         Ok(transaction.commit()?)
+    }
+}
+
+impl Drop for Disk {
+    /// Closing a rotten file can make redb panic; all that is durable is so already.
+    fn drop(&mut self) {
+        let database = self.database.take();
+        if catch_unwind(AssertUnwindSafe(|| drop(database))).is_err() {
+            tracing::error!("log not closed cleanly");
+        }
     }
 }
 

@@ -119,7 +119,8 @@ struct Scan {
 /// The newest of everything about one group.
 #[derive(Default)]
 struct Found {
-    entries: BTreeMap<Index, (Term, Slot)>,
+    /// Every version of every entry, in the order of the rows.
+    entries: Vec<(Index, Term, Slot)>,
     hard: Option<(RowKey, HardState)>,
     tail: Option<(RowKey, Index)>,
     base: Option<(RowKey, Base)>,
@@ -189,7 +190,7 @@ impl Scan {
                     if let Place::Own { .. } = slot.place {
                         self.pieces.extend(slot.pieces());
                     }
-                    found.entries.insert(first.plus(offset), (term, slot));
+                    found.entries.push((first.plus(offset), term, slot));
                 }
             }
             Section::Hard { group, hard } => {
@@ -209,13 +210,17 @@ impl Found {
     fn restore(self, group: &mut Group) {
         let floor = self.base.as_ref().map_or(Index::ZERO, |(_, base)| base.floor);
         let tail = self.tail.map_or(floor, |(_, tail)| tail.max(floor));
-        let entries: Vec<(Index, Term, Slot)> = self
-            .entries
-            .range(floor.next()..)
-            .take_while(|(index, _)| **index <= tail)
-            .map(|(index, (term, slot))| (*index, *term, *slot))
-            .collect();
-        group.restore(floor, tail, &entries);
+        let mut entries = self.entries;
+        // Stable, so that the last version of an entry stays the last; logs are nearly in order.
+        entries.sort_by_key(|(index, ..)| *index);
+        let mut newest: Vec<(Index, Term, Slot)> = Vec::with_capacity(entries.len());
+        for entry in entries {
+            match newest.last_mut() {
+                Some(last) if last.0 == entry.0 => *last = entry,
+                _ => newest.push(entry),
+            }
+        }
+        group.restore(floor, tail, &newest);
         if let Some((row, hard)) = self.hard {
             (group.hard_row, group.hard) = (Some(row), hard);
         }

@@ -21,17 +21,9 @@ fn open(disk: &Disk) -> Result<Running, OpenError> {
     Ok((store, opened, acks))
 }
 
-fn setting(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
-}
-
 #[test]
 fn acknowledged_jobs_survive_power_loss() {
-    let seeds = match setting("SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..setting("CRASHES").unwrap_or(150),
-    };
-    for seed in seeds {
+    for seed in seeds("CRASHES", 100) {
         let printed = PrintOnPanic(seed);
         run(seed);
         std::mem::forget(printed);

@@ -6,7 +6,10 @@ use meshraft_consensus::{Entry, LoadError};
 use meshraft_storage::{DataDir, GroupId, OpenError, Opened, Store, StoreOptions};
 use tempfile::TempDir;
 
-use crate::{script::Random, subject::*};
+use crate::{
+    script::{Random, seeds},
+    subject::*,
+};
 
 const ENTRIES: u64 = 60;
 
@@ -165,13 +168,13 @@ fn flipped_record_keeps_the_store_shut() {
     assert_eq!(error.to_string(), "the log is damaged: row of namespace \"n2\"");
 }
 
-/// Any bit anywhere: whatever is answered is what was written, or an error.
+/// Any bit anywhere (`FLIPS=n` sets how many, `SEED=n` replays one): whatever is answered is what was written, or an error.
 #[test]
 fn no_flipped_bit_is_ever_passed_on_as_data() {
     let rotten = Rotten::new();
     let sound = fs::read(rotten.file()).unwrap();
     let (mut harmless, mut told) = (0, 0);
-    for seed in 0..400 {
+    for seed in seeds("FLIPS", 200) {
         let mut random = Random(seed);
         let mut file = sound.clone();
         // Most of the file is empty; half of the flips aim at what is not.
@@ -185,7 +188,7 @@ fn no_flipped_bit_is_ever_passed_on_as_data() {
         fs::write(rotten.file(), &file).unwrap();
         if probe(&rotten, seed) { harmless += 1 } else { told += 1 }
     }
-    assert!(harmless > 0 && told > 0, "{harmless} harmless, {told} told");
+    assert!(harmless + told > 0, "nothing was flipped");
 }
 
 /// Whether everything was read; panics if something was read that was never written.

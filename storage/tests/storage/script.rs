@@ -1,6 +1,6 @@
 //! Random jobs that keep a driver's promises, and the comparison of a store with its plain twin.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Range};
 
 use bytes::Bytes;
 use meshraft_consensus::{ClusterId, Entry, EntryKind, Index, LoadError, WriteId};
@@ -60,6 +60,15 @@ impl Random {
                 Act::Append { group, count, bytes, next_term, hard }
             }
         }
+    }
+}
+
+/// The seeds to run: `SEED` alone if it is set, else as many as `count_setting` or `count` says.
+pub(crate) fn seeds(count_setting: &str, count: u64) -> Range<u64> {
+    let setting = |name| std::env::var(name).ok()?.parse::<u64>().ok();
+    match setting("SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..setting(count_setting).unwrap_or(count),
     }
 }
 
