@@ -88,11 +88,11 @@ impl Disk {
         }
         // A file's length is in its inode, not in its order: it is there before what it makes room
         // for, or not at all.
-        let length = kept.iter().filter_map(|change| match change {
+        let mut lengths = kept.iter().filter_map(|change| match change {
             Change::Length(length) => Some(*length),
             Change::Write(..) => None,
         });
-        if let Some(length) = length.last() {
+        if let Some(length) = lengths.next_back() {
             image.resize(length as usize, 0);
         }
         for change in kept {

@@ -168,7 +168,8 @@ fn flipped_record_keeps_the_store_shut() {
     assert_eq!(error.to_string(), "the log is damaged: row of namespace \"n2\"");
 }
 
-/// Any bit anywhere (`FLIPS=n` sets how many, `SEED=n` replays one): whatever is answered is what was written, or an error.
+/// Any bit anywhere (`FLIPS=n` sets how many, `SEED=n` replays one): whatever is answered is what
+/// was written, or an error.
 #[test]
 fn no_flipped_bit_is_ever_passed_on_as_data() {
     let rotten = Rotten::new();
