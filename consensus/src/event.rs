@@ -70,6 +70,16 @@ pub enum Event {
         /// Why.
         reason: DropReason,
     },
+    /// A follower no longer has what it acknowledged: a copied, restored or rotted store. It counts
+    /// for nothing until it is admitted anew.
+    Amnesia {
+        /// The follower.
+        member: Member,
+        /// What it acknowledged as durable.
+        acknowledged: Index,
+        /// Its last entry now.
+        last: Position,
+    },
     /// The own log can't be read: the member neither votes nor leads.
     Damaged {
         /// The slots.

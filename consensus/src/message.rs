@@ -41,6 +41,26 @@ pub enum Message {
     SnapshotResponse(SnapshotResponse),
 }
 
+impl Message {
+    /// The term that its sender was in; for a request for votes, the term that it campaigns for.
+    pub const fn term(&self) -> Term {
+        match self {
+            Self::AppendRequest(message) => message.term,
+            Self::AppendResponse(message) => message.term,
+            Self::Heartbeat(message) => message.term,
+            Self::HeartbeatResponse(message) => message.term,
+            Self::VoteRequest(message) => message.term,
+            Self::VoteResponse(message) => message.term,
+            Self::ReadRequest(message) => message.term,
+            Self::ReadResponse(message) => message.term,
+            Self::TimeoutNow(message) => message.term,
+            Self::Quiesce(message) => message.term,
+            Self::SnapshotOffer(message) => message.term,
+            Self::SnapshotResponse(message) => message.term,
+        }
+    }
+}
+
 /// Entries that follow `previous`; none is a probe.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct AppendRequest {

@@ -3,9 +3,11 @@
 use alloc::vec::Vec;
 
 use crate::{
+    core::Core,
     event::Role,
     identity::{ClusterId, Member},
     membership::Configuration,
+    role::RoleState,
     types::{Index, Position, Term},
 };
 
@@ -62,4 +64,38 @@ pub enum FollowerState {
     Replicate,
     /// A snapshot is on its way.
     Snapshot,
+}
+
+impl Core {
+    /// What this core tells of itself at the moment.
+    pub fn status(&self) -> Status {
+        Status {
+            me: self.me,
+            cluster: self.cluster,
+            role: self.role(),
+            term: self.hard.term,
+            leader: self.leader(),
+            ready: self.is_ready(),
+            founding: self.is_founding(),
+            commit: self.commit,
+            applied: self.apply.applied(),
+            first: self.log.base().index.next(),
+            last: self.log.last(),
+            configuration: self.membership.current().clone(),
+            followers: self.follower_statuses(),
+        }
+    }
+
+    fn follower_statuses(&self) -> Vec<FollowerStatus> {
+        let RoleState::Leader(leader) = &self.role else { return Vec::new() };
+        let election = self.config.knobs().election;
+        let status =
+            |(member, progress): (&Member, &crate::replication::Progress)| FollowerStatus {
+                member: *member,
+                matched: progress.matched,
+                state: progress.state(),
+                active: progress.is_active(self.now, election),
+            };
+        leader.progress.iter().map(status).collect()
+    }
 }

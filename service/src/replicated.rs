@@ -144,6 +144,11 @@ impl Replicated {
         }
     }
 
+    /// Gives the machine back, for a group that ended before it took a command.
+    pub fn into_machine(self) -> Box<dyn StateMachine> {
+        self.machine
+    }
+
     /// Whether the machine knows the command. The driver asks before it proposes.
     ///
     /// # Errors
@@ -271,6 +276,8 @@ impl Replicated {
         hasher.update(&self.applied.term.get().to_be_bytes());
         hasher.update(&self.applied.index.get().to_be_bytes());
         hasher.update(&self.log_time_ms.to_be_bytes());
+        hasher.update(&self.configuration_index.get().to_be_bytes());
+        hasher.update(&self.configuration.encode());
         self.sessions.hash(&mut hasher);
         hasher
     }

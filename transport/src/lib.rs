@@ -1,1 +1,57 @@
-//! placeholder
+//! libp2p as the transport of Raft: streams, hello and handles, fragments, sealing.
+//!
+//! A node has one [`Transport`] for all its namespaces. It keeps connections to the peers whose
+//! addresses it was told, opens namespaces inside a few long-lived streams, and hands messages and
+//! requests over in both directions. Nothing here blocks, and everything is bounded ([`Limits`]).
+//!
+//! Invariants:
+//! 1. No message is delivered but on a handle that both ends bound to its namespace, scope, both
+//!    incarnations and both ends' clusters.
+//! 2. Where a namespace has a key, nothing of it leaves unsealed, and nothing is delivered before
+//!    the sender has proven that it holds the key.
+//! 3. Every request ends in exactly one [`Event::Reply`].
+//! 4. Messages may be lost, never altered; those of one peer, channel and scope keep their order.
+
+mod behaviour;
+mod codec;
+mod config;
+mod dialer;
+mod error;
+mod event;
+mod fragment;
+mod frame;
+mod handler;
+mod hello;
+mod hub;
+pub mod identity;
+mod inbox;
+mod key;
+pub mod link;
+mod peer;
+mod port;
+mod roster;
+pub mod seal;
+mod status;
+mod swarm;
+mod transport;
+mod types;
+
+pub use libp2p::{Multiaddr, PeerId};
+
+pub use behaviour::{Behaviour, Denied};
+pub use codec::DecodeError;
+pub use config::{Limits, TransportConfig};
+pub use error::{NotSent, Refusal, RequestError, StartError};
+pub use event::Event;
+pub use fragment::FragmentError;
+pub use frame::FrameError;
+pub use hello::GreetingError;
+pub use inbox::Events;
+pub use key::{KeyError, KeyId, KeyRing, NamespaceKey};
+pub use roster::Roster;
+pub use status::{HandleStatus, PeerNamespace, PeerStatus};
+pub use transport::Transport;
+pub use types::{
+    Body, Channel, LocalNamespace, LocalRole, PeerFacts, PeerRole, ReplyToken, RequestId, Scope,
+    Source,
+};

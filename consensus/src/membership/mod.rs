@@ -1,7 +1,15 @@
 //! Who votes, who learns, and how that changes (thesis 4).
 
+mod apply_change;
+mod catch_up;
 mod change;
 mod configuration;
+mod driver;
+mod history;
+
+pub(crate) use apply_change::{apply_change, leave_joint};
+pub(crate) use catch_up::CatchUp;
+pub(crate) use history::History;
 
 pub use change::{Change, ChangeStep};
 pub use configuration::{Configuration, ConfigurationError};

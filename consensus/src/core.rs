@@ -1,0 +1,333 @@
+//! The core: takes inputs, hands out outputs, and says when it wants to be woken. Dispatch only;
+//! what is decided is decided in the modules beside this one.
+//!
+//! Writes, requests and rounds of reads are built when the driver drains, from everything that it
+//! handed in since: many proposals become one write and one request a follower.
+
+use alloc::collections::VecDeque;
+
+use crate::{
+    apply::ApplyWindow,
+    config::Config,
+    durability::Durability,
+    entry::{HardState, Restored, Write},
+    event::{DropReason, Event, Role},
+    founding::Founding,
+    identity::{ClusterId, Member},
+    input::Input,
+    load::Loads,
+    log::Log,
+    membership::{Configuration, History},
+    message::Message,
+    output::{Lane, Output},
+    random::Random,
+    read::ForwardedReads,
+    role::{Follower, RoleState},
+    types::{Index, IndexRange, Moment, Position, Term, WriteId},
+};
+
+/// The furthest that one message may raise the term: a peer that counts wrongly can't use the
+/// terms up.
+const TERM_STEP_MAX: u64 = 1 << 32;
+
+/// One member of one group: a value, moved by [`Core::handle`] alone.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Core {
+    pub(crate) config: Config,
+    pub(crate) me: Member,
+    pub(crate) cluster: ClusterId,
+    pub(crate) random: Random,
+    pub(crate) now: Moment,
+    pub(crate) hard: HardState,
+    pub(crate) durability: Durability,
+    pub(crate) log: Log,
+    pub(crate) commit: Index,
+    pub(crate) membership: History,
+    pub(crate) founding: Founding,
+    pub(crate) damage: Option<IndexRange>,
+    pub(crate) role: RoleState,
+    pub(crate) apply: ApplyWindow,
+    pub(crate) loads: Loads,
+    pub(crate) read_number: u64,
+    pub(crate) outputs: VecDeque<Output>,
+    drained: bool,
+    told: (Role, Option<Member>),
+}
+
+impl Core {
+    /// A core that goes on from what its store restored. The seed of `config` must be drawn anew
+    /// at every start.
+    pub fn new(config: Config, restored: Restored, now: Moment) -> Self {
+        let salt = restored.me.node.as_bytes().iter().chain(restored.me.incarnation.as_bytes());
+        let started = now.as_nanos().to_be_bytes();
+        let mut random = Random::new(config.knobs().seed, salt.copied().chain(started));
+        let (base, configuration) = match (&restored.snapshot, &restored.founding) {
+            (Some(meta), _) => {
+                (meta.position, (meta.configuration_index, meta.configuration.clone()))
+            }
+            (None, founders) => {
+                let founders = founders.clone().unwrap_or_default();
+                (Position::ZERO, (Index::ZERO, Configuration::of_voters(founders)))
+            }
+        };
+        let log = Log::restore(base, &restored.terms, restored.last);
+        let last = log.last();
+        // A store may know of terms in its log that its hard state was not told of.
+        let term = restored.hard.term.max(last.term);
+        let vote = restored.hard.vote.filter(|_| term == restored.hard.term);
+        let commit = restored.hard.commit_hint.min(last.index).max(base.index);
+        let mut membership = History::restore(configuration, restored.configurations);
+        let founding = match restored.founding {
+            Some(_) => Founding::Open,
+            None => Founding::Lives,
+        };
+        let first_election = config.knobs().election + random.below(config.knobs().election);
+        let follower = Follower {
+            leader: None,
+            heard: None,
+            election_due: now.plus(first_election),
+            reads: ForwardedReads::default(),
+        };
+        let mut core = Self {
+            me: restored.me,
+            cluster: restored.cluster,
+            now,
+            hard: HardState { term, vote, commit_hint: commit },
+            durability: Durability::restore(last.index),
+            log,
+            commit,
+            founding,
+            damage: restored.damage,
+            role: RoleState::Follower(follower),
+            apply: ApplyWindow::restore(base.index),
+            loads: Loads::default(),
+            read_number: random.next() >> 16,
+            outputs: VecDeque::new(),
+            drained: false,
+            told: (Role::Follower, None),
+            membership: {
+                membership.truncate_from(last.index.next());
+                membership
+            },
+            config,
+            random,
+        };
+        core.settle_founding();
+        core.membership.commit(commit);
+        core.begin();
+        core
+    }
+
+    fn begin(&mut self) {
+        if let Some(range) = self.damage {
+            self.observe(Event::Damaged { range });
+        }
+        // A single voter has nobody to wait for.
+        let alone = self.membership.current().voters.iter().eq([&self.me])
+            && !self.membership.current().is_joint();
+        if let RoleState::Follower(follower) = &mut self.role
+            && alone
+        {
+            follower.election_due = self.now;
+        }
+        self.told = (self.role(), None);
+    }
+
+    /// Takes one input at a moment. Cannot fail: bad input is observed and dropped, errors of
+    /// clients travel in [`Output::Resolve`] and [`Output::ReadFailed`]. A moment before an
+    /// earlier one counts as that one.
+    pub fn handle(&mut self, now: Moment, input: Input) {
+        self.now = self.now.max(now);
+        self.drained = false;
+        match input {
+            Input::Timeout => self.timeout(),
+            Input::Receive { from, message } => self.receive(from, message),
+            Input::Propose { id, command } => self.propose(id, command),
+            Input::FirstEntry(fate) => self.first_entry(fate),
+            Input::Change { id, change } => self.change(id, &change),
+            Input::Read { id, level } => self.read(id, level),
+            Input::Transfer { id, to: _ } => self.transfer(id),
+            Input::Campaign => self.campaign(),
+            Input::Persisted(write) => self.persisted(write),
+            Input::Applied { index, backlog_bytes } => self.applied(index, backlog_bytes),
+            Input::Loaded { id, result } => self.loaded(id, result),
+            Input::SnapshotTaken(_)
+            | Input::SnapshotProgress { .. }
+            | Input::SnapshotSent { .. }
+            | Input::SnapshotInstalled(_) => self.drop_message(self.me, DropReason::Unsupported),
+            Input::PeerDown(peer) => self.peer_changed(peer, false),
+            Input::PeerUp(peer) => self.peer_changed(peer, true),
+        }
+        self.tell();
+    }
+
+    /// The next output; drain until `None` after one or several inputs. Order matters within one
+    /// variant, never across variants.
+    pub fn poll(&mut self) -> Option<Output> {
+        if self.outputs.is_empty() && !self.drained {
+            self.drained = true;
+            self.start_reads();
+            self.replicate();
+            self.write();
+            self.hand_out();
+            let (tail, written) = (self.config.knobs().tail_bytes_max, self.durability.written());
+            self.log.evict(tail, written);
+        }
+        self.outputs.pop_front()
+    }
+
+    /// When to send [`Input::Timeout`] if nothing else happens first.
+    pub fn deadline(&self) -> Option<Moment> {
+        let due = self.role.deadline();
+        Some(self.apply.due().map_or(due, |apply| apply.min(due)))
+    }
+
+    /// Who this core is.
+    pub const fn me(&self) -> Member {
+        self.me
+    }
+
+    /// The group that it belongs to.
+    pub const fn cluster(&self) -> ClusterId {
+        self.cluster
+    }
+
+    /// The latest term that it has seen.
+    pub const fn term(&self) -> Term {
+        self.hard.term
+    }
+
+    /// Known to be committed.
+    pub const fn commit(&self) -> Index {
+        self.commit
+    }
+
+    /// Whether it leads and has committed an entry of its own term.
+    pub fn is_ready(&self) -> bool {
+        matches!(&self.role, RoleState::Leader(leader) if leader.ready)
+    }
+
+    /// The configuration in force.
+    pub fn configuration(&self) -> &Configuration {
+        self.membership.current()
+    }
+
+    fn timeout(&mut self) {
+        self.retry_apply();
+        match &self.role {
+            RoleState::Follower(follower) => {
+                let election_due = follower.election_due;
+                self.forwarded_reads_due();
+                if election_due <= self.now {
+                    self.election_timed_out();
+                }
+            }
+            RoleState::Candidate(_) => self.candidacy_timed_out(),
+            RoleState::Leader(_) => self.heartbeat_due(),
+        }
+    }
+
+    fn receive(&mut self, from: Member, message: Message) {
+        if from == self.me {
+            return self.drop_message(from, DropReason::Malformed);
+        }
+        let term = message.term();
+        if term.get().saturating_sub(self.hard.term.get()) > TERM_STEP_MAX {
+            return self.drop_message(from, DropReason::Impossible);
+        }
+        match message {
+            Message::AppendRequest(request) => self.append_request(from, request),
+            Message::Heartbeat(heartbeat) => self.heartbeat(from, heartbeat),
+            Message::VoteRequest(request) => self.vote_request(from, request),
+            Message::TimeoutNow(_)
+            | Message::Quiesce(_)
+            | Message::SnapshotOffer(_)
+            | Message::SnapshotResponse(_) => self.drop_message(from, DropReason::Unsupported),
+            Message::AppendResponse(_)
+            | Message::HeartbeatResponse(_)
+            | Message::VoteResponse(_)
+            | Message::ReadRequest(_)
+            | Message::ReadResponse(_) => self.receive_from_peer(from, term, message),
+        }
+    }
+
+    /// Messages that any member may send: a higher term ends this one's role, but a leader is not
+    /// deposed by those it has removed.
+    fn receive_from_peer(&mut self, from: Member, term: Term, message: Message) {
+        if !self.check_follower(from) {
+            return;
+        }
+        if term > self.hard.term {
+            self.become_follower(term, None);
+        }
+        match message {
+            Message::AppendResponse(response) => self.append_response(from, response),
+            Message::HeartbeatResponse(response) => self.heartbeat_response(from, response),
+            Message::VoteResponse(response) => self.vote_response(from, response),
+            Message::ReadRequest(request) => self.read_request(from, request),
+            Message::ReadResponse(response) => self.read_response(from, response),
+            _ => {}
+        }
+    }
+
+    fn persisted(&mut self, write: WriteId) {
+        let Some(released) = self.durability.acknowledge(write) else { return };
+        let free_bytes = self.free_bytes();
+        for mut output in released {
+            // What was free when the answer was made ready is out of date.
+            if let Output::Send { message: Message::AppendResponse(response), .. } = &mut output {
+                response.free_bytes = free_bytes;
+            }
+            self.outputs.push_back(output);
+        }
+        self.count_own_vote();
+        self.advance_commit();
+    }
+
+    /// Closes the write that has gathered.
+    fn write(&mut self) {
+        let last = self.log.last().index;
+        let Some(due) = self.durability.take(last) else { return };
+        let append = self.log.slice(due.append_from, last, u64::MAX);
+        assert!(
+            append.len() as u64 == last.distance_from(due.append_from.previous()),
+            "what is to be written is in memory"
+        );
+        let hinted = self.hard.commit_hint;
+        self.hard.commit_hint = self.commit;
+        let hard = (due.hard || hinted != self.commit).then_some(self.hard);
+        let write = Write { id: due.id, hard, truncate_from: due.truncate_from, append };
+        self.outputs.push_back(Output::Persist(write));
+    }
+
+    /// Sends a message, no sooner than its term is durable: no peer ever sees a term go back.
+    pub(crate) fn send(&mut self, to: Member, lane: Lane, message: Message) {
+        self.send_after(WriteId::ZERO, to, lane, message);
+    }
+
+    /// Sends a message once this write, and the term, are durable.
+    pub(crate) fn send_after(&mut self, write: WriteId, to: Member, lane: Lane, message: Message) {
+        let write = write.max(self.durability.hard());
+        self.output_after(write, Output::Send { to, lane, message });
+    }
+
+    /// Hands out an output once this write is durable.
+    pub(crate) fn output_after(&mut self, write: WriteId, output: Output) {
+        if let Some(output) = self.durability.hold(write, output) {
+            self.outputs.push_back(output);
+        }
+    }
+
+    /// Observes a change of role or leader.
+    fn tell(&mut self) {
+        let (role, leader) = (self.role(), self.leader());
+        let (told_role, told_leader) = core::mem::replace(&mut self.told, (role, leader));
+        let term = self.hard.term;
+        if role != told_role {
+            self.observe(Event::BecameRole { role, term });
+        }
+        if leader != told_leader {
+            self.observe(Event::LeaderChanged { leader, term });
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! Numbers the writes, and holds back whatever rests on one until it is durable (thesis 3.8,
+//! 10.2.1).
+//!
+//! Invariants:
+//! 1. `durable <= written <= last`: what is durable was written, what was written is in the log.
+//! 2. An output that waits for write `w` leaves only after `Persisted(w)`, and not at all if the
+//!    term changed meanwhile: what it claims was said in a term that is over.
+//! 3. Each stamp names the write that makes the log durable up to a slot. A truncation cuts the
+//!    stamps, and what is appended in place gets a newer write, so that the late completion of an
+//!    older one vouches for nothing that has been replaced (no ABA).
+
+use alloc::{
+    collections::{BTreeMap, VecDeque},
+    vec::Vec,
+};
+
+use crate::{
+    message::{AppendResult, Message},
+    output::Output,
+    types::{Index, WriteId},
+};
+
+/// A write that was handed out and not acknowledged.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Stamp {
+    id: WriteId,
+    last: Index,
+    bytes: u64,
+}
+
+/// Which writes are out, and what waits for them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Durability {
+    handed_out: WriteId,
+    acknowledged: WriteId,
+    hard: WriteId,
+    hard_changed: bool,
+    truncate_from: Option<Index>,
+    written: Index,
+    durable: Index,
+    stamps: VecDeque<Stamp>,
+    unwritten_bytes: u64,
+    waiting: BTreeMap<WriteId, Vec<Output>>,
+}
+
+/// What the next write must hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Due {
+    /// Its number.
+    pub(crate) id: WriteId,
+    /// Whether term or vote changed.
+    pub(crate) hard: bool,
+    /// From where to truncate.
+    pub(crate) truncate_from: Option<Index>,
+    /// The first slot to append; nothing if it is past the last one.
+    pub(crate) append_from: Index,
+}
+
+impl Durability {
+    /// All of a restored log is durable.
+    pub(crate) const fn restore(last: Index) -> Self {
+        Self {
+            handed_out: WriteId::ZERO,
+            acknowledged: WriteId::ZERO,
+            hard: WriteId::ZERO,
+            hard_changed: false,
+            truncate_from: None,
+            written: last,
+            durable: last,
+            stamps: VecDeque::new(),
+            unwritten_bytes: 0,
+            waiting: BTreeMap::new(),
+        }
+    }
+
+    /// The log is durable up to here.
+    pub(crate) const fn durable(&self) -> Index {
+        self.durable
+    }
+
+    /// The log was handed out to be written up to here.
+    pub(crate) const fn written(&self) -> Index {
+        self.written
+    }
+
+    /// The write that carries the current term and vote.
+    pub(crate) const fn hard(&self) -> WriteId {
+        self.hard
+    }
+
+    /// Whether this write is durable.
+    pub(crate) fn is_durable(&self, id: WriteId) -> bool {
+        id <= self.acknowledged
+    }
+
+    /// The cost of entries that are not durable yet.
+    pub(crate) fn pending_bytes(&self) -> u64 {
+        self.stamps.iter().fold(self.unwritten_bytes, |sum, stamp| sum.saturating_add(stamp.bytes))
+    }
+
+    /// The write after which the log is durable up to `index`.
+    pub(crate) fn write_of(&self, index: Index) -> WriteId {
+        if index <= self.durable {
+            return WriteId::ZERO;
+        }
+        self.stamps
+            .iter()
+            .find(|stamp| stamp.last >= index)
+            .map_or_else(|| self.handed_out.next(), |stamp| stamp.id)
+    }
+
+    /// Term or vote changed. If the term did, nothing that waits is worth saying any more.
+    pub(crate) fn change_hard(&mut self, new_term: bool) {
+        self.hard_changed = true;
+        self.hard = self.handed_out.next();
+        if new_term {
+            self.waiting.clear();
+        }
+    }
+
+    /// An entry of this cost was appended.
+    pub(crate) const fn append(&mut self, bytes: u64) {
+        self.unwritten_bytes = self.unwritten_bytes.saturating_add(bytes);
+    }
+
+    /// Every entry from `index` on was dropped.
+    pub(crate) fn truncate_from(&mut self, index: Index) {
+        let kept = index.previous();
+        if index <= self.written {
+            self.truncate_from = Some(self.truncate_from.map_or(index, |from| from.min(index)));
+            self.written = kept;
+        }
+        self.durable = self.durable.min(kept);
+        for stamp in &mut self.stamps {
+            stamp.last = stamp.last.min(kept);
+        }
+    }
+
+    /// Corrects the cost of what is not written yet, after a truncation of it.
+    pub(crate) const fn set_unwritten(&mut self, bytes: u64) {
+        self.unwritten_bytes = bytes;
+    }
+
+    fn is_gathering(&self, last: Index) -> bool {
+        self.hard_changed || self.truncate_from.is_some() || self.written < last
+    }
+
+    /// Closes the write being gathered, if there is anything to write; the log ends at `last`.
+    pub(crate) fn take(&mut self, last: Index) -> Option<Due> {
+        if !self.is_gathering(last) {
+            return None;
+        }
+        self.handed_out = self.handed_out.next();
+        let due = Due {
+            id: self.handed_out,
+            hard: self.hard_changed,
+            truncate_from: self.truncate_from.take(),
+            append_from: self.written.next(),
+        };
+        self.stamps.push_back(Stamp { id: due.id, last, bytes: self.unwritten_bytes });
+        self.hard_changed = false;
+        self.written = last;
+        self.unwritten_bytes = 0;
+        Some(due)
+    }
+
+    /// Says that an output waits for a write; hands it back if it need not wait.
+    ///
+    /// Of equal answers to one member that wait for one write only the newest is kept: a peer that
+    /// repeats itself while the disk stalls costs no memory.
+    pub(crate) fn hold(&mut self, id: WriteId, output: Output) -> Option<Output> {
+        if self.is_durable(id) {
+            return Some(output);
+        }
+        let waiting = self.waiting.entry(id).or_default();
+        match waiting.iter_mut().find(|held| replaces(&output, held)) {
+            Some(held) => *held = output,
+            None => waiting.push(output),
+        }
+        None
+    }
+
+    /// This write and all before it are durable; hands out what waited. `None` if it is no news.
+    pub(crate) fn acknowledge(&mut self, id: WriteId) -> Option<Vec<Output>> {
+        if id <= self.acknowledged || id > self.handed_out {
+            return None;
+        }
+        self.acknowledged = id;
+        while self.stamps.front().is_some_and(|stamp| stamp.id <= id) {
+            if let Some(stamp) = self.stamps.pop_front() {
+                self.durable = self.durable.max(stamp.last);
+            }
+        }
+        let still = self.waiting.split_off(&id.next());
+        let released = core::mem::replace(&mut self.waiting, still);
+        Some(released.into_values().flatten().collect())
+    }
+
+    /// Panics if an invariant is broken; the log ends at `last`.
+    pub(crate) fn check(&self, last: Index) {
+        assert!(self.durable <= self.written, "what is durable was written");
+        assert!(self.written <= last, "what was written is in the log");
+        assert!(self.acknowledged <= self.handed_out, "only writes that are out are acknowledged");
+        assert!(
+            self.waiting.keys().all(|id| *id > self.acknowledged && *id <= self.handed_out.next()),
+            "outputs wait only for writes to come"
+        );
+    }
+}
+
+/// Whether `new` says at least what `old` says, to the same member.
+fn replaces(new: &Output, old: &Output) -> bool {
+    let (Output::Send { to, message, .. }, Output::Send { to: old_to, message: old, .. }) =
+        (new, old)
+    else {
+        return false;
+    };
+    if to != old_to {
+        return false;
+    }
+    match (message, old) {
+        (Message::AppendResponse(new), Message::AppendResponse(old)) => {
+            match (new.result, old.result) {
+                (AppendResult::Matched(new), AppendResult::Matched(old)) => new >= old,
+                (AppendResult::Conflict { .. }, AppendResult::Conflict { .. }) => true,
+                _ => false,
+            }
+        }
+        (Message::HeartbeatResponse(_), Message::HeartbeatResponse(_)) => true,
+        (Message::VoteResponse(new), Message::VoteResponse(old)) => {
+            (new.kind, new.request_term) == (old.kind, old.request_term)
+        }
+        (Message::VoteRequest(_), Message::VoteRequest(_)) => true,
+        _ => false,
+    }
+}

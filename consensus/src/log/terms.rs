@@ -1,0 +1,93 @@
+//! Knows the term of every slot from the slots where terms begin, so that the core need not read
+//! the log (thesis 3.5).
+//!
+//! Invariants:
+//! 1. `starts` is strictly ascending in term and in index.
+//! 2. If the log is not empty, its first start is the slot after `base`.
+//! 3. `last` is at or after `base`.
+
+use alloc::vec::Vec;
+
+use crate::types::{Index, Position, Term};
+
+/// The term boundaries of a log that begins after `base`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Terms {
+    base: Position,
+    starts: Vec<Position>,
+    last: Index,
+}
+
+impl Terms {
+    /// The boundaries of a restored log; those at or before `base` are folded into its successor.
+    pub(crate) fn restore(base: Position, boundaries: &[Position], last: Index) -> Self {
+        let mut terms = Self { base, starts: Vec::new(), last: base.index };
+        if last <= base.index {
+            return terms;
+        }
+        let first = base.index.next();
+        let split = boundaries.partition_point(|start| start.index <= first);
+        let (before, after) = boundaries.split_at(split);
+        let opening = before.last().copied();
+        assert!(opening.is_some(), "the restored terms do not reach down to the start of the log");
+        terms.starts.extend(opening.map(|start| Position::new(start.term, first)));
+        terms.starts.extend(after);
+        terms.last = last;
+        terms
+    }
+
+    /// The position that the log begins after.
+    pub(crate) const fn base(&self) -> Position {
+        self.base
+    }
+
+    /// The last entry, or `base` if there is none.
+    pub(crate) fn last(&self) -> Position {
+        self.starts.last().map_or(self.base, |start| Position::new(start.term, self.last))
+    }
+
+    /// The term of a slot between `base` and the last one, both included.
+    pub(crate) fn term_at(&self, index: Index) -> Option<Term> {
+        if index == self.base.index {
+            return Some(self.base.term);
+        }
+        if index < self.base.index || index > self.last {
+            return None;
+        }
+        let after = self.starts.partition_point(|start| start.index <= index);
+        self.starts.get(after.checked_sub(1)?).map(|start| start.term)
+    }
+
+    /// Appends the slot after the last one.
+    pub(crate) fn push(&mut self, term: Term) {
+        let last = self.last();
+        assert!(term >= last.term, "the terms of a log never decrease");
+        self.last = self.last.next();
+        if self.starts.is_empty() || term > last.term {
+            self.starts.push(Position::new(term, self.last));
+        }
+    }
+
+    /// Drops every slot from `index` on.
+    pub(crate) fn truncate_from(&mut self, index: Index) {
+        assert!(index > self.base.index, "a compacted slot is never truncated");
+        if index > self.last {
+            return;
+        }
+        let kept = self.starts.partition_point(|start| start.index < index);
+        self.starts.truncate(kept);
+        self.last = index.previous();
+    }
+
+    /// The last slot at or below `index` whose term is not above `term`; `base` if there is none.
+    /// Both sides of a conflict use it, so that a round trip skips a term (thesis 3.5).
+    pub(crate) fn last_not_above(&self, index: Index, term: Term) -> Position {
+        let index = index.min(self.last);
+        let after = self.starts.partition_point(|start| start.index <= index && start.term <= term);
+        let Some(start) = after.checked_sub(1).and_then(|run| self.starts.get(run)) else {
+            return self.base;
+        };
+        let end = self.starts.get(after).map_or(self.last, |next| next.index.previous());
+        Position::new(start.term, index.min(end))
+    }
+}

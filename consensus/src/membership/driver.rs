@@ -1,0 +1,158 @@
+//! Drives changes of configuration on a leader: starts them, leaves the joint configuration,
+//! promotes learners, and sees off those who leave (thesis 4.1 to 4.3).
+//!
+//! Invariants:
+//! 1. A change begins only after the leader committed an entry of its own term (the erratum to the
+//!    single-server change holds for joint ones that overlap, too), and when no other is under way.
+//! 2. A joint configuration is left by whoever leads once it is committed.
+//! 3. A leader that is no voter any more steps down when that is committed, not before.
+
+use alloc::vec::Vec;
+
+use super::{CatchUp, Change, ChangeStep, apply_change, leave_joint};
+use crate::{
+    core::Core,
+    error::RejectReason,
+    event::Event,
+    identity::Member,
+    output::Outcome,
+    replication::Progress,
+    role::RoleState,
+    types::{Position, ProposalId},
+};
+
+impl Core {
+    pub(crate) fn change(&mut self, id: ProposalId, change: &Change) {
+        let target = match self.check_change(change) {
+            Ok(target) => target,
+            Err(reason) => return self.resolve(id, Outcome::Rejected(reason)),
+        };
+        let joint = target.is_joint();
+        let position = self.append_configuration(target);
+        if let RoleState::Leader(leader) = &mut self.role {
+            leader.change = Some((id, (!joint).then_some(position.index)));
+        }
+    }
+
+    fn check_change(&self, change: &Change) -> Result<super::Configuration, RejectReason> {
+        if !self.check_leads()?.ready {
+            return Err(RejectReason::NotReady);
+        }
+        if self.change_in_progress() {
+            return Err(RejectReason::ChangeInProgress);
+        }
+        apply_change(self.membership.current(), change)
+    }
+
+    fn change_in_progress(&self) -> bool {
+        self.membership.current().is_joint() || self.membership.index() > self.commit
+    }
+
+    /// The commit index advanced on a leader: finishes what the configuration in force asks for.
+    pub(crate) fn configuration_committed(&mut self) {
+        let (commit, index) = (self.commit, self.membership.index());
+        if index > commit {
+            return;
+        }
+        let RoleState::Leader(leader) = &mut self.role else { return };
+        if let Some((id, Some(last))) = leader.change
+            && last <= commit
+        {
+            leader.change = None;
+            let term = self.log.term_at(last).unwrap_or(self.hard.term);
+            self.resolve(id, Outcome::Committed(Position::new(term, last)));
+        }
+        if self.membership.current().is_joint() {
+            return self.leave_joint();
+        }
+        if !self.membership.current().is_voter(&self.me) {
+            // Whoever stays learns of the commit first, so that it can elect a leader at once.
+            self.send_heartbeats();
+            return self.become_follower(self.hard.term, None);
+        }
+        self.promote_learners();
+    }
+
+    fn leave_joint(&mut self) {
+        let RoleState::Leader(leader) = &self.role else { return };
+        if !leader.ready {
+            return;
+        }
+        let position = self.append_configuration(leave_joint(self.membership.current()));
+        if let RoleState::Leader(leader) = &mut self.role
+            && let Some((_, last)) = &mut leader.change
+        {
+            *last = Some(position.index);
+        }
+    }
+
+    /// Promotes every learner that has caught up, all in one change.
+    pub(crate) fn promote_learners(&mut self) {
+        let knobs = self.config.knobs();
+        let Ok(leader) = self.check_leads() else { return };
+        if !knobs.promote_learners || !leader.ready || self.change_in_progress() {
+            return;
+        }
+        let mut promoted: Vec<Member> = Vec::new();
+        for learner in &self.membership.current().learners {
+            let caught_up = leader.progress.get(learner).is_some_and(|progress| {
+                progress.is_active(self.now, knobs.election)
+                    && progress.catch_up.is_some_and(|rounds| rounds.is_done())
+            });
+            // Of two lives of one node at most one becomes a voter.
+            if caught_up && promoted.iter().all(|one| one.node != learner.node) {
+                promoted.push(*learner);
+            }
+        }
+        let steps = promoted.iter().copied().map(ChangeStep::Promote).collect();
+        let Ok(target) = apply_change(self.membership.current(), &Change { steps }) else { return };
+        for member in promoted {
+            self.observe(Event::LearnerCaughtUp { member });
+        }
+        self.append_configuration(target);
+    }
+
+    /// Gives every member of the configuration in force a progress, and marks those who left.
+    pub(crate) fn meet_members(&mut self) {
+        let (me, now, last) = (self.me, self.now, self.log.last().index);
+        let (current, index) = (self.membership.current(), self.membership.index());
+        let knobs = self.config.knobs();
+        let RoleState::Leader(leader) = &mut self.role else { return };
+        let until = now.plus(knobs.election * 2);
+        for (member, progress) in &mut leader.progress {
+            if current.contains(member) {
+                progress.departing = None;
+            } else if progress.departing.is_none() {
+                progress.departing = Some((index, until));
+            }
+        }
+        for member in current.members() {
+            if member == me {
+                continue;
+            }
+            let progress = leader
+                .progress
+                .entry(member)
+                .or_insert_with(|| Progress::probe(last.next(), now, knobs.inflight_bytes_max));
+            let learns = current.learners.contains(&member);
+            match (&progress.catch_up, learns) {
+                (None, true) => progress.catch_up = Some(CatchUp::start(last, now)),
+                (Some(_), false) => progress.catch_up = None,
+                _ => {}
+            }
+        }
+    }
+
+    /// Stops sending to those who left, once they know it or have been given the time to.
+    pub(crate) fn dismiss_departed(&mut self) {
+        let (now, commit) = (self.now, self.commit);
+        let RoleState::Leader(leader) = &mut self.role else { return };
+        leader.progress.retain(|_, progress| match progress.departing {
+            Some((index, until)) => {
+                let told = commit >= index && progress.commit_told >= index;
+                !told && (now < until || commit < index)
+            }
+            None => true,
+        });
+    }
+}

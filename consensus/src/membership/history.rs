@@ -1,0 +1,88 @@
+//! Knows which configuration is in force: the newest one in the log, committed or not (thesis 4.1).
+//!
+//! Invariants:
+//! 1. Slots are strictly ascending; the first configuration is committed, or the one at the base.
+//! 2. The last one is in force, from its append on, until a truncation takes it back.
+
+use alloc::{vec, vec::Vec};
+
+use super::Configuration;
+use crate::{identity::Member, types::Index};
+
+/// The configurations that are in force or may be again.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct History {
+    base: (Index, Configuration),
+    /// Those after the base, ascending.
+    later: Vec<(Index, Configuration)>,
+}
+
+impl History {
+    /// What a store restored: the configuration at the base of the log, and those in the log.
+    pub(crate) fn restore(
+        base: (Index, Configuration),
+        logged: Vec<(Index, Configuration)>,
+    ) -> Self {
+        let mut later = logged;
+        later.retain(|(index, _)| *index > base.0);
+        assert!(
+            later.is_sorted_by(|one, next| one.0 < next.0),
+            "restored configurations are ascending"
+        );
+        Self { base, later }
+    }
+
+    /// The configuration in force.
+    pub(crate) fn current(&self) -> &Configuration {
+        self.later.last().map_or(&self.base.1, |(_, configuration)| configuration)
+    }
+
+    /// Its slot.
+    pub(crate) fn index(&self) -> Index {
+        self.later.last().map_or(self.base.0, |(index, _)| *index)
+    }
+
+    /// Whether a configuration stands at this slot.
+    pub(crate) fn is_at(&self, index: Index) -> bool {
+        self.base.0 == index || self.later.iter().any(|(slot, _)| *slot == index)
+    }
+
+    /// Whether `member` votes in any configuration that is in force or may be again.
+    pub(crate) fn is_voter_in_any(&self, member: &Member) -> bool {
+        self.base.1.is_voter(member)
+            || self.later.iter().any(|(_, configuration)| configuration.is_voter(member))
+    }
+
+    /// A configuration was appended.
+    pub(crate) fn push(&mut self, index: Index, configuration: Configuration) {
+        assert!(index > self.index(), "a configuration is appended after the one in force");
+        self.later.push((index, configuration));
+    }
+
+    /// Every entry from `index` on was dropped. Says whether the configuration in force changed.
+    pub(crate) fn truncate_from(&mut self, index: Index) -> bool {
+        let kept = self.later.partition_point(|(slot, _)| *slot < index);
+        let changed = kept < self.later.len();
+        self.later.truncate(kept);
+        changed
+    }
+
+    /// Everything up to `index` is committed: older configurations never come back.
+    pub(crate) fn commit(&mut self, index: Index) {
+        let committed = self.later.partition_point(|(slot, _)| *slot <= index);
+        if let Some(newest) = self.later.drain(..committed).next_back() {
+            self.base = newest;
+        }
+    }
+
+    /// Panics if an invariant is broken; everything up to `commit` is committed.
+    pub(crate) fn check(&self, commit: Index) {
+        assert!(self.base.0 <= commit, "the base configuration is committed");
+        let slots = vec![self.base.0].into_iter().chain(self.later.iter().map(|(slot, _)| *slot));
+        assert!(slots.is_sorted_by(|one, next| one < next), "configurations are ascending");
+        for (_, configuration) in core::iter::once(&self.base).chain(&self.later) {
+            let overlap = configuration.learners.iter().any(|one| configuration.is_voter(one));
+            assert!(!overlap, "no member is voter and learner at once");
+        }
+    }
+}

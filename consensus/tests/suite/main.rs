@@ -1,0 +1,13 @@
+//! Tests of whole cores through their public face: rules of the thesis, golden scenarios, random
+//! histories.
+
+#![allow(clippy::unwrap_used, reason = "a test that can not go on shall stop")]
+
+mod basics;
+mod chaos;
+mod cluster;
+mod golden;
+mod hostile;
+mod parse;
+mod text;
+mod thesis;

@@ -1,0 +1,163 @@
+//! Everything that can happen to founding, and everything that it asks of its driver.
+
+use meshraft_consensus::{ClusterId, Fate, Member, NodeId, Term};
+
+use super::event::Event;
+use crate::{
+    ballot::FounderSet,
+    record::Record,
+    wire::{Message, NotAdmitted},
+};
+
+/// Number of a durable write of one namespace's record. Writes are durable in this order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RecordId(u64);
+
+impl RecordId {
+    /// The record that founding started from: durable from the beginning.
+    pub const RESTORED: Self = Self(0);
+
+    /// The number.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// The number after this one.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+/// One input. Inputs about a cluster that founding does not hold are dropped.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Input {
+    /// The moment of [`super::Founding::deadline`] has come (an early one does no harm).
+    Timeout,
+    /// A handle without cluster to this node exists; may be repeated.
+    PeerUp(NodeId),
+    /// The last handle without cluster to this node is gone.
+    PeerDown(NodeId),
+    /// The id of a configured or learned peer: what [`super::Waiting::missing`] may name.
+    Known(NodeId),
+    /// A message arrived on a handle without cluster that is bound to this author.
+    Receive {
+        /// Who sent it.
+        from: Member,
+        /// What it said.
+        message: Message,
+    },
+    /// This write and every earlier one are durable.
+    Persisted(RecordId),
+    /// The core of this group leads with an empty log and needs its first entry.
+    Led {
+        /// The group.
+        cluster: ClusterId,
+        /// The term that it leads.
+        term: Term,
+    },
+    /// The core of this group leads no more.
+    Deposed {
+        /// The group.
+        cluster: ClusterId,
+    },
+    /// The group committed its first entry: the fate of the founder set.
+    Decided {
+        /// The group.
+        cluster: ClusterId,
+        /// Its fate.
+        fate: Fate,
+    },
+    /// An admitted frame of exactly this member arrived on a handle bound to this group. Repeating
+    /// it keeps a pair from giving a slow partner up.
+    Heard {
+        /// The group.
+        cluster: ClusterId,
+        /// Who spoke.
+        member: Member,
+    },
+    /// The answer to [`Output::AskEmpty`]: the log of this group's core is empty, and the core has
+    /// no write outstanding. Given before the core is moved again, or not at all.
+    Empty {
+        /// The group.
+        cluster: ClusterId,
+    },
+    /// The answer to [`Output::Admit`].
+    AdmissionResolved {
+        /// Who asked to be admitted.
+        member: Member,
+        /// Whether the cluster committed it.
+        result: Result<(), NotAdmitted>,
+        /// The members to take the log from.
+        members: Vec<Member>,
+    },
+}
+
+/// One output. Drain them until `None` after every input, and carry them out in order.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[must_use]
+pub enum Output {
+    /// Send a message on a handle without cluster; it may be lost, repeated or reordered.
+    Send {
+        /// The receiver.
+        to: NodeId,
+        /// What to say. Everything it claims is durable already.
+        message: Message,
+    },
+    /// Make a record durable, in one transaction with the groups that it creates and drops, and
+    /// answer [`Input::Persisted`]; in order, never dropped.
+    Persist {
+        /// Echoed in the answer.
+        id: RecordId,
+        /// What to store in place of the last record.
+        record: Record,
+        /// The promised founder set whose group is created.
+        start: Option<FounderSet>,
+        /// The dead group that is dropped.
+        drop: Option<ClusterId>,
+        /// The joined cluster whose group is created.
+        join: Option<ClusterId>,
+    },
+    /// Run the ordinary core as a member of this founder set's group.
+    StartGroup(FounderSet),
+    /// Stop that core at once: nothing that it wanted to send or write may leave any more.
+    StopGroup(ClusterId),
+    /// Give the core of this group its first entry.
+    FirstEntry {
+        /// The group.
+        cluster: ClusterId,
+        /// What the entry says.
+        fate: Fate,
+    },
+    /// Let the core of this group campaign now: every founder holds the set.
+    Campaign {
+        /// The group.
+        cluster: ClusterId,
+    },
+    /// If the log of this group's core is empty and it has no write outstanding, answer
+    /// [`Input::Empty`] before the core is moved again. Otherwise there is no answer.
+    AskEmpty {
+        /// The group.
+        cluster: ClusterId,
+    },
+    /// The founder set lives and the record says so: its core goes on as that of any cluster.
+    Lives {
+        /// The cluster.
+        cluster: ClusterId,
+    },
+    /// This node was admitted and the record says so: start a core with an empty configuration.
+    Joined {
+        /// The cluster.
+        cluster: ClusterId,
+        /// Where to take the log from.
+        members: Vec<Member>,
+    },
+    /// This member asks to be admitted to the cluster: bring it before the leader and answer
+    /// [`Input::AdmissionResolved`].
+    Admit {
+        /// Who asks.
+        member: Member,
+    },
+    /// Something worth telling. Never needed for correctness.
+    Observe(Event),
+}

@@ -1,0 +1,152 @@
+//! Joining a living cluster, and admitting those that ask to.
+//!
+//! Invariants:
+//! 1. Only the committed admission of exactly this incarnation, told by a member that claimed to
+//!    live in that cluster, makes this node a member of it.
+//! 2. A promise that is held is kept on record: its founder set may yet live without this node.
+//! 3. A node asks for itself alone: the handle names who is to be admitted.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use meshraft_consensus::{ClusterId, Member, Moment, NodeId};
+
+use super::{
+    DropReason, Event, Founding, Join, Membership, Output, Stage, backoff::retry_at, ledger::Groups,
+};
+use crate::{
+    record::Record,
+    wire::{Message, NotAdmitted},
+};
+
+/// The most admissions that one member has before the leader at once.
+const ADMISSIONS_MAX: usize = 64;
+
+impl Membership {
+    pub(super) fn of(cluster: ClusterId) -> Self {
+        Self { cluster, admissions: BTreeMap::new() }
+    }
+}
+
+impl Founding {
+    /// Asks a member of a living cluster for admission, each time the next one that is up.
+    pub(super) fn seek_admission(&mut self, now: Moment) {
+        if matches!(self.stage, Stage::Member(_)) {
+            return;
+        }
+        let last = self.join.as_ref();
+        if last.is_some_and(|join| join.again_at > now && self.admits(join.asked).is_some()) {
+            return;
+        }
+        let (after, first) = (last.map(|join| join.asked), last.is_none());
+        let Some((by, cluster)) = self.next_to_ask(after) else {
+            self.join = None;
+            return;
+        };
+        let attempt = last.map_or(0, |join| join.attempt);
+        if first {
+            self.observe(Event::Joining { cluster, by });
+        }
+        self.ledger.send(by, Message::Join { cluster });
+        let again_at = retry_at(now, self.config.seed, 6, attempt);
+        self.join = Some(Join { asked: by, again_at, attempt: attempt.saturating_add(1) });
+    }
+
+    /// The cluster to which this peer, which is up and has not denied it, may admit this node.
+    pub(super) fn admits(&self, node: NodeId) -> Option<ClusterId> {
+        self.admitters().find(|(peer, _)| *peer == node).map(|(_, cluster)| cluster)
+    }
+
+    fn admitters(&self) -> impl Iterator<Item = (NodeId, ClusterId)> {
+        let founders = match &self.stage {
+            Stage::Bound(bound) => Some(bound.cluster),
+            _ => None,
+        };
+        self.roster.admitters().filter(move |(_, cluster)| founders != Some(*cluster))
+    }
+
+    fn next_to_ask(&self, after: Option<NodeId>) -> Option<(NodeId, ClusterId)> {
+        let following = self.admitters().find(|(node, _)| after.is_none_or(|last| *node > last));
+        following.or_else(|| self.admitters().next())
+    }
+
+    pub(super) fn on_admitted(
+        &mut self,
+        from: Member,
+        cluster: ClusterId,
+        members: BTreeSet<Member>,
+    ) {
+        if matches!(self.stage, Stage::Member(_)) {
+            return;
+        }
+        if self.admits(from.node) != Some(cluster) {
+            return self.drop_message(from, DropReason::NotAsked);
+        }
+        self.stop_group();
+        let record = Record { cluster: Some(cluster), ..self.record().clone() };
+        self.ledger.write(record, Groups { join: Some(cluster), ..Groups::default() });
+        self.observe(Event::Joined { cluster });
+        let members = members.into_iter().collect();
+        self.become_member(cluster, Output::Joined { cluster, members });
+    }
+
+    pub(super) fn on_not_admitted(
+        &mut self,
+        now: Moment,
+        from: Member,
+        cluster: ClusterId,
+        why: NotAdmitted,
+    ) {
+        if self.admits(from.node) != Some(cluster) {
+            return;
+        }
+        self.observe(Event::NotAdmitted { cluster, by: from.node, why });
+        let Some(peer) = self.roster.up.get_mut(&from.node) else { return };
+        peer.denied = why.is_final();
+        if matches!(why, NotAdmitted::NotLiving | NotAdmitted::OtherCluster { .. }) {
+            // What it said before is out of date: it is asked how it stands.
+            (peer.view, peer.ask_at, peer.attempt) = (None, now, 0);
+        }
+    }
+
+    pub(super) fn on_join(&mut self, now: Moment, from: Member, cluster: ClusterId) {
+        let timeout = self.config.founding_timeout();
+        let refusal = match &mut self.stage {
+            Stage::Free(_) | Stage::Bound(_) => NotAdmitted::NotLiving,
+            Stage::Member(mine) if mine.cluster != cluster => {
+                NotAdmitted::OtherCluster { cluster: mine.cluster }
+            }
+            Stage::Member(mine) => {
+                let admissions = &mut mine.admissions;
+                if admissions.get(&from).is_some_and(|again_at| *again_at > now) {
+                    return;
+                }
+                admissions.retain(|_, again_at| *again_at > now);
+                if admissions.len() < ADMISSIONS_MAX {
+                    admissions.insert(from, now.plus(timeout));
+                    return self.ledger.emit_durable(Output::Admit { member: from });
+                }
+                NotAdmitted::Busy
+            }
+        };
+        self.ledger.send(from.node, Message::NotAdmitted { cluster, why: refusal });
+    }
+
+    pub(super) fn on_admission_resolved(
+        &mut self,
+        member: Member,
+        result: Result<(), NotAdmitted>,
+        members: Vec<Member>,
+    ) {
+        let Stage::Member(mine) = &mut self.stage else { return };
+        let cluster = mine.cluster;
+        mine.admissions.remove(&member);
+        let answer = match result {
+            Ok(()) => {
+                let members = members.into_iter().take(Message::MEMBERS_MAX).collect();
+                Message::Admitted { cluster, member, members }
+            }
+            Err(why) => Message::NotAdmitted { cluster, why },
+        };
+        self.ledger.send(member.node, answer);
+    }
+}

@@ -1,0 +1,230 @@
+//! Proposing a founder set, promising one, refusing one.
+//!
+//! Invariants:
+//! 1. A coordinator writes its own promise before anybody hears of the ballot.
+//! 2. A promise is made only while free, above every ballot seen, for at least as many founders as
+//!    expected, and without knowledge of a living cluster.
+//! 3. A refusal leaves after `seen` covers its ballot durably: it is final.
+
+use std::collections::BTreeSet;
+
+use meshraft_consensus::{ClusterId, Member, Moment};
+
+use super::{
+    Bound, DropReason, Event, Founding, Free, Output, Proof, Stage,
+    backoff::retry_at,
+    ledger::Groups,
+    roster::{Candidate, Choice, choose, choose_late},
+};
+use crate::{
+    ballot::{Ballot, FounderSet},
+    record::Record,
+    wire::{Message, Refusal},
+};
+
+impl Founding {
+    /// Proposes a founder set if this node is free, it is its turn and enough candidates answered.
+    pub(super) fn try_to_coordinate(&mut self, now: Moment) {
+        let may_found = self.config.may_found() && !self.knows_living();
+        let Stage::Free(free) = &mut self.stage else { return };
+        if free.not_before.is_some_and(|moment| moment > now) {
+            return;
+        }
+        free.not_before = None;
+        if !may_found {
+            free.deferred = None;
+            return;
+        }
+        let me = Candidate::new(self.config.me, self.config.expect);
+        let members = match choose(me, self.roster.candidates()) {
+            Choice::Propose(members) => members,
+            Choice::Wait { .. } => {
+                free.deferred = None;
+                return;
+            }
+            Choice::Defer { turns, .. } => {
+                // The others may be unable to reach enough candidates, or expect more than there
+                // will ever be. After a time this node goes ahead without them; they join.
+                let wait = self.config.founding_timeout().saturating_mul(turns);
+                let turn = match free.deferred {
+                    Some((same, turn)) if same == turns => turn,
+                    _ => now.plus(wait),
+                };
+                let its_turn = turn <= now;
+                free.deferred = Some((turns, if its_turn { now.plus(wait) } else { turn }));
+                match choose_late(me, self.roster.candidates()).filter(|_| its_turn) {
+                    Some(members) => members,
+                    None => return,
+                }
+            }
+        };
+        self.coordinate(now, members);
+    }
+
+    fn coordinate(&mut self, now: Moment, members: BTreeSet<Member>) {
+        let seen = self.record().seen;
+        let told = self.roster.counter_max(&seen);
+        let Some(counter) = seen.counter.max(told).checked_add(1) else { return };
+        let ballot = Ballot { counter, coordinator: self.config.me.node };
+        let Ok(founders) = FounderSet::new(ballot, members) else { return };
+        let cluster = founders.id(&self.config.namespace);
+        let count = founders.members.len();
+        self.bind(now, founders);
+        self.observe(Event::Coordinating { cluster, founders: count });
+    }
+
+    /// Writes the promise; the group starts, and peers hear of it, once that is durable.
+    fn bind(&mut self, now: Moment, founders: FounderSet) {
+        assert!(self.record().promise.is_none(), "a second promise");
+        assert!(self.record().cluster.is_none(), "a promise by a member");
+        assert!(self.record().seen < founders.ballot, "a promise below a ballot seen");
+        assert!(founders.members.contains(&self.config.me), "a promise for others");
+        let record =
+            Record { seen: founders.ballot, promise: Some(founders.clone()), cluster: None };
+        let groups = Groups { start: Some(founders.clone()), ..Groups::default() };
+        let write = self.ledger.write(record, groups);
+        self.ledger.emit_durable(Output::StartGroup(founders.clone()));
+        let coordinator = founders.ballot.coordinator == self.config.me.node;
+        for member in &founders.members {
+            if let Some(peer) = self.roster.up.get_mut(&member.node) {
+                peer.attempt = 0;
+                peer.ask_at = if coordinator { now } else { retry_at(now, self.config.seed, 2, 0) };
+            }
+        }
+        self.stage = Stage::Bound(Bound::new(&self.config, founders, write, now));
+    }
+
+    pub(super) fn on_propose(&mut self, now: Moment, from: Member, founders: FounderSet) {
+        let cluster = founders.id(&self.config.namespace);
+        let members = &founders.members;
+        if !members.contains(&from) || !members.contains(&self.config.me) {
+            // The author may have met an earlier incarnation of this node: it learns of this one,
+            // which proves nothing about the other.
+            self.drop_message(from, DropReason::NotAFounder);
+            let answer = Message::CanvassAnswer(self.standing());
+            return self.ledger.send(from.node, answer);
+        }
+        let held = self.record().promise.as_ref() == Some(&founders);
+        if self.record().cluster == Some(cluster) || held {
+            // A member of a cluster never speaks for a promise that it kept: only for its cluster.
+            let answer = match &self.stage {
+                Stage::Member(_) => Message::CanvassAnswer(self.standing()),
+                Stage::Free(_) | Stage::Bound(_) => Message::Promised { cluster },
+            };
+            self.on_heard(now, cluster, from);
+            return self.ledger.send(from.node, answer);
+        }
+        let ballot = founders.ballot;
+        if !ballot.is_within_reach_of(&self.record().seen) {
+            return self.drop_message(from, DropReason::BallotOutOfReach { ballot });
+        }
+        if self.ledger.is_behind() {
+            return self.drop_message(from, DropReason::DiskBehind);
+        }
+        match self.objection(&founders) {
+            Some(why) => self.refuse(from, &founders, why),
+            None => {
+                self.promise(now, founders);
+                // Only holders propose a set: this message proves its author's promise, too.
+                self.on_heard(now, cluster, from);
+            }
+        }
+    }
+
+    /// Why this node cannot promise a set that it does not hold.
+    fn objection(&self, founders: &FounderSet) -> Option<Refusal> {
+        match &self.stage {
+            Stage::Member(mine) => return Some(Refusal::Member { of: mine.cluster }),
+            Stage::Bound(bound) => return Some(Refusal::Bound { to: bound.cluster }),
+            Stage::Free(_) => {}
+        }
+        if founders.ballot <= self.record().seen {
+            return Some(Refusal::Stale);
+        }
+        let Some(expect) = self.config.expect.filter(|_| self.config.may_found()) else {
+            return Some(Refusal::OnlyJoins);
+        };
+        if founders.members.len() < usize::from(expect.get()) {
+            return Some(Refusal::TooFew { expect });
+        }
+        self.knows_living().then_some(Refusal::LivingKnown)
+    }
+
+    fn promise(&mut self, now: Moment, founders: FounderSet) {
+        let cluster = founders.id(&self.config.namespace);
+        let ballot = founders.ballot;
+        let others: Vec<_> =
+            founders.members.iter().copied().filter(|member| *member != self.config.me).collect();
+        self.bind(now, founders);
+        self.observe(Event::Promised { cluster, ballot });
+        // Everyone who may come to lead the group needs to hear everyone.
+        for member in others {
+            self.ledger.send(member.node, Message::Promised { cluster });
+        }
+    }
+
+    fn refuse(&mut self, from: Member, founders: &FounderSet, why: Refusal) {
+        let cluster = founders.id(&self.config.namespace);
+        let ballot = founders.ballot;
+        if self.record().seen < ballot {
+            let record = Record { seen: ballot, ..self.record().clone() };
+            self.ledger.write(record, Groups::default());
+        }
+        self.observe(Event::Refused { cluster, ballot, why });
+        let standing = self.standing();
+        self.ledger.send(from.node, Message::Refused { cluster, why, standing });
+    }
+
+    pub(super) fn on_refused(
+        &mut self,
+        now: Moment,
+        from: Member,
+        cluster: ClusterId,
+        why: Refusal,
+    ) {
+        let Stage::Bound(bound) = &self.stage else { return };
+        // Only a founder's own word counts, of exactly the incarnation that was to promise.
+        if bound.cluster != cluster || !bound.founders.members.contains(&from) {
+            return;
+        }
+        self.leave(now, Proof::Refused { by: from, why });
+    }
+
+    /// Ends the promise: its founder set is dead. One write clears it and drops its group.
+    pub(super) fn leave(&mut self, now: Moment, proof: Proof) {
+        let Stage::Bound(bound) = &self.stage else { return };
+        let cluster = bound.cluster;
+        let others = bound.founders.members.clone();
+        self.stop_group();
+        let record = Record { promise: None, ..self.record().clone() };
+        self.ledger.write(record, Groups { drop: Some(cluster), ..Groups::default() });
+        let retry = retry_at(now, self.config.seed, 3, self.failures);
+        self.failures = self.failures.saturating_add(1);
+        self.stage = Stage::Free(Free { not_before: Some(retry), deferred: None });
+        self.observe(Event::Left { cluster, proof });
+        // What the founders said before they promised is out of date, and so is what they think of
+        // this node. Whoever has missed the fate learns it from this refusal.
+        self.roster.forget_views(&others);
+        let standing = self.standing();
+        for peer in self.roster.up.values_mut() {
+            (peer.ask_at, peer.attempt) = (now, 0);
+        }
+        for member in others.iter().filter(|member| **member != self.config.me) {
+            let refused = Message::Refused { cluster, why: Refusal::Dead, standing };
+            self.ledger.send(member.node, refused);
+            if let Some(peer) = self.roster.up.get_mut(&member.node) {
+                peer.ask_at = retry_at(now, self.config.seed, 4, 0);
+            }
+        }
+    }
+
+    /// Stops the core of the held founder set, or keeps it from starting.
+    pub(super) fn stop_group(&mut self) {
+        let Stage::Bound(bound) = &self.stage else { return };
+        if self.ledger.is_durable(bound.write) {
+            self.ledger.emit(Output::StopGroup(bound.cluster));
+        } else {
+            self.ledger.retract_promise();
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! How a transport is configured, and every bound that it keeps.
+
+use std::time::Duration;
+
+use libp2p::Multiaddr;
+
+use crate::{error::StartError, identity::Identity};
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+/// How a transport is configured.
+#[derive(Clone, Debug)]
+pub struct TransportConfig {
+    /// The key that this node is known by.
+    pub identity: Identity,
+    /// Where to listen; a client may listen nowhere.
+    pub listen: Vec<Multiaddr>,
+    /// How long a path may stay silent before it is closed and redialled: an election time-out.
+    /// From 50 milliseconds to one minute.
+    pub stall: Duration,
+    /// Bounds on memory, queues and peers.
+    pub limits: Limits,
+}
+
+impl TransportConfig {
+    /// The default bounds, and a stall of one second.
+    pub fn new(identity: Identity, listen: Vec<Multiaddr>) -> Self {
+        Self { identity, listen, stall: Duration::from_secs(1), limits: Limits::default() }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), StartError> {
+        let stall = Duration::from_millis(50)..=Duration::from_secs(60);
+        let rules = [
+            ("stall", stall.contains(&self.stall)),
+            ("limits.peers_max", self.limits.peers_max > 0),
+            ("limits.handles_max", self.limits.handles_max > 0),
+            ("limits.messages_max", self.limits.messages_max > 0),
+            ("limits.requests_max", self.limits.requests_max > 0),
+            ("limits.message_bytes_max", self.limits.message_bytes_max >= 64 * KIB),
+            (
+                "limits.assembly_bytes_max",
+                self.limits.assembly_bytes_max >= self.limits.message_bytes_max,
+            ),
+            (
+                "limits.queue_bytes_max",
+                self.limits.queue_bytes_max >= self.limits.message_bytes_max,
+            ),
+            (
+                "limits.inbox_bytes_max",
+                self.limits.inbox_bytes_max >= self.limits.message_bytes_max,
+            ),
+        ];
+        match rules.iter().find(|(_, kept)| !kept) {
+            Some((field, _)) => Err(StartError::Config { field }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Every bound that a transport keeps; each holds whatever peers send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connected peers. More are turned away, but those whose address was given always get in.
+    pub peers_max: usize,
+    /// Handles that one peer may hold open on one stream.
+    pub handles_max: usize,
+    /// The largest message in bytes, before it is cut. At least 64 KiB.
+    pub message_bytes_max: usize,
+    /// Bytes of unfinished messages held for one stream, all its handles together; one handle may
+    /// use up to `message_bytes_max` of it.
+    pub assembly_bytes_max: usize,
+    /// Messages that wait in one namespace towards one peer on one channel.
+    pub messages_max: usize,
+    /// Bytes that wait in one namespace towards one peer on one channel.
+    pub queue_bytes_max: usize,
+    /// Requests without a reply in one namespace towards one peer.
+    pub requests_max: usize,
+    /// Bytes of received messages that wait for the caller; senders are held back beyond it.
+    pub inbox_bytes_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            peers_max: 1_024,
+            handles_max: 16_384,
+            message_bytes_max: 16 * MIB,
+            assembly_bytes_max: 64 * MIB,
+            messages_max: 1_024,
+            queue_bytes_max: 32 * MIB,
+            requests_max: 4_096,
+            inbox_bytes_max: 128 * MIB,
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Why a hello is refused, a request fails, or a transport does not start.
+
+use std::io;
+
+use libp2p::Multiaddr;
+use meshraft_consensus::{ClusterId, Incarnation};
+use serde::{Deserialize, Serialize};
+
+/// Why one end does not talk to the other in a namespace. The order of variants and fields is the
+/// wire format.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The refusing end has no such namespace open; it may open it later.
+    #[error("the peer does not have this namespace open")]
+    UnknownNamespace,
+    /// The two ends do not hold the same namespace key, or only one of them holds one.
+    #[error("the namespace keys of the two ends differ")]
+    KeyMismatch,
+    /// The refusing end does not speak for that cluster.
+    #[error("the peer does not speak for cluster {asked}")]
+    WrongCluster {
+        /// The cluster that the hello named.
+        asked: ClusterId,
+        /// The clusters that the refusing end speaks for.
+        speaks_for: Vec<ClusterId>,
+    },
+    /// The peer is not in the life that the sender expected.
+    #[error("the peer is in incarnation {found}, not in {expected}")]
+    WrongIncarnation {
+        /// Whom the sender meant.
+        expected: Incarnation,
+        /// Whom it reached.
+        found: Incarnation,
+    },
+    /// The two ends have no protocol version in common.
+    #[error("the peer speaks protocol versions {oldest} to {newest}")]
+    Version {
+        /// The oldest version that the refusing end speaks.
+        oldest: u16,
+        /// The newest version that the refusing end speaks.
+        newest: u16,
+    },
+    /// The refusing end is a client in this namespace: it asks and does not answer.
+    #[error("the peer is a client in this namespace")]
+    Client,
+    /// A client asked for what only members may have.
+    #[error("only a member may open this")]
+    MembersOnly,
+    /// A bound of the refusing end is reached: handles, or bytes held for this peer.
+    #[error("a limit of the peer is reached")]
+    Limit,
+    /// The hello can't be read, or contradicts itself.
+    #[error("the hello can't be read")]
+    Malformed,
+    /// This node itself does not have the namespace open, or does not speak for the cluster.
+    #[error("this node does not speak for that cluster itself")]
+    NotOurs,
+}
+
+impl Refusal {
+    /// Whether the same hello may succeed later although nothing changes on this side.
+    pub const fn may_pass(&self) -> bool {
+        matches!(self, Self::UnknownNamespace | Self::WrongCluster { .. } | Self::Limit)
+    }
+}
+
+/// Why a request surely never reached its receiver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotSent {
+    /// There is no connection to that node.
+    #[error("not connected")]
+    NotConnected,
+    /// The queue towards that node is full.
+    #[error("the queue to the peer is full")]
+    QueueFull,
+    /// The namespace is not open on this node, or was closed before the request left.
+    #[error("the namespace is not open here")]
+    NotOpen,
+    /// The request is larger than a message may be.
+    #[error("a request of {bytes} bytes is over the limit of {bytes_max}")]
+    TooLarge {
+        /// Its size in bytes.
+        bytes: usize,
+        /// The limit in bytes.
+        bytes_max: usize,
+    },
+    /// The time-out passed, or the connection was lost, before its first byte left.
+    #[error("it never left this node")]
+    Unwritten,
+    /// The transport is shut down.
+    #[error("the transport is shut down")]
+    ShutDown,
+}
+
+/// Why a request has no reply.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RequestError {
+    /// It was surely not delivered.
+    #[error("the request was not sent: {0}")]
+    NotSent(#[source] NotSent),
+    /// It may have been delivered, and may yet have its effect.
+    #[error("the request may have been delivered, its reply is lost")]
+    Lost,
+    /// The peer refused the hello; surely not delivered.
+    #[error("refused: {0}")]
+    Refused(#[source] Refusal),
+}
+
+/// Why a transport does not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// An address to listen on can't be used.
+    #[error("can't listen on {address}")]
+    Listen {
+        /// The address.
+        address: Multiaddr,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The operating system gave no randomness.
+    #[error("the operating system gave no randomness")]
+    Randomness(#[source] getrandom::Error),
+    /// The encryption of connections could not be set up from the identity.
+    #[error("the identity can't be used to encrypt connections")]
+    Noise(#[source] libp2p::noise::Error),
+    /// A limit or time in the configuration contradicts another.
+    #[error("{field} is out of bounds")]
+    Config {
+        /// The field that breaks a rule; its documentation names the rule.
+        field: &'static str,
+    },
+}

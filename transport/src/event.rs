@@ -1,0 +1,83 @@
+//! What the transport tells its caller.
+
+use bytes::Bytes;
+use libp2p::Multiaddr;
+use meshraft_consensus::{Namespace, NodeId};
+
+use crate::{
+    error::{Refusal, RequestError},
+    types::{Body, Channel, PeerFacts, ReplyToken, RequestId, Source},
+};
+
+/// One event. Those of one peer and channel keep their order; lifecycle events and replies may
+/// overtake messages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// This node listens here; the address ends in `/p2p/` and its own id.
+    Listening(Multiaddr),
+    /// The first connection to this peer is up.
+    Connected {
+        /// The peer.
+        peer: NodeId,
+        /// Its end of the connection.
+        address: Multiaddr,
+        /// Whether this node dialled.
+        dialled: bool,
+    },
+    /// The last connection to this peer is gone. Nothing is shared with it any more.
+    Disconnected {
+        /// The peer.
+        peer: NodeId,
+    },
+    /// The peer has this namespace open too. Told again when its facts change.
+    Shared {
+        /// The peer.
+        peer: NodeId,
+        /// What both have open.
+        namespace: Namespace,
+        /// What the peer says of itself.
+        facts: PeerFacts,
+    },
+    /// The peer, or this node, closed the namespace. Not told after `Disconnected`.
+    Unshared {
+        /// The peer.
+        peer: NodeId,
+        /// What is no longer shared.
+        namespace: Namespace,
+    },
+    /// A hello was refused, by either end. Told once for each change of the reason.
+    Refused {
+        /// The peer.
+        peer: NodeId,
+        /// The namespace that the hello was for.
+        namespace: Namespace,
+        /// Why.
+        why: Refusal,
+    },
+    /// A message.
+    Received {
+        /// Who sent it, under which binding.
+        from: Source,
+        /// The channel that it came on.
+        channel: Channel,
+        /// What it says.
+        body: Body,
+    },
+    /// A request; answer it by [`crate::Transport::reply`]. Its own bytes carry its deadline.
+    Request {
+        /// Who asks, under which binding.
+        from: Source,
+        /// The way back.
+        token: ReplyToken,
+        /// What is asked.
+        payload: Bytes,
+    },
+    /// How a request of this node ended; exactly once for each.
+    Reply {
+        /// The caller's name for it.
+        id: RequestId,
+        /// The answer, or why there is none.
+        result: Result<Bytes, RequestError>,
+    },
+}

@@ -1,0 +1,458 @@
+//! What the façade, the swarm's task and the streams' tasks share.
+//!
+//! Locks are taken in this order and never the other way: peers, one peer, roster, one link. None is
+//! held across an await.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::task::AtomicWaker;
+use libp2p::{Multiaddr, Stream, swarm::ConnectionId};
+use meshraft_consensus::{Moment, Namespace, NodeId};
+use tokio::{sync::Notify, time};
+
+use crate::{
+    config::{Limits, TransportConfig},
+    error::Refusal,
+    event::Event,
+    hello::sha256,
+    inbox::Inbox,
+    link::{Inbound, Link, LinkConfig, LinkEvent, Outbound},
+    peer::{Connection, Peer},
+    port::Port,
+    roster::Roster,
+    types::{Channel, PeerFacts, ReplyToken},
+};
+
+/// After a simultaneous dial, the end that dialled the surplus connection closes it...
+const PRUNE_OWN: Duration = Duration::from_secs(1);
+/// ... and if it does not, the other one does.
+const PRUNE_ANY: Duration = Duration::from_secs(5);
+
+/// What the swarm's task is asked to do.
+#[derive(Debug)]
+pub(crate) enum Order {
+    Open { peer: NodeId, port: Arc<Port> },
+    Close { peer: NodeId, connection: ConnectionId },
+    Address { peer: Option<NodeId>, address: Multiaddr },
+    Lost { peer: NodeId },
+}
+
+/// Orders that wait for the swarm's task.
+#[derive(Debug, Default)]
+pub(crate) struct Orders {
+    waiting: Mutex<VecDeque<Order>>,
+    waker: AtomicWaker,
+}
+
+impl Orders {
+    /// Addresses are the only orders that a caller can pile up; the rest is bounded by what exists.
+    const ADDRESSES_MAX: usize = 8_192;
+
+    pub(crate) fn push(&self, order: Order) {
+        {
+            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            let full = waiting.len() >= Self::ADDRESSES_MAX;
+            if full && matches!(order, Order::Address { .. }) {
+                tracing::warn!("address ignored, too many wait");
+                return;
+            }
+            waiting.push_back(order);
+        }
+        self.waker.wake();
+    }
+
+    pub(crate) fn pop(&self) -> Option<Order> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+
+    pub(crate) fn register(&self, waker: &std::task::Waker) {
+        self.waker.register(waker);
+    }
+}
+
+/// A message on its way to the caller.
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    event: Event,
+    bytes: usize,
+}
+
+/// The shared middle of a transport.
+#[derive(Debug)]
+pub(crate) struct Hub {
+    pub(crate) me: NodeId,
+    stall: Duration,
+    pub(crate) limits: Limits,
+    origin: time::Instant,
+    seed: [u8; 32],
+    numbers: AtomicU64,
+    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) orders: Orders,
+    pub(crate) stop: Notify,
+    pub(crate) closing: AtomicBool,
+    /// Told whenever a stream or a connection ends.
+    pub(crate) ended: Notify,
+    roster: RwLock<Roster>,
+    peers: RwLock<BTreeMap<NodeId, Arc<Peer>>>,
+    /// Streams that peers opened on Command, by number: where replies go.
+    answering: RwLock<BTreeMap<u64, Arc<Port>>>,
+}
+
+impl Hub {
+    pub(crate) fn new(config: &TransportConfig, inbox: Arc<Inbox>, seed: [u8; 32]) -> Arc<Self> {
+        Arc::new(Self {
+            me: config.identity.node_id(),
+            stall: config.stall,
+            limits: config.limits.clone(),
+            origin: time::Instant::now(),
+            seed,
+            numbers: AtomicU64::new(0),
+            inbox,
+            orders: Orders::default(),
+            stop: Notify::new(),
+            closing: AtomicBool::new(false),
+            ended: Notify::new(),
+            roster: RwLock::default(),
+            peers: RwLock::default(),
+            answering: RwLock::default(),
+        })
+    }
+
+    pub(crate) fn now(&self) -> Moment {
+        Moment::ZERO.plus(self.origin.elapsed())
+    }
+
+    pub(crate) fn instant(&self, at: Moment) -> time::Instant {
+        self.origin + at.since(Moment::ZERO)
+    }
+
+    pub(crate) fn with_roster<R>(&self, read: impl FnOnce(&Roster) -> R) -> R {
+        read(&self.roster.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn change_roster<R>(&self, change: impl FnOnce(&mut Roster) -> R) -> R {
+        change(&mut self.roster.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn peer(&self, node: NodeId) -> Option<Arc<Peer>> {
+        self.peers.read().unwrap_or_else(PoisonError::into_inner).get(&node).cloned()
+    }
+
+    pub(crate) fn peers(&self) -> Vec<Arc<Peer>> {
+        self.peers.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    pub(crate) fn peers_len(&self) -> usize {
+        self.peers.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// A connection is up.
+    pub(crate) fn connected(self: &Arc<Self>, node: NodeId, connection: Connection) {
+        let (address, dialled) = (connection.address.clone(), connection.dialled);
+        let mut peers = self.peers.write().unwrap_or_else(PoisonError::into_inner);
+        let known = peers.contains_key(&node);
+        let peer = Arc::clone(peers.entry(node).or_insert_with(|| Peer::new(self.me, node)));
+        peer.connect(connection);
+        drop(peers);
+        if known {
+            self.prune_later(&peer);
+        } else {
+            tracing::info!(peer = %node, %address, dialled, "peer connected");
+            self.inbox.notify(Event::Connected { peer: node, address, dialled });
+        }
+        self.open_standing(&peer);
+    }
+
+    /// A connection is gone, or is given up.
+    pub(crate) fn disconnected(self: &Arc<Self>, node: NodeId, connection: ConnectionId) {
+        let mut peers = self.peers.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(peer) = peers.get(&node).cloned() else { return };
+        let Some(last) = peer.disconnect(connection) else { return };
+        if last {
+            peers.remove(&node);
+        }
+        drop(peers);
+        if last {
+            tracing::info!(peer = %node, "peer disconnected");
+            self.inbox.notify(Event::Disconnected { peer: node });
+            self.orders.push(Order::Lost { peer: node });
+        } else {
+            self.open_standing(&peer);
+        }
+        self.ended.notify_waiters();
+    }
+
+    /// The streams that every peer has: one that watches over the path, and a client's requests.
+    pub(crate) fn open_standing(self: &Arc<Self>, peer: &Arc<Peer>) {
+        self.outbound(peer, Channel::Control);
+        if self.with_roster(Roster::has_clients) {
+            self.outbound(peer, Channel::Command);
+        }
+    }
+
+    /// The stream that we opened to a peer on a channel; opened now if there is none.
+    pub(crate) fn outbound(&self, peer: &Arc<Peer>, channel: Channel) -> Option<Arc<Port>> {
+        if self.closing.load(Ordering::Relaxed) {
+            return None;
+        }
+        let now = self.now();
+        peer.outbound(now, channel, |connection| {
+            let number = self.number();
+            let config = self.link_config(channel, peer.node(), number);
+            let link = self.with_roster(|roster| Outbound::new(config, now, roster));
+            let port = Port::new(number, channel, connection, Link::Outbound(link));
+            self.orders.push(Order::Open { peer: peer.node(), port: Arc::clone(&port) });
+            port
+        })
+    }
+
+    /// The stream of one of our ports is open.
+    pub(crate) fn opened(self: &Arc<Self>, node: NodeId, port: Arc<Port>, stream: Stream) {
+        match self.peer(node) {
+            Some(peer) => self.spawn(peer, port, stream),
+            None => port.stop(),
+        }
+    }
+
+    /// The stream of one of our ports can't be opened.
+    pub(crate) fn failed(self: &Arc<Self>, node: NodeId, port: &Arc<Port>) {
+        let Some(peer) = self.peer(node) else { return };
+        self.end(&peer, port);
+        if port.channel() == Channel::Control {
+            // Without it nobody watches over the path.
+            self.give_up(node, port.connection());
+        }
+    }
+
+    /// The peer opened a stream.
+    pub(crate) fn accepted(
+        self: &Arc<Self>,
+        node: NodeId,
+        connection: ConnectionId,
+        channel: Channel,
+        stream: Stream,
+    ) {
+        let Some(peer) = self.peer(node) else { return };
+        let number = self.number();
+        let link = Link::Inbound(Inbound::new(self.link_config(channel, node, number)));
+        let port = Port::new(number, channel, connection, link);
+        if !peer.accept(&port) {
+            tracing::warn!(peer = %node, %channel, "stream refused, the peer has too many");
+            return;
+        }
+        if channel == Channel::Command {
+            let mut answering = self.answering.write().unwrap_or_else(PoisonError::into_inner);
+            answering.insert(number, Arc::clone(&port));
+        }
+        self.spawn(peer, port, stream);
+    }
+
+    fn spawn(self: &Arc<Self>, peer: Arc<Peer>, port: Arc<Port>, stream: Stream) {
+        let hub = Arc::clone(self);
+        tokio::spawn(async move {
+            if let Err(error) = port.run(&hub, &peer, stream).await {
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                let channel = port.channel();
+                tracing::debug!(peer = %peer.node(), %channel, %error, cause, "stream ended");
+            }
+            hub.end(&peer, &port);
+        });
+    }
+
+    /// A stream ended, or never began: its requests end, and one that we need is opened anew.
+    fn end(self: &Arc<Self>, peer: &Arc<Peer>, port: &Arc<Port>) {
+        port.stop();
+        let ((), events) = port.with_link(|link| {
+            if let Link::Outbound(outbound) = link {
+                outbound.finish();
+            }
+        });
+        self.settle_all(peer, port, events);
+        let mut answering = self.answering.write().unwrap_or_else(PoisonError::into_inner);
+        answering.remove(&port.number());
+        drop(answering);
+        if let Some(pause) = peer.ended(self.now(), port) {
+            let (hub, peer) = (Arc::clone(self), Arc::clone(peer));
+            tokio::spawn(async move {
+                time::sleep(pause).await;
+                if hub.peer(peer.node()).is_some_and(|current| Arc::ptr_eq(&current, &peer)) {
+                    hub.open_standing(&peer);
+                }
+            });
+        }
+        self.ended.notify_waiters();
+    }
+
+    /// Where the reply to a request goes.
+    pub(crate) fn answering(&self, token: ReplyToken) -> Option<Arc<Port>> {
+        let answering = self.answering.read().unwrap_or_else(PoisonError::into_inner);
+        answering.get(&token.stream()).cloned()
+    }
+
+    /// Closes a connection. A dead one may take the kernel minutes: it counts as gone now.
+    fn give_up(self: &Arc<Self>, peer: NodeId, connection: ConnectionId) {
+        self.orders.push(Order::Close { peer, connection });
+        self.disconnected(peer, connection);
+    }
+
+    /// Tells the caller, and the other streams, what a link found out; a message is handed back
+    /// for delivery.
+    pub(crate) fn settle(
+        self: &Arc<Self>,
+        peer: &Arc<Peer>,
+        port: &Arc<Port>,
+        event: LinkEvent,
+    ) -> Option<Delivery> {
+        let node = peer.node();
+        match event {
+            LinkEvent::Received { from, body, bytes } => {
+                let event = Event::Received { from, channel: port.channel(), body };
+                return Some(Delivery { event, bytes });
+            }
+            LinkEvent::Request { from, handle, request, payload } => {
+                let token = ReplyToken::new(port.number(), handle, request);
+                let bytes = payload.len();
+                return Some(Delivery { event: Event::Request { from, token, payload }, bytes });
+            }
+            LinkEvent::Reply { id, result } => self.inbox.notify(Event::Reply { id, result }),
+            LinkEvent::Helloed { namespace, facts } => self.hint(peer, &namespace, &facts, false),
+            LinkEvent::Shared { namespace, facts } => {
+                let event = Event::Shared {
+                    peer: node,
+                    namespace: namespace.clone(),
+                    facts: facts.clone(),
+                };
+                if peer.share(&namespace, &facts, || self.inbox.notify(event)) {
+                    self.hint(peer, &namespace, &facts, true);
+                }
+            }
+            LinkEvent::Unshared { namespace } => self.unshare(peer, namespace),
+            LinkEvent::Refused { namespace, why, .. } => self.refused(peer, port, namespace, why),
+            LinkEvent::Stalled => {
+                tracing::warn!(peer = %node, stall = ?self.stall, "path stalled");
+                self.give_up(node, port.connection());
+            }
+        }
+        None
+    }
+
+    pub(crate) fn settle_all(
+        self: &Arc<Self>,
+        peer: &Arc<Peer>,
+        port: &Arc<Port>,
+        events: Vec<LinkEvent>,
+    ) {
+        for event in events {
+            // Only a reader's link has messages, and the reader delivers them itself.
+            self.settle(peer, port, event);
+        }
+    }
+
+    /// Hands a message to the caller. Control never waits; every other channel's reader does.
+    pub(crate) async fn deliver(&self, channel: Channel, delivery: Delivery) {
+        match channel {
+            Channel::Control => self.inbox.control(delivery.event),
+            _ => self.inbox.bulk(delivery.event, delivery.bytes).await,
+        }
+    }
+
+    /// Waits while the caller has too many notices to take.
+    pub(crate) async fn notice_room(&self) {
+        self.inbox.notice_room().await;
+    }
+
+    fn refused(&self, peer: &Peer, port: &Port, namespace: Namespace, why: Refusal) {
+        if !self.with_roster(|roster| roster.get(&namespace).is_some()) {
+            return;
+        }
+        let ours = matches!(*port.link(), Link::Outbound(_));
+        if ours && matches!(why, Refusal::UnknownNamespace | Refusal::KeyMismatch) {
+            self.unshare(peer, namespace.clone());
+        }
+        let event =
+            Event::Refused { peer: peer.node(), namespace: namespace.clone(), why: why.clone() };
+        peer.refuse(&namespace, &why, || {
+            // That a client accepts no hello is no news to anyone.
+            if why != Refusal::Client {
+                self.inbox.notify(event);
+            }
+        });
+    }
+
+    fn unshare(&self, peer: &Peer, namespace: Namespace) {
+        let name = namespace.clone();
+        peer.unshare(&name, || {
+            self.inbox.notify(Event::Unshared { peer: peer.node(), namespace });
+        });
+    }
+
+    /// What the peer refused before, it may accept now.
+    fn hint(
+        self: &Arc<Self>,
+        peer: &Arc<Peer>,
+        namespace: &Namespace,
+        facts: &PeerFacts,
+        proven: bool,
+    ) {
+        let now = self.now();
+        for port in peer.ports() {
+            let ((), events) = self.with_roster(|roster| {
+                port.with_link(|link| {
+                    if let Link::Outbound(outbound) = link {
+                        outbound.hint(now, roster, (namespace, facts), proven);
+                    }
+                })
+            });
+            self.settle_all(peer, &port, events);
+        }
+    }
+
+    /// The roster's facts of a namespace changed.
+    pub(crate) fn refresh(self: &Arc<Self>, namespace: &Namespace) {
+        let now = self.now();
+        for peer in self.peers() {
+            for port in peer.ports() {
+                let ((), events) = self.with_roster(|roster| {
+                    port.with_link(|link| link.refresh(now, roster, namespace))
+                });
+                self.settle_all(&peer, &port, events);
+            }
+            self.open_standing(&peer);
+        }
+    }
+
+    fn prune_later(self: &Arc<Self>, peer: &Arc<Peer>) {
+        let (hub, peer) = (Arc::clone(self), Arc::clone(peer));
+        tokio::spawn(async move {
+            for (pause, all) in [(PRUNE_OWN, false), (PRUNE_ANY, true)] {
+                time::sleep(pause).await;
+                for connection in peer.surplus(all) {
+                    tracing::debug!(peer = %peer.node(), "surplus connection closed");
+                    hub.orders.push(Order::Close { peer: peer.node(), connection });
+                }
+            }
+        });
+    }
+
+    fn number(&self) -> u64 {
+        self.numbers.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn link_config(&self, channel: Channel, peer: NodeId, number: u64) -> LinkConfig {
+        LinkConfig {
+            channel,
+            me: self.me,
+            peer,
+            stall: self.stall,
+            limits: self.limits.clone(),
+            seed: sha256(&[b"meshraft stream", &self.seed, &number.to_be_bytes()]),
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! What the opener's end takes back from the other: answers to its hellos, proofs, replies.
+
+use meshraft_consensus::Moment;
+
+use super::{
+    Key, LinkConfig, LinkError, LinkEvent, Outbound,
+    outlet::{Outlet, State},
+    pipe::{Pipe, Seals},
+    wire::Wire,
+};
+use crate::{
+    codec::Packet,
+    error::{Refusal, RequestError},
+    fragment::{self, Fragment},
+    hello::{Answer, Closing, Facts, Greeting, VERSION_NEWEST, VERSION_OLDEST},
+    roster::Roster,
+    seal::{Direction, Handshake},
+    types::{Channel, PeerFacts, Scope},
+};
+
+impl Outbound {
+    /// Takes what the stream gave.
+    ///
+    /// # Errors
+    /// The peer broke the protocol: close the stream.
+    pub fn receive(&mut self, now: Moment, roster: &Roster, bytes: &[u8]) -> Result<(), LinkError> {
+        let mut reader = core::mem::take(&mut self.wire.reader);
+        reader.extend(bytes);
+        while let Some(mut frame) = reader.next()? {
+            while !frame.is_empty() {
+                let fragment = fragment::split(&mut frame)?;
+                match fragment.header.handle {
+                    0 => self.greeting(now, roster, &fragment)?,
+                    handle => self.fragment(now, handle, fragment)?,
+                }
+            }
+        }
+        self.wire.reader = reader;
+        self.say_hellos(now, roster);
+        self.wire.check_flood()
+    }
+
+    fn greeting(
+        &mut self,
+        now: Moment,
+        roster: &Roster,
+        fragment: &Fragment<'_>,
+    ) -> Result<(), LinkError> {
+        let message = fragment.header.message;
+        match Wire::read_greeting(fragment)? {
+            Greeting::Answer(answer) => self.answered(now, roster, message, answer, fragment.bytes),
+            Greeting::Refused(why) => {
+                let (key, _) = self.asked.remove(&message).ok_or(LinkError::Misplaced)?;
+                if self.awaits(&key, message) {
+                    self.refused(now, &key, why);
+                }
+                Ok(())
+            }
+            Greeting::Close { handle, why } => {
+                self.closed(now, handle, why);
+                Ok(())
+            }
+            Greeting::Pong(number) => {
+                if let Some(pulse) = &mut self.pulse {
+                    pulse.pong(number);
+                }
+                Ok(())
+            }
+            Greeting::Hello(_) | Greeting::Ping(_) => Err(LinkError::Misplaced),
+        }
+    }
+
+    /// Whether the outlet still waits for the answer to this very hello.
+    fn awaits(&self, key: &Key, hello: u32) -> bool {
+        let state = self.outlets.get(key).map(|outlet| &outlet.state);
+        matches!(state, Some(State::Asked { message, .. }) if *message == hello)
+    }
+
+    fn answered(
+        &mut self,
+        now: Moment,
+        roster: &Roster,
+        message: u32,
+        answer: Answer,
+        raw_answer: &[u8],
+    ) -> Result<(), LinkError> {
+        let (key, _) = self.asked.remove(&message).ok_or(LinkError::Misplaced)?;
+        let Answer { version, handle, random, facts } = answer;
+        let in_range = (VERSION_OLDEST..=VERSION_NEWEST).contains(&version);
+        if handle <= self.newest || !in_range || !is_member_of(&facts, key.1) {
+            return Err(LinkError::Misplaced);
+        }
+        self.newest = handle;
+        if !self.awaits(&key, message) {
+            // The facts changed while the answer was on its way.
+            self.wire.greet(0, &Greeting::Close { handle, why: Closing::Changed });
+            return Ok(());
+        }
+        let Some(outlet) = self.outlets.get_mut(&key) else { return Ok(()) };
+        let State::Asked { hello, raw, bond, .. } = core::mem::take(&mut outlet.state) else {
+            return Ok(());
+        };
+        let secret = hello.key.and_then(|id| roster.get(&key.0)?.keys.get(id));
+        if hello.key.is_some() != secret.is_some() {
+            // The ring changed, and the refresh that says so is on its way: never go on unsealed.
+            self.wire.greet(0, &Greeting::Close { handle, why: Closing::Changed });
+            self.want(key);
+            return Ok(());
+        }
+        self.handles.insert(handle, key.clone());
+        let Some(secret) = secret else {
+            outlet.state = State::Open { pipe: Pipe::new(handle, None), facts, bond };
+            self.opened(now, key);
+            return Ok(());
+        };
+        let LinkConfig { channel, me, peer, .. } = self.wire.config;
+        let handshake = Handshake::new(
+            channel,
+            &key.0,
+            [me, peer],
+            handle,
+            [&raw, raw_answer],
+            [&hello.random, &random],
+        );
+        let seals = Seals::new(secret, &handshake, Direction::Forward);
+        outlet.state = State::Proving { pipe: Pipe::new(handle, Some(seals)), facts, bond };
+        Ok(())
+    }
+
+    /// The handle may be used; a sealed one begins with this end's proof.
+    fn opened(&mut self, now: Moment, key: Key) {
+        let LinkConfig { channel, stall, .. } = self.wire.config;
+        let Some(outlet) = self.outlets.get_mut(&key) else { return };
+        let State::Open { pipe, facts, .. } = &mut outlet.state else { return };
+        outlet.refusals = 0;
+        outlet.mistaken = None;
+        if channel == Channel::Control {
+            let stall_nanos = u64::try_from(stall.as_nanos()).unwrap_or(u64::MAX);
+            let oldest = now.as_nanos().saturating_sub(stall_nanos);
+            outlet.queue.forget_before(Moment::from_nanos(oldest));
+        }
+        if pipe.is_sealed() {
+            pipe.prove();
+        }
+        if key.1 == Scope::Free {
+            let facts = PeerFacts::from(&*facts);
+            self.wire.events.push_back(LinkEvent::Shared { namespace: key.0.clone(), facts });
+        }
+        self.take_turn(key);
+    }
+
+    fn refused(&mut self, now: Moment, key: &Key, why: Refusal) {
+        let error = RequestError::Refused(why.clone());
+        self.requests.fail_key(key, Some(&error), &mut self.wire.events);
+        if let Some(outlet) = self.outlets.get_mut(key)
+            && let Some(retry_at) = outlet.refuse(now, why.clone())
+        {
+            self.retries.insert((retry_at, key.clone()));
+        }
+        let (namespace, scope) = key.clone();
+        self.event(LinkEvent::Refused { namespace, scope, why });
+    }
+
+    fn closed(&mut self, now: Moment, handle: u32, why: Closing) {
+        // A handle that is gone already was closed by both ends at once.
+        let Some(key) = self.handles.remove(&handle) else { return };
+        let Some(outlet) = self.outlets.get_mut(&key) else { return };
+        if let Some(pipe) = outlet.pipe() {
+            pipe.release(&mut self.wire.budget);
+        }
+        match why {
+            Closing::Changed => {
+                outlet.state = State::Idle;
+                let has_use = outlet.has_use();
+                self.requests.fail_key(&key, None, &mut self.wire.events);
+                if has_use {
+                    self.want(key);
+                }
+            }
+            Closing::Gone => {
+                if key.1 == Scope::Free {
+                    self.event(LinkEvent::Unshared { namespace: key.0.clone() });
+                }
+                self.refused(now, &key, Refusal::UnknownNamespace);
+            }
+            Closing::Refused(why) => self.refused(now, &key, why),
+        }
+    }
+
+    fn fragment(
+        &mut self,
+        now: Moment,
+        handle: u32,
+        fragment: Fragment<'_>,
+    ) -> Result<(), LinkError> {
+        let Some(key) = self.handles.get(&handle) else {
+            let given = handle <= self.newest;
+            return if given { Ok(()) } else { Err(LinkError::UnknownHandle { handle }) };
+        };
+        let key = key.clone();
+        let Some(outlet) = self.outlets.get_mut(&key) else { return Ok(()) };
+        let Some(pipe) = outlet.pipe() else { return Ok(()) };
+        let read = pipe.read(fragment, &mut self.wire.budget);
+        let proving = matches!(outlet.state, State::Proving { .. });
+        let whole = match read {
+            Err(LinkError::Seal(_)) if proving => {
+                self.close_handle(&key, Closing::Refused(Refusal::KeyMismatch));
+                self.refused(now, &key, Refusal::KeyMismatch);
+                return Ok(());
+            }
+            read => read?,
+        };
+        let Some(whole) = whole else { return Ok(()) };
+        match (Packet::decode(whole.as_ref())?, proving) {
+            (Packet::Proof, true) => {
+                prove(outlet);
+                self.opened(now, key);
+                Ok(())
+            }
+            (Packet::Reply { id, payload }, false)
+                if self.wire.config.channel == Channel::Command =>
+            {
+                // A late reply has no request any more.
+                let event = self.requests.reply(id, &key, payload);
+                self.wire.events.extend(event);
+                Ok(())
+            }
+            _ => Err(LinkError::Misplaced),
+        }
+    }
+}
+
+/// The other end has proven that it holds the key.
+fn prove(outlet: &mut Outlet) {
+    outlet.state = match core::mem::take(&mut outlet.state) {
+        State::Proving { pipe, facts, bond } => State::Open { pipe, facts, bond },
+        other => other,
+    };
+}
+
+/// Whether an answer says what a member of this scope says.
+fn is_member_of(facts: &Facts, scope: Scope) -> bool {
+    match (facts, scope) {
+        (Facts::Client, _) => false,
+        (Facts::Member { .. }, Scope::Free) => true,
+        (Facts::Member { clusters, .. }, Scope::Cluster(cluster)) => *clusters == [cluster],
+    }
+}

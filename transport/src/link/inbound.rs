@@ -1,0 +1,382 @@
+//! The end that accepted a stream: judges hellos, gives handles, receives, and replies.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use meshraft_consensus::{Moment, Namespace};
+
+use super::{
+    LinkConfig, LinkError, LinkEvent,
+    pipe::{Pipe, Seals, WRITE_BYTES_MAX},
+    queue::{Queue, Queued},
+    wire::Wire,
+};
+use crate::{
+    codec::Packet,
+    error::Refusal,
+    fragment::{self, Fragment},
+    frame::FrameWriter,
+    hello::{Answer, Closing, Facts, Greeting, Hello, VERSION_NEWEST, VERSION_OLDEST},
+    key::{KeyId, KeyRing},
+    roster::Roster,
+    seal::{Direction, Handshake},
+    status::HandleStatus,
+    types::{Body, Channel, LocalNamespace, LocalRole, PeerFacts, Scope, Source},
+};
+
+/// A handle that was given.
+#[derive(Debug)]
+struct Inlet {
+    source: Source,
+    /// What the peer said of itself.
+    facts: Facts,
+    /// What this end said of itself.
+    told: Facts,
+    key: Option<KeyId>,
+    pipe: Pipe,
+    proven: bool,
+    replies: Queue,
+    in_turn: bool,
+}
+
+/// The end that accepted a stream.
+#[derive(Debug)]
+pub struct Inbound {
+    wire: Wire,
+    inlets: BTreeMap<u32, Inlet>,
+    /// The newest handle; none is given twice.
+    newest: u32,
+    turns: VecDeque<u32>,
+}
+
+impl Inbound {
+    /// The accepting end of a fresh stream.
+    pub fn new(config: LinkConfig) -> Self {
+        Self { wire: Wire::new(config), inlets: BTreeMap::new(), newest: 0, turns: VecDeque::new() }
+    }
+
+    /// Takes what the stream gave.
+    ///
+    /// # Errors
+    /// The peer broke the protocol: close the stream.
+    pub fn receive(&mut self, roster: &Roster, bytes: &[u8]) -> Result<(), LinkError> {
+        let mut reader = core::mem::take(&mut self.wire.reader);
+        reader.extend(bytes);
+        while let Some(mut frame) = reader.next()? {
+            while !frame.is_empty() {
+                let fragment = fragment::split(&mut frame)?;
+                match fragment.header.handle {
+                    0 => self.greeting(roster, &fragment)?,
+                    handle => self.fragment(handle, fragment)?,
+                }
+            }
+        }
+        self.wire.reader = reader;
+        self.wire.check_flood()
+    }
+
+    /// Appends what is to be written now; nothing if `out` stays empty.
+    pub fn transmit(&mut self, out: &mut Vec<u8>) {
+        let mut writer = FrameWriter::new(out);
+        self.wire.write_greetings(&mut writer);
+        let bytes_max = self.wire.config.limits.message_bytes_max;
+        for _ in 0..self.turns.len() {
+            if writer.bytes() >= WRITE_BYTES_MAX {
+                break;
+            }
+            let Some(handle) = self.turns.pop_front() else { break };
+            let Some(inlet) = self.inlets.get_mut(&handle) else { continue };
+            let replies = &mut inlet.replies;
+            inlet.in_turn = inlet.pipe.take_turn(&mut writer, || {
+                // Too large a reply is refused when it is queued.
+                std::iter::from_fn(|| replies.pop())
+                    .find_map(|queued| queued.packet.encode(bytes_max).ok())
+            });
+            if inlet.in_turn {
+                self.turns.push_back(handle);
+            }
+        }
+    }
+
+    /// Whether [`Self::transmit`] has anything to write.
+    pub fn wants_to_write(&self) -> bool {
+        self.wire.has_greetings() || !self.turns.is_empty()
+    }
+
+    /// The next event.
+    pub fn poll(&mut self) -> Option<LinkEvent> {
+        self.wire.events.pop_front()
+    }
+
+    /// Answers a request; `false` if its handle is gone, or the queue is full, or it is too large:
+    /// then the reply is lost.
+    pub fn reply(&mut self, now: Moment, handle: u32, request: u64, payload: Bytes) -> bool {
+        let config = &self.wire.config;
+        let Some(inlet) = self.inlets.get_mut(&handle).filter(|inlet| inlet.proven) else {
+            return false;
+        };
+        let packet = Packet::Reply { id: request, payload };
+        if packet.cost_bytes() > config.limits.message_bytes_max {
+            return false;
+        }
+        let queued = Queued { packet, expected: None, since: now };
+        if inlet.replies.push(queued, config.channel, &config.limits).is_err() {
+            return false;
+        }
+        take_turn(&mut self.turns, handle, inlet);
+        true
+    }
+
+    /// The roster's facts of a namespace changed: handles bound to others are closed.
+    pub fn refresh(&mut self, roster: &Roster, namespace: &Namespace) {
+        let local = roster.get(namespace);
+        let stale =
+            |inlet: &Inlet| inlet.source.namespace == *namespace && !still_bound(inlet, local);
+        let handles: Vec<u32> = self
+            .inlets
+            .iter()
+            .filter(|(_, inlet)| stale(inlet))
+            .map(|(handle, _)| *handle)
+            .collect();
+        let why = if local.is_some() { Closing::Changed } else { Closing::Gone };
+        for handle in handles {
+            self.close(handle, why.clone());
+        }
+    }
+
+    /// Every open handle.
+    pub fn handles(&self) -> Vec<HandleStatus> {
+        let proven = self.inlets.iter().filter(|(_, inlet)| inlet.proven);
+        let status = |(handle, inlet): (&u32, &Inlet)| HandleStatus {
+            namespace: inlet.source.namespace.clone(),
+            channel: self.wire.config.channel,
+            scope: inlet.source.scope,
+            handle: *handle,
+            ours: false,
+            sealed: inlet.pipe.is_sealed(),
+        };
+        proven.map(status).collect()
+    }
+
+    fn greeting(&mut self, roster: &Roster, fragment: &Fragment<'_>) -> Result<(), LinkError> {
+        let message = fragment.header.message;
+        match Wire::read_greeting(fragment)? {
+            Greeting::Hello(hello) => self.hello(roster, message, &hello, fragment.bytes),
+            Greeting::Close { handle, why } => self.closed(handle, why),
+            Greeting::Ping(number) => {
+                self.wire.greet(message, &Greeting::Pong(number));
+            }
+            Greeting::Answer(_) | Greeting::Refused(_) | Greeting::Pong(_) => {
+                return Err(LinkError::Misplaced);
+            }
+        }
+        Ok(())
+    }
+
+    fn hello(&mut self, roster: &Roster, message: u32, hello: &Hello, raw: &[u8]) {
+        let Some(local) = roster.find(hello.namespace) else {
+            self.wire.greet(message, &Greeting::Refused(Refusal::UnknownNamespace));
+            return;
+        };
+        let namespace = local.namespace.clone();
+        let verdict = self.judge(local, hello);
+        if verdict != Err(Refusal::KeyMismatch) {
+            let facts = PeerFacts::from(&hello.facts);
+            self.event(LinkEvent::Helloed { namespace: namespace.clone(), facts });
+        }
+        match verdict {
+            Ok(()) => self.answer(local, message, hello, raw),
+            Err(why) => {
+                self.wire.greet(message, &Greeting::Refused(why.clone()));
+                self.event(LinkEvent::Refused { namespace, scope: hello.scope.into(), why });
+            }
+        }
+    }
+
+    fn judge(&self, local: &LocalNamespace, hello: &Hello) -> Result<(), Refusal> {
+        if hello.oldest > VERSION_NEWEST || hello.newest < VERSION_OLDEST {
+            return Err(Refusal::Version { oldest: VERSION_OLDEST, newest: VERSION_NEWEST });
+        }
+        if !holds(&local.keys, hello.key) {
+            return Err(Refusal::KeyMismatch);
+        }
+        let LocalRole::Member { clusters, .. } = &local.role else {
+            return Err(Refusal::Client);
+        };
+        match (&hello.facts, hello.scope) {
+            (Facts::Client, None) if self.wire.config.channel == Channel::Command => {}
+            (Facts::Client, _) => return Err(Refusal::MembersOnly),
+            (Facts::Member { .. }, None) => {}
+            (Facts::Member { clusters: theirs, .. }, Some(asked)) => {
+                if *theirs != [asked] {
+                    return Err(Refusal::Malformed);
+                }
+                if !clusters.contains(&asked) {
+                    let speaks_for = clusters.iter().copied().take(LocalRole::CLUSTERS_MAX);
+                    return Err(Refusal::WrongCluster { asked, speaks_for: speaks_for.collect() });
+                }
+            }
+        }
+        if self.inlets.len() >= self.wire.config.limits.handles_max || self.newest == u32::MAX {
+            return Err(Refusal::Limit);
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, local: &LocalNamespace, message: u32, hello: &Hello, raw: &[u8]) {
+        self.newest += 1;
+        let handle = self.newest;
+        let random = self.wire.random();
+        let told = Facts::told(&local.role, hello.scope, hello.facts.is_client());
+        let version = VERSION_NEWEST.min(hello.newest);
+        let answer = Greeting::Answer(Answer { version, handle, random, facts: told.clone() });
+        let raw_answer = self.wire.greet(message, &answer);
+        let LinkConfig { channel, me, peer, .. } = self.wire.config;
+        let seals = hello.key.and_then(|id| local.keys.get(id)).map(|key| {
+            let handshake = Handshake::new(
+                channel,
+                &local.namespace,
+                [peer, me],
+                handle,
+                [raw, &raw_answer],
+                [&hello.random, &random],
+            );
+            Seals::new(key, &handshake, Direction::Back)
+        });
+        let mut inlet = Inlet {
+            source: Source {
+                node: peer,
+                incarnation: hello.facts.incarnation(),
+                namespace: local.namespace.clone(),
+                scope: hello.scope.into(),
+            },
+            facts: hello.facts.clone(),
+            told,
+            key: hello.key,
+            proven: seals.is_none(),
+            pipe: Pipe::new(handle, seals),
+            replies: Queue::default(),
+            in_turn: false,
+        };
+        if inlet.proven {
+            share(&mut self.wire.events, &inlet);
+        } else {
+            inlet.pipe.prove();
+            take_turn(&mut self.turns, handle, &mut inlet);
+        }
+        self.inlets.insert(handle, inlet);
+    }
+
+    fn closed(&mut self, handle: u32, why: Closing) {
+        // A handle that is gone already was closed by both ends at once.
+        let Some(mut inlet) = self.inlets.remove(&handle) else { return };
+        inlet.pipe.release(&mut self.wire.budget);
+        let Source { namespace, scope, .. } = inlet.source;
+        match why {
+            Closing::Changed => {}
+            Closing::Gone if scope == Scope::Free => {
+                self.event(LinkEvent::Unshared { namespace });
+            }
+            Closing::Gone => {}
+            Closing::Refused(why) => self.event(LinkEvent::Refused { namespace, scope, why }),
+        }
+    }
+
+    fn close(&mut self, handle: u32, why: Closing) {
+        if let Some(mut inlet) = self.inlets.remove(&handle) {
+            inlet.pipe.release(&mut self.wire.budget);
+            self.wire.greet(0, &Greeting::Close { handle, why });
+        }
+    }
+
+    fn fragment(&mut self, handle: u32, fragment: Fragment<'_>) -> Result<(), LinkError> {
+        let Some(inlet) = self.inlets.get_mut(&handle) else {
+            // What was on its way when the handle was closed is dropped; what names a handle that
+            // was never given is a breach.
+            let given = handle <= self.newest;
+            return if given { Ok(()) } else { Err(LinkError::UnknownHandle { handle }) };
+        };
+        let whole = match inlet.pipe.read(fragment, &mut self.wire.budget) {
+            Err(LinkError::Seal(_)) if !inlet.proven => {
+                let Source { namespace, scope, .. } = inlet.source.clone();
+                let why = Refusal::KeyMismatch;
+                self.close(handle, Closing::Refused(why.clone()));
+                self.event(LinkEvent::Refused { namespace, scope, why });
+                return Ok(());
+            }
+            read => read?,
+        };
+        let Some(whole) = whole else { return Ok(()) };
+        let bytes = whole.as_ref().len();
+        let packet = Packet::decode(whole.as_ref())?;
+        if !inlet.proven {
+            if packet != Packet::Proof {
+                return Err(LinkError::Misplaced);
+            }
+            inlet.proven = true;
+            share(&mut self.wire.events, inlet);
+            return Ok(());
+        }
+        let event = deliver(self.wire.config.channel, handle, inlet, packet, bytes)?;
+        self.wire.events.push_back(event);
+        Ok(())
+    }
+
+    fn event(&mut self, event: LinkEvent) {
+        self.wire.events.push_back(event);
+    }
+}
+
+/// Queues a handle for its next turn to write.
+fn take_turn(turns: &mut VecDeque<u32>, handle: u32, inlet: &mut Inlet) {
+    if !core::mem::replace(&mut inlet.in_turn, true) {
+        turns.push_back(handle);
+    }
+}
+
+fn share(events: &mut VecDeque<LinkEvent>, inlet: &Inlet) {
+    if inlet.source.scope == Scope::Free {
+        let namespace = inlet.source.namespace.clone();
+        events.push_back(LinkEvent::Shared { namespace, facts: PeerFacts::from(&inlet.facts) });
+    }
+}
+
+fn holds(ring: &KeyRing, key: Option<KeyId>) -> bool {
+    match key {
+        None => ring.is_open(),
+        Some(id) => ring.get(id).is_some(),
+    }
+}
+
+fn still_bound(inlet: &Inlet, local: Option<&LocalNamespace>) -> bool {
+    let Some(local) = local else { return false };
+    let scope = inlet.source.scope;
+    holds(&local.keys, inlet.key)
+        && local.speaks_for(scope)
+        && Facts::told(&local.role, scope.cluster(), inlet.facts.is_client()) == inlet.told
+}
+
+/// What a packet on a proven handle means, if this channel and scope may carry it.
+fn deliver(
+    channel: Channel,
+    handle: u32,
+    inlet: &Inlet,
+    packet: Packet,
+    bytes: usize,
+) -> Result<LinkEvent, LinkError> {
+    let from = inlet.source.clone();
+    match (packet, channel, from.scope) {
+        (Packet::Consensus(message), Channel::Control | Channel::Entries, Scope::Cluster(_)) => {
+            Ok(LinkEvent::Received { from, body: Body::Consensus(message), bytes })
+        }
+        (
+            Packet::Opaque(opaque),
+            Channel::Control | Channel::Entries | Channel::Snapshot | Channel::Peers,
+            _,
+        ) => Ok(LinkEvent::Received { from, body: Body::Bytes(opaque), bytes }),
+        (Packet::Request { id, payload }, Channel::Command, _) => {
+            Ok(LinkEvent::Request { from, handle, request: id, payload })
+        }
+        _ => Err(LinkError::Misplaced),
+    }
+}

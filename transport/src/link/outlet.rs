@@ -1,0 +1,108 @@
+//! One namespace and scope on the opener's end: what it is bound to, how far its hello got, and
+//! what waits to be written.
+
+use std::time::Duration;
+
+use meshraft_consensus::{Incarnation, Moment};
+
+use super::{pipe::Pipe, queue::Queue};
+use crate::{
+    error::Refusal,
+    hello::{Facts, Hello},
+    key::KeyId,
+    types::{LocalNamespace, Scope},
+};
+
+/// The first pause before a refused hello is repeated; it doubles with each refusal.
+const RETRY_FIRST: Duration = Duration::from_millis(20);
+/// The longest pause where the peer can't tell us that the reason is gone.
+const RETRY_MAX: Duration = Duration::from_secs(1);
+/// The longest pause where the peer's own hello tells us at once.
+const RETRY_UNKNOWN_MAX: Duration = Duration::from_secs(5);
+
+/// What this end's hello says; a handle lives as long as this stays the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Bond {
+    pub(super) facts: Facts,
+    pub(super) key: Option<KeyId>,
+}
+
+impl Bond {
+    pub(super) fn of(local: &LocalNamespace, scope: Scope) -> Self {
+        let facts = Facts::told(&local.role, scope.cluster(), false);
+        Self { facts, key: local.keys.active().map(|(id, _)| id) }
+    }
+}
+
+/// How far a hello got.
+#[derive(Debug, Default)]
+pub(super) enum State {
+    /// Nothing to say yet.
+    #[default]
+    Idle,
+    /// Says hello as soon as fewer hellos are unanswered.
+    Wanting,
+    /// Waits for the answer to this hello; `raw` is how it was sent.
+    Asked { message: u32, hello: Hello, raw: Vec<u8>, bond: Bond },
+    /// Has a handle, waits for the other end's proof.
+    Proving { pipe: Pipe, facts: Facts, bond: Bond },
+    /// Sends.
+    Open { pipe: Pipe, facts: Facts, bond: Bond },
+    /// Was refused; says hello again at `retry_at`, or when something changes.
+    Refused { why: Refusal, retry_at: Option<Moment> },
+}
+
+/// One namespace and scope.
+#[derive(Debug, Default)]
+pub(super) struct Outlet {
+    pub(super) state: State,
+    pub(super) queue: Queue,
+    /// Says hello although nothing waits to be sent.
+    pub(super) standing: bool,
+    pub(super) in_turn: bool,
+    /// Refusals in a row.
+    pub(super) refusals: u32,
+    /// The mistaken incarnation that was last reported: expected, found.
+    pub(super) mistaken: Option<(Incarnation, Incarnation)>,
+}
+
+impl Outlet {
+    /// What the handle, or the hello for one, is bound to.
+    pub(super) fn bond(&self) -> Option<&Bond> {
+        match &self.state {
+            State::Asked { bond, .. } | State::Proving { bond, .. } | State::Open { bond, .. } => {
+                Some(bond)
+            }
+            State::Idle | State::Wanting | State::Refused { .. } => None,
+        }
+    }
+
+    /// The handle, proven or not.
+    pub(super) fn pipe(&mut self) -> Option<&mut Pipe> {
+        match &mut self.state {
+            State::Proving { pipe, .. } | State::Open { pipe, .. } => Some(pipe),
+            State::Idle | State::Wanting | State::Asked { .. } | State::Refused { .. } => None,
+        }
+    }
+
+    /// Whether a handle would be of use now.
+    pub(super) fn has_use(&self) -> bool {
+        self.standing || !self.queue.is_empty()
+    }
+
+    /// Notes a refusal, and when to try again if that may help.
+    pub(super) fn refuse(&mut self, now: Moment, why: Refusal) -> Option<Moment> {
+        let longest = match why {
+            Refusal::UnknownNamespace => RETRY_UNKNOWN_MAX,
+            _ => RETRY_MAX,
+        };
+        let pause = RETRY_FIRST.saturating_mul(1 << self.refusals.min(10)).min(longest);
+        self.refusals = self.refusals.saturating_add(1);
+        let retry_at = why.may_pass().then(|| now.plus(pause));
+        if retry_at.is_none() {
+            self.queue.clear();
+        }
+        self.state = State::Refused { why, retry_at };
+        retry_at
+    }
+}

@@ -1,0 +1,261 @@
+//! What is known of one connected peer: its connections, its streams, what is shared with it.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use libp2p::{Multiaddr, swarm::ConnectionId};
+use meshraft_consensus::{Moment, Namespace, NodeId};
+
+use crate::{
+    error::Refusal,
+    port::Port,
+    status::{PeerNamespace, PeerStatus},
+    types::{Channel, PeerFacts},
+};
+
+/// Streams that a peer may have opened to us, on all its connections together.
+const INBOUND_MAX: usize = 64;
+/// A stream that ended is not opened again before this.
+const REOPEN_FIRST: Duration = Duration::from_millis(50);
+const REOPEN_MAX: Duration = Duration::from_secs(5);
+/// A stream that lived so long ended for a reason of its own.
+const LIVED: Duration = Duration::from_secs(10);
+
+/// One connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Connection {
+    pub(crate) id: ConnectionId,
+    pub(crate) address: Multiaddr,
+    pub(crate) dialled: bool,
+}
+
+/// The stream that we open on one channel.
+#[derive(Debug, Default)]
+struct Slot {
+    port: Option<Arc<Port>>,
+    opened: Moment,
+    not_before: Moment,
+    failures: u32,
+}
+
+/// What is known of one namespace towards a peer.
+#[derive(Clone, Debug, Default)]
+struct Sharing {
+    facts: Option<PeerFacts>,
+    refused: Option<Refusal>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    gone: bool,
+    connections: Vec<Connection>,
+    slots: [Slot; Channel::ALL.len()],
+    /// Streams that the peer opened, and those of ours that were replaced and still drain.
+    others: Vec<Arc<Port>>,
+    sharing: BTreeMap<Namespace, Sharing>,
+}
+
+/// One peer, from its first connection to the loss of its last.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    node: NodeId,
+    /// Whether connections that we dialled are preferred.
+    ours_first: bool,
+    state: Mutex<State>,
+}
+
+impl Peer {
+    pub(crate) fn new(me: NodeId, node: NodeId) -> Arc<Self> {
+        Arc::new(Self { node, ours_first: me < node, state: Mutex::default() })
+    }
+
+    pub(crate) const fn node(&self) -> NodeId {
+        self.node
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Of several connections, the one dialled by the smaller node stays; of several of those, the
+    /// oldest.
+    fn preferred<'a>(&self, state: &'a State) -> Option<&'a Connection> {
+        let rank =
+            |connection: &&Connection| (connection.dialled != self.ours_first, connection.id);
+        state.connections.iter().min_by_key(rank)
+    }
+
+    /// A connection is up. Streams on a connection that is no longer preferred drain.
+    pub(crate) fn connect(&self, connection: Connection) {
+        let mut state = self.lock();
+        state.connections.push(connection);
+        let keep = self.preferred(&state).map(|connection| connection.id);
+        let State { slots, others, .. } = &mut *state;
+        for slot in slots {
+            if let Some(port) = slot.port.take_if(|port| Some(port.connection()) != keep) {
+                others.push(port);
+            }
+        }
+    }
+
+    /// A connection is gone, and its streams with it. `Some(true)` if it was the last one.
+    pub(crate) fn disconnect(&self, id: ConnectionId) -> Option<bool> {
+        let mut state = self.lock();
+        let before = state.connections.len();
+        state.connections.retain(|connection| connection.id != id);
+        if state.connections.len() == before {
+            return None;
+        }
+        let slots = state
+            .slots
+            .iter_mut()
+            .filter_map(|slot| slot.port.take_if(|port| port.connection() == id));
+        slots.for_each(|port| port.stop());
+        let mut others = core::mem::take(&mut state.others);
+        others.retain(|port| {
+            let stays = port.connection() != id;
+            if !stays {
+                port.stop();
+            }
+            stays
+        });
+        state.others = others;
+        state.gone = state.connections.is_empty();
+        Some(state.gone)
+    }
+
+    /// Connections that should not live on: those we dialled, or with `all` also the peer's.
+    pub(crate) fn surplus(&self, all: bool) -> Vec<ConnectionId> {
+        let state = self.lock();
+        let keep = self.preferred(&state).map(|connection| connection.id);
+        let surplus = state.connections.iter().filter(|connection| Some(connection.id) != keep);
+        surplus.filter(|c| all || c.dialled).map(|connection| connection.id).collect()
+    }
+
+    pub(crate) fn connections(&self) -> usize {
+        self.lock().connections.len()
+    }
+
+    /// The stream that we opened on `channel`; `open` makes one on the preferred connection.
+    pub(crate) fn outbound(
+        &self,
+        now: Moment,
+        channel: Channel,
+        open: impl FnOnce(ConnectionId) -> Arc<Port>,
+    ) -> Option<Arc<Port>> {
+        let mut state = self.lock();
+        let connection = self.preferred(&state)?.id;
+        let slot = state.slots.get_mut(usize::from(channel.number()))?;
+        if slot.port.is_none() && slot.not_before <= now {
+            slot.port = Some(open(connection));
+            slot.opened = now;
+        }
+        slot.port.clone()
+    }
+
+    /// Takes in a stream that the peer opened, if there is room and its connection lives.
+    pub(crate) fn accept(&self, port: &Arc<Port>) -> bool {
+        let mut state = self.lock();
+        let lives = state.connections.iter().any(|connection| connection.id == port.connection());
+        let accepted = lives && state.others.len() < INBOUND_MAX;
+        if accepted {
+            state.others.push(Arc::clone(port));
+        }
+        accepted
+    }
+
+    /// A stream ended. Says how long to wait before opening it anew, if it is one that we need.
+    pub(crate) fn ended(&self, now: Moment, port: &Arc<Port>) -> Option<Duration> {
+        let mut state = self.lock();
+        state.others.retain(|other| !Arc::ptr_eq(other, port));
+        let slot = state.slots.get_mut(usize::from(port.channel().number()))?;
+        slot.port.take_if(|other| Arc::ptr_eq(other, port))?;
+        if now.since(slot.opened) >= LIVED {
+            slot.failures = 0;
+        }
+        let pause = REOPEN_FIRST.saturating_mul(1 << slot.failures.min(10)).min(REOPEN_MAX);
+        slot.failures = slot.failures.saturating_add(1);
+        slot.not_before = now.plus(pause);
+        (!state.gone).then_some(pause)
+    }
+
+    /// Every stream with this peer.
+    pub(crate) fn ports(&self) -> Vec<Arc<Port>> {
+        let state = self.lock();
+        let slots = state.slots.iter().filter_map(|slot| slot.port.clone());
+        slots.chain(state.others.iter().cloned()).collect()
+    }
+
+    /// The peer shares a namespace. `tell` is called if that is news.
+    pub(crate) fn share(
+        &self,
+        namespace: &Namespace,
+        facts: &PeerFacts,
+        tell: impl FnOnce(),
+    ) -> bool {
+        let mut state = self.lock();
+        if state.gone {
+            return false;
+        }
+        let sharing = state.sharing.entry(namespace.clone()).or_default();
+        sharing.refused = None;
+        let news = sharing.facts.as_ref() != Some(facts);
+        if news {
+            sharing.facts = Some(facts.clone());
+            tell();
+        }
+        news
+    }
+
+    /// The peer shares a namespace no longer. `tell` is called if that is news.
+    pub(crate) fn unshare(&self, namespace: &Namespace, tell: impl FnOnce()) {
+        let mut state = self.lock();
+        let sharing = state.sharing.get_mut(namespace);
+        if sharing.and_then(|sharing| sharing.facts.take()).is_some() && !state.gone {
+            tell();
+        }
+    }
+
+    /// Either end refused a hello. `tell` is called if the reason is news.
+    pub(crate) fn refuse(&self, namespace: &Namespace, why: &Refusal, tell: impl FnOnce()) {
+        let mut state = self.lock();
+        if state.gone {
+            return;
+        }
+        let sharing = state.sharing.entry(namespace.clone()).or_default();
+        if sharing.refused.replace(why.clone()).as_ref() != Some(why) {
+            tell();
+        }
+    }
+
+    /// This node closed a namespace.
+    pub(crate) fn forget(&self, namespace: &Namespace, tell: impl FnOnce()) {
+        self.unshare(namespace, tell);
+        self.lock().sharing.remove(namespace);
+    }
+
+    pub(crate) fn status(&self) -> Option<PeerStatus> {
+        let ports = self.ports();
+        let state = self.lock();
+        let connection = self.preferred(&state)?.clone();
+        let namespaces = state.sharing.iter().map(|(namespace, sharing)| PeerNamespace {
+            namespace: namespace.clone(),
+            facts: sharing.facts.clone(),
+            refused: sharing.refused.clone(),
+        });
+        let namespaces = namespaces.collect();
+        let connections = state.connections.len();
+        drop(state);
+        Some(PeerStatus {
+            node: self.node,
+            address: connection.address,
+            dialled: connection.dialled,
+            connections,
+            namespaces,
+            handles: ports.iter().flat_map(|port| port.link().handles()).collect(),
+        })
+    }
+}

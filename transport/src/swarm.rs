@@ -1,0 +1,100 @@
+//! The swarm of a node that was not given one: TCP, Noise, yamux, and our behaviour alone.
+
+use std::{io, sync::Arc, time::Duration};
+
+use futures::StreamExt;
+use libp2p::{
+    Swarm, SwarmBuilder, TransportError, core::upgrade::Version, noise, swarm::SwarmEvent, tcp,
+    yamux,
+};
+
+use crate::{behaviour::Behaviour, config::TransportConfig, error::StartError, hub::Hub};
+
+/// The most that libp2p's yamux takes. It uses up a fixed budget of windows, so that none grows
+/// with the queue it causes: a heartbeat beside a bulk stream is nine times faster.
+const STREAMS_MAX: usize = 4_096;
+/// A handshake that takes longer has failed.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Our own pulse closes dead paths; idle ones stay.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3_600);
+const EVENT_BUFFER: usize = 64;
+const NEGOTIATING_MAX: usize = 512;
+/// How long connections have to say good-bye.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// A swarm that listens where the configuration says.
+pub(crate) fn build(
+    config: &TransportConfig,
+    behaviour: Behaviour,
+) -> Result<Swarm<Behaviour>, StartError> {
+    let builder = SwarmBuilder::with_existing_identity(config.identity.keypair().clone())
+        .with_tokio()
+        .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, || {
+            let mut yamux = yamux::Config::default();
+            yamux.set_max_num_streams(STREAMS_MAX);
+            yamux
+        })
+        .map_err(StartError::Noise)?;
+    let Ok(builder) = builder.with_behaviour(|_| behaviour);
+    let mut swarm = builder
+        .with_swarm_config(|config| {
+            config
+                .with_idle_connection_timeout(IDLE_TIMEOUT)
+                .with_per_connection_event_buffer_size(EVENT_BUFFER)
+                .with_max_negotiating_inbound_streams(NEGOTIATING_MAX)
+                // Whoever opens a stream writes a greeting at once: no round trip before it.
+                .with_substream_upgrade_protocol_override(Version::V1Lazy)
+        })
+        .with_connection_timeout(CONNECT_TIMEOUT)
+        .build();
+    for address in &config.listen {
+        swarm.listen_on(address.clone()).map_err(|error| {
+            let source = match error {
+                TransportError::Other(source) => source,
+                TransportError::MultiaddrNotSupported(_) => io::ErrorKind::Unsupported.into(),
+            };
+            StartError::Listen { address: address.clone(), source }
+        })?;
+    }
+    Ok(swarm)
+}
+
+/// Drives the swarm until the hub stops it. Nothing here waits for anything but the swarm.
+pub(crate) async fn drive(mut swarm: Swarm<Behaviour>, hub: Arc<Hub>) {
+    loop {
+        tokio::select! {
+            () = hub.stop.notified() => break,
+            event = swarm.select_next_some() => observe(&event),
+        }
+    }
+    let peers: Vec<_> = swarm.connected_peers().copied().collect();
+    for peer in peers {
+        // A peer that is gone meanwhile needs no good-bye.
+        let _ = swarm.disconnect_peer_id(peer);
+    }
+    let closed = async {
+        while swarm.connected_peers().next().is_some() {
+            swarm.select_next_some().await;
+        }
+    };
+    // Dead connections are dropped without one.
+    let _ = tokio::time::timeout(CLOSE_TIMEOUT, closed).await;
+    for peer in hub.peers() {
+        peer.ports().iter().for_each(|port| port.stop());
+    }
+    hub.inbox.close();
+    hub.ended.notify_waiters();
+}
+
+fn observe(event: &SwarmEvent<std::convert::Infallible>) {
+    match event {
+        SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "listener failed"),
+        SwarmEvent::ListenerClosed { addresses, .. } => {
+            tracing::warn!(?addresses, "listener closed");
+        }
+        SwarmEvent::IncomingConnectionError { error, .. } => {
+            tracing::debug!(%error, "incoming connection failed");
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,224 @@
+//! The façade: what a runtime holds.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use libp2p::Multiaddr;
+use meshraft_consensus::{Incarnation, Namespace, NodeId};
+use tokio::time;
+
+use crate::{
+    behaviour::Behaviour,
+    config::TransportConfig,
+    error::{NotSent, RequestError, StartError},
+    event::Event,
+    hub::{Hub, Order},
+    inbox::{Events, Inbox},
+    link::{Link, Outgoing, Question},
+    port::Port,
+    status::PeerStatus,
+    swarm,
+    types::{Body, Channel, LocalNamespace, ReplyToken, RequestId, Scope},
+};
+
+/// How long a shutdown waits for what is queued.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// One node's transport. A cheap handle: clones share everything, and when the last one is dropped
+/// the transport stops. No method blocks.
+#[derive(Clone, Debug)]
+pub struct Transport {
+    hub: Arc<Hub>,
+    _stopper: Arc<Stopper>,
+}
+
+impl Transport {
+    /// Listens, and starts the task that drives the swarm on the current tokio runtime.
+    ///
+    /// # Errors
+    /// The configuration breaks a rule, or an address can't be listened on. Nothing runs then.
+    pub async fn start(config: TransportConfig) -> Result<(Self, Events), StartError> {
+        config.check()?;
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed).map_err(StartError::Randomness)?;
+        let dial_seed = getrandom::u64().map_err(StartError::Randomness)?;
+        let inbox = Inbox::new(config.limits.inbox_bytes_max);
+        let hub = Hub::new(&config, Arc::clone(&inbox), seed);
+        let swarm = swarm::build(&config, Behaviour::new(Arc::clone(&hub), dial_seed))?;
+        tokio::spawn(swarm::drive(swarm, Arc::clone(&hub)));
+        let stopper = Arc::new(Stopper { hub: Arc::clone(&hub) });
+        Ok((Self { hub, _stopper: stopper }, Events::new(inbox)))
+    }
+
+    /// This node's id.
+    pub fn node(&self) -> NodeId {
+        self.hub.me
+    }
+
+    /// Opens a namespace, or changes its facts: handles that were bound to other facts are closed
+    /// on both sides and made anew.
+    pub fn open(&self, local: LocalNamespace) {
+        let namespace = local.namespace.clone();
+        if self.hub.change_roster(|roster| roster.open(local)) {
+            self.hub.refresh(&namespace);
+        }
+    }
+
+    /// Closes a namespace: its handles go, its requests end.
+    pub fn close(&self, namespace: &Namespace) {
+        if !self.hub.change_roster(|roster| roster.close(namespace)) {
+            return;
+        }
+        self.hub.refresh(namespace);
+        for peer in self.hub.peers() {
+            peer.forget(namespace, || {
+                let namespace = namespace.clone();
+                self.hub.inbox.notify(Event::Unshared { peer: peer.node(), namespace });
+            });
+        }
+    }
+
+    /// Remembers an address. It is dialled, with a jittered back-off, until its peer is connected,
+    /// and again after each loss. A `/p2p/` part counts as `peer`.
+    pub fn add_address(&self, peer: Option<NodeId>, address: Multiaddr) {
+        self.hub.orders.push(Order::Address { peer, address });
+    }
+
+    /// Sends a message; it may be lost. With `incarnation`, it goes to no other life of the peer:
+    /// a mistaken one is told by [`Event::Refused`].
+    pub fn send(
+        &self,
+        to: NodeId,
+        namespace: &Namespace,
+        scope: Scope,
+        incarnation: Option<Incarnation>,
+        channel: Channel,
+        body: Body,
+    ) {
+        let Some(peer) = self.hub.peer(to) else {
+            tracing::debug!(peer = %to, %channel, "message dropped, not connected");
+            return;
+        };
+        let Some(port) = self.hub.outbound(&peer, channel) else {
+            tracing::debug!(peer = %to, %channel, "message dropped, no stream");
+            return;
+        };
+        let outgoing = Outgoing { namespace: namespace.clone(), scope, incarnation, body };
+        let now = self.hub.now();
+        let (sent, events) = self.hub.with_roster(|roster| {
+            port.with_link(|link| match link {
+                Link::Outbound(outbound) => outbound.send(now, roster, outgoing),
+                Link::Inbound(_) => Ok(()),
+            })
+        });
+        self.hub.settle_all(&peer, &port, events);
+        if let Err(error) = sent {
+            tracing::debug!(peer = %to, %namespace, %channel, %error, "message dropped");
+        }
+    }
+
+    /// Asks a peer on [`Channel::Command`]; answered by exactly one [`Event::Reply`].
+    pub fn request(
+        &self,
+        id: RequestId,
+        to: NodeId,
+        namespace: &Namespace,
+        scope: Scope,
+        payload: Bytes,
+        timeout: Duration,
+    ) {
+        let peer = self.hub.peer(to);
+        let port = peer.as_ref().and_then(|peer| self.hub.outbound(peer, Channel::Command));
+        let (Some(peer), Some(port)) = (peer, port) else {
+            let closing = self.hub.closing.load(Ordering::Relaxed);
+            let why = if closing { NotSent::ShutDown } else { NotSent::NotConnected };
+            let result = Err(RequestError::NotSent(why));
+            self.hub.inbox.notify(Event::Reply { id, result });
+            return;
+        };
+        let question = Question { id, namespace: namespace.clone(), scope, payload, timeout };
+        let now = self.hub.now();
+        let ((), events) = self.hub.with_roster(|roster| {
+            port.with_link(|link| {
+                if let Link::Outbound(outbound) = link {
+                    outbound.request(now, roster, question);
+                }
+            })
+        });
+        self.hub.settle_all(&peer, &port, events);
+    }
+
+    /// Answers a request. If whoever asked is gone, or asked too much, the reply is lost.
+    pub fn reply(&self, token: ReplyToken, payload: Bytes) {
+        let now = self.hub.now();
+        let replied = self.hub.answering(token).map(|port: Arc<Port>| {
+            let (replied, _) = port.with_link(|link| match link {
+                Link::Inbound(inbound) => {
+                    inbound.reply(now, token.handle(), token.request(), payload)
+                }
+                Link::Outbound(_) => false,
+            });
+            replied
+        });
+        if replied != Some(true) {
+            tracing::debug!(?token, "reply dropped");
+        }
+    }
+
+    /// The connected peers, ordered by id.
+    pub fn peers(&self) -> Vec<PeerStatus> {
+        self.hub.peers().iter().filter_map(|peer| peer.status()).collect()
+    }
+
+    /// Control messages that gave way to newer ones because the caller did not take them in time.
+    pub fn dropped(&self) -> u64 {
+        self.hub.inbox.dropped()
+    }
+
+    /// Writes what waits, for at most a second, closes every connection and ends the swarm's task.
+    /// Cancelled, it goes on without waiting for what is queued.
+    pub async fn shutdown(self) {
+        self.hub.closing.store(true, Ordering::Relaxed);
+        let streams = || self.hub.peers().iter().flat_map(|peer| peer.ports()).collect::<Vec<_>>();
+        let drained = async {
+            loop {
+                let ended = self.hub.ended.notified();
+                let streams = streams();
+                if streams.is_empty() {
+                    break;
+                }
+                streams.iter().for_each(|port| port.drain());
+                ended.await;
+            }
+        };
+        // What a stuck peer does not take in time is lost, as with a crash.
+        let _ = time::timeout(DRAIN_TIMEOUT, drained).await;
+        let closed = async {
+            loop {
+                let ended = self.hub.ended.notified();
+                if self.hub.inbox.is_closed() {
+                    break;
+                }
+                self.hub.stop.notify_one();
+                ended.await;
+            }
+        };
+        let _ = time::timeout(DRAIN_TIMEOUT, closed).await;
+    }
+}
+
+/// Stops the swarm's task when the last handle is gone.
+#[derive(Debug)]
+struct Stopper {
+    hub: Arc<Hub>,
+}
+
+impl Drop for Stopper {
+    fn drop(&mut self) {
+        self.hub.closing.store(true, Ordering::Relaxed);
+        self.hub.stop.notify_one();
+    }
+}

@@ -1,0 +1,382 @@
+//! Real nodes over real TCP on the loopback interface: what the pieces promise together.
+//!
+//! Every wait is for a condition, with a deadline that only a failure reaches.
+#![expect(clippy::unwrap_used, reason = "a test that can't be set up has failed")]
+
+mod net {
+    use std::{collections::BTreeSet, future::Future, time::Duration};
+
+    use meshraft_consensus::{ClusterId, Incarnation, Namespace, NodeId};
+    use meshraft_transport::{
+        Event, Events, KeyRing, LocalNamespace, LocalRole, Multiaddr, NamespaceKey, Transport,
+        TransportConfig, identity::Identity,
+    };
+
+    pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+
+    pub(crate) fn jobs() -> Namespace {
+        Namespace::new("/jobs").unwrap()
+    }
+
+    pub(crate) fn cluster(byte: u8) -> ClusterId {
+        ClusterId::new([byte; 32])
+    }
+
+    pub(crate) fn key(byte: u8) -> KeyRing {
+        NamespaceKey::new([byte; 32]).into()
+    }
+
+    pub(crate) async fn within<T>(what: &str, wait: impl Future<Output = T>) -> T {
+        match tokio::time::timeout(DEADLINE, wait).await {
+            Ok(value) => value,
+            Err(_) => panic!("waited {DEADLINE:?} for: {what}"),
+        }
+    }
+
+    /// One node.
+    pub(crate) struct Node {
+        pub(crate) transport: Transport,
+        pub(crate) events: Events,
+        pub(crate) address: Multiaddr,
+        pub(crate) incarnation: Incarnation,
+    }
+
+    impl Node {
+        pub(crate) async fn start() -> Self {
+            Self::with(Identity::ephemeral().unwrap(), |_| {}).await
+        }
+
+        pub(crate) async fn with(
+            identity: Identity,
+            configure: impl FnOnce(&mut TransportConfig),
+        ) -> Self {
+            let listen = vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()];
+            let mut config = TransportConfig::new(identity, listen);
+            configure(&mut config);
+            let (transport, mut events) = Transport::start(config).await.unwrap();
+            let address = within("a listening address", async {
+                loop {
+                    match events.recv().await {
+                        Some(Event::Listening(address)) => break address,
+                        other => drop(other),
+                    }
+                }
+            })
+            .await;
+            let incarnation = Incarnation::new([transport.node().as_bytes()[0]; 16]);
+            Self { transport, events, address, incarnation }
+        }
+
+        pub(crate) fn id(&self) -> NodeId {
+            self.transport.node()
+        }
+
+        pub(crate) fn open(&self, keys: KeyRing, clusters: impl IntoIterator<Item = ClusterId>) {
+            let clusters = clusters.into_iter().collect::<BTreeSet<_>>();
+            let role = LocalRole::Member { incarnation: self.incarnation, clusters };
+            self.transport.open(LocalNamespace { namespace: jobs(), keys, role });
+        }
+
+        pub(crate) fn open_as_client(&self, keys: KeyRing) {
+            let role = LocalRole::Client;
+            self.transport.open(LocalNamespace { namespace: jobs(), keys, role });
+        }
+
+        /// Dials by the bare address, as a user without a peer id does.
+        pub(crate) fn dial(&self, other: &Self) {
+            let mut address = other.address.clone();
+            address.pop();
+            self.transport.add_address(None, address);
+        }
+
+        /// The next event that `pick` takes; others are dropped.
+        pub(crate) async fn until<T>(
+            &mut self,
+            what: &str,
+            mut pick: impl FnMut(Event) -> Option<T>,
+        ) -> T {
+            within(what, async {
+                loop {
+                    let event = self.events.recv().await.expect("the transport runs");
+                    if let Some(value) = pick(event) {
+                        break value;
+                    }
+                }
+            })
+            .await
+        }
+
+        pub(crate) async fn shared_with(&mut self, peer: NodeId) {
+            self.until("a shared namespace", |event| match event {
+                Event::Shared { peer: other, .. } if other == peer => Some(()),
+                _ => None,
+            })
+            .await;
+        }
+
+        pub(crate) async fn disconnected_from(&mut self, peer: NodeId) {
+            self.until("a lost connection", |event| match event {
+                Event::Disconnected { peer: other } if other == peer => Some(()),
+                _ => None,
+            })
+            .await;
+        }
+    }
+}
+
+use bytes::Bytes;
+use meshraft_consensus::{
+    AppendRequest, Entry, EntryKind, Heartbeat, Incarnation, Index, Message, Position, Term,
+};
+use meshraft_transport::{
+    Body, Channel, Event, KeyRing, NotSent, PeerRole, Refusal, RequestError, RequestId, Scope,
+    identity::Identity,
+};
+use net::{DEADLINE, Node, cluster, jobs, key};
+
+fn heartbeat(round: u64) -> Message {
+    Message::Heartbeat(Heartbeat { term: Term::new(1), commit: Index::ZERO, round })
+}
+
+fn append(bytes: usize) -> Message {
+    let position = Position::new(Term::new(1), Index::new(1));
+    let bytes = Bytes::from(vec![0x5a; bytes]);
+    Message::AppendRequest(AppendRequest {
+        term: Term::new(1),
+        sequence: 1,
+        previous: Position::ZERO,
+        commit: Index::ZERO,
+        entries: vec![Entry { position, kind: EntryKind::Command, bytes }],
+    })
+}
+
+/// Two members of one cluster that share a namespace.
+async fn pair(keys: KeyRing) -> (Node, Node) {
+    let (mut one, mut two) = (Node::start().await, Node::start().await);
+    one.open(keys.clone(), [cluster(1)]);
+    two.open(keys, [cluster(1)]);
+    one.dial(&two);
+    one.shared_with(two.id()).await;
+    two.shared_with(one.id()).await;
+    (one, two)
+}
+
+async fn exchange_on_every_channel(keys: KeyRing) {
+    let (one, mut two) = pair(keys).await;
+    let scope = Scope::Cluster(cluster(1));
+    let opaque = Body::Bytes(Bytes::from_static(b"opaque"));
+    let messages = [
+        (Channel::Control, scope, Body::Consensus(heartbeat(1))),
+        (Channel::Entries, scope, Body::Consensus(append(100))),
+        (Channel::Control, Scope::Free, opaque.clone()),
+        (Channel::Snapshot, scope, opaque.clone()),
+        (Channel::Peers, Scope::Free, opaque),
+    ];
+    for (channel, scope, body) in messages {
+        let expected = Some(two.incarnation);
+        one.transport.send(two.id(), &jobs(), scope, expected, channel, body.clone());
+        let (from, on, received) = two
+            .until("a message", |event| match event {
+                Event::Received { from, channel, body } => Some((from, channel, body)),
+                _ => None,
+            })
+            .await;
+        assert_eq!((on, received), (channel, body));
+        assert_eq!(from.node, one.id());
+        assert_eq!(from.incarnation, Some(one.incarnation));
+        assert_eq!((from.namespace, from.scope), (jobs(), scope));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_cross_on_every_channel_in_the_open() {
+    exchange_on_every_channel(KeyRing::open()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_cross_on_every_channel_under_a_key() {
+    exchange_on_every_channel(key(7)).await;
+}
+
+/// Answers every request with its own bytes, reversed.
+fn echo(mut node: Node) -> tokio::task::JoinHandle<()> {
+    tokio::spawn(async move {
+        while let Some(event) = node.events.recv().await {
+            if let Event::Request { token, payload, .. } = event {
+                node.transport.reply(token, payload.iter().rev().copied().collect());
+            }
+        }
+    })
+}
+
+async fn reply(node: &mut Node) -> (RequestId, Result<Bytes, RequestError>) {
+    node.until("a reply", |event| match event {
+        Event::Reply { id, result } => Some((id, result)),
+        _ => None,
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_of_members_and_clients_are_replied_to() {
+    for keys in [KeyRing::open(), key(3)] {
+        let (mut one, two) = pair(keys.clone()).await;
+        let mut client = Node::start().await;
+        client.open_as_client(keys);
+        client.dial(&two);
+        client.shared_with(two.id()).await;
+        let id = two.id();
+        let server = echo(two);
+        let ask = |node: &Node, number, scope| {
+            let payload = Bytes::from(vec![number; 3_000]);
+            let request = RequestId::new(number.into());
+            node.transport.request(request, id, &jobs(), scope, payload, DEADLINE);
+        };
+        ask(&one, 1, Scope::Cluster(cluster(1)));
+        ask(&client, 2, Scope::Free);
+        for (node, number) in [(&mut one, 1), (&mut client, 2)] {
+            let (request, result) = reply(node).await;
+            assert_eq!(request, RequestId::new(number.into()));
+            assert_eq!(result, Ok(Bytes::from(vec![number; 3_000])));
+        }
+        // A client speaks for no cluster.
+        ask(&client, 3, Scope::Cluster(cluster(1)));
+        let refused = Err(RequestError::Refused(Refusal::NotOurs));
+        assert_eq!(reply(&mut client).await, (RequestId::new(3), refused));
+        server.abort();
+    }
+}
+
+async fn refusal(node: &mut Node) -> Refusal {
+    node.until("a refusal", |event| match event {
+        Event::Refused { why, .. } => Some(why),
+        Event::Shared { .. } => panic!("shared without the key"),
+        _ => None,
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_or_missing_key_is_reported_as_that_on_both_sides() {
+    for (left, right) in [(key(1), key(2)), (key(1), KeyRing::open()), (KeyRing::open(), key(1))] {
+        let (mut one, mut two) = (Node::start().await, Node::start().await);
+        one.open(left.clone(), []);
+        two.open(right.clone(), []);
+        one.dial(&two);
+        assert_eq!(refusal(&mut one).await, Refusal::KeyMismatch);
+        assert_eq!(refusal(&mut two).await, Refusal::KeyMismatch);
+
+        let mut client = Node::start().await;
+        client.open_as_client(left);
+        client.dial(&two);
+        assert_eq!(refusal(&mut client).await, Refusal::KeyMismatch);
+        assert_eq!(refusal(&mut two).await, Refusal::KeyMismatch);
+        let payload = Bytes::from_static(b"?");
+        client.transport.request(
+            RequestId::new(1),
+            two.id(),
+            &jobs(),
+            Scope::Free,
+            payload,
+            DEADLINE,
+        );
+        let refused = Err(RequestError::Refused(Refusal::KeyMismatch));
+        assert_eq!(reply(&mut client).await, (RequestId::new(1), refused));
+
+        // The right key, set while running, cures it.
+        one.open(right, []);
+        one.shared_with(two.id()).await;
+        two.shared_with(one.id()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_namespace_that_the_peer_opens_later_is_shared_then() {
+    let (mut one, mut two) = (Node::start().await, Node::start().await);
+    one.open(KeyRing::open(), []);
+    one.dial(&two);
+    assert_eq!(refusal(&mut one).await, Refusal::UnknownNamespace);
+    two.open(KeyRing::open(), []);
+    one.shared_with(two.id()).await;
+    two.shared_with(one.id()).await;
+
+    two.transport.close(&jobs());
+    one.until("the closing", |event| matches!(event, Event::Unshared { .. }).then_some(())).await;
+    two.open_as_client(KeyRing::open());
+    let role = one
+        .until("a client", |event| match event {
+            Event::Shared { facts, .. } => Some(facts.role),
+            _ => None,
+        })
+        .await;
+    assert_eq!(role, PeerRole::Client);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changed_facts_bind_handles_anew() {
+    let (one, mut two) = pair(KeyRing::open()).await;
+    // A message for a cluster that the peer does not speak for yet waits for it, for a while.
+    one.open(KeyRing::open(), [cluster(1), cluster(2)]);
+    let body = Body::Consensus(heartbeat(9));
+    let scope = Scope::Cluster(cluster(2));
+    one.transport.send(two.id(), &jobs(), scope, None, Channel::Control, body.clone());
+    two.until("the news of another cluster", |event| match event {
+        Event::Shared { facts, .. } => facts.clusters.contains(&cluster(2)).then_some(()),
+        _ => None,
+    })
+    .await;
+    two.open(KeyRing::open(), [cluster(2)]);
+    let (from, received) = two
+        .until("the message", |event| match event {
+            Event::Received { from, body, .. } => Some((from, body)),
+            _ => None,
+        })
+        .await;
+    assert_eq!((from.scope, received), (scope, body));
+
+    // Another life of the same node is told apart.
+    let old = Some(Incarnation::new([0xee; 16]));
+    let body = Body::Consensus(heartbeat(10));
+    one.transport.send(two.id(), &jobs(), scope, old, Channel::Control, body);
+    let mut one = one;
+    let why = one
+        .until("a refusal", |event| match event {
+            Event::Refused { why: why @ Refusal::WrongIncarnation { .. }, .. } => Some(why),
+            _ => None,
+        })
+        .await;
+    let expected = Refusal::WrongIncarnation {
+        expected: Incarnation::new([0xee; 16]),
+        found: two.incarnation,
+    };
+    assert_eq!(why, expected);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_peer_is_noticed_and_redialled() {
+    let identity = Identity::ephemeral().unwrap();
+    let mut one = Node::start().await;
+    one.open(KeyRing::open(), [cluster(1)]);
+    let mut two = Node::with(identity.clone(), |_| {}).await;
+    two.open(KeyRing::open(), [cluster(1)]);
+    one.dial(&two);
+    one.shared_with(two.id()).await;
+    let payload = Bytes::from_static(b"never answered");
+    one.transport.request(RequestId::new(1), two.id(), &jobs(), Scope::Free, payload, DEADLINE);
+    two.until("the request", |event| matches!(event, Event::Request { .. }).then_some(())).await;
+
+    let (address, two_id) = (two.address.clone(), two.id());
+    two.transport.shutdown().await;
+    assert_eq!(reply(&mut one).await, (RequestId::new(1), Err(RequestError::Lost)));
+    one.disconnected_from(two_id).await;
+    let payload = Bytes::new();
+    one.transport.request(RequestId::new(2), two_id, &jobs(), Scope::Free, payload, DEADLINE);
+    let unsent = Err(RequestError::NotSent(NotSent::NotConnected));
+    assert_eq!(reply(&mut one).await, (RequestId::new(2), unsent));
+
+    let mut listen = address;
+    listen.pop();
+    let two = Node::with(identity, |config| config.listen = vec![listen]).await;
+    two.open(KeyRing::open(), [cluster(1)]);
+    one.shared_with(two.id()).await;
+}
