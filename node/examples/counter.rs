@@ -78,12 +78,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .timing(Timing::Local)
         .start()
         .await?;
-    let counters = node
-        .namespace("/example/counters")
-        .expect(1)
-        .machine(Counters::default())
-        .open()
-        .await?;
+    let counters =
+        node.namespace("/example/counters").expect(1).machine(Counters::default()).open().await?;
     counters.ready(Duration::from_secs(30)).await?;
     for name in ["apples", "pears", "apples"] {
         let applied = counters.propose(name).await?;

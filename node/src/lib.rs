@@ -51,7 +51,7 @@ pub use meshraft_consensus::{
 pub use meshraft_service::{
     CheckError, Command, QueryError, ServiceError, SnapshotWriter, StateMachine,
     kv::{KeyPage, Revision},
-    wire::Status,
+    wire::{MemberStatus, NodeRole, Status, Waiting, WaitingCode},
 };
 pub use meshraft_transport::{KeyRing, NamespaceKey, PeerStatus, Refusal, identity};
 pub use shutdown::StopReason;

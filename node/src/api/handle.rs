@@ -187,11 +187,12 @@ impl NamespaceHandle {
     pub async fn status(&self) -> Result<Status, StatusError> {
         let (answer, receiver) = oneshot::channel();
         let namespace = self.shared.namespace.clone();
-        let sent = self.shared.running.commands.send(Command::Status { namespace, answer }).await;
-        match (sent, receiver.await) {
-            (Ok(()), Ok(Some(status))) => Ok(status),
-            (Ok(()), Ok(None)) => Err(StatusError::Closed),
-            _ => Err(StatusError::Stopped(self.ended().await)),
+        let ask = Command::Status { namespace, answer };
+        self.shared.running.send(ask).await.map_err(StatusError::Stopped)?;
+        match receiver.await {
+            Ok(Some(status)) => Ok(status),
+            Ok(None) => Err(StatusError::Closed),
+            Err(_) => Err(StatusError::Stopped(self.shared.running.ended().await)),
         }
     }
 
@@ -207,7 +208,7 @@ impl NamespaceHandle {
         let (done, closed) = oneshot::channel();
         let namespace = self.shared.namespace.clone();
         // Either fails only if the node has ended, which closes its namespaces too.
-        let _ = self.shared.running.commands.send(Command::Close { namespace, done }).await;
+        let _ = self.shared.running.send(Command::Close { namespace, done }).await;
         let _ = closed.await;
     }
 
@@ -276,17 +277,11 @@ impl NamespaceHandle {
         let (answer, receiver) = oneshot::channel();
         let namespace = self.shared.namespace.clone();
         let call = Call { namespace, operation, timeout, answer, permit };
-        if self.shared.running.commands.send(Command::Call(call)).await.is_err() {
-            return Err(CallError::NotSent(self.ended().await));
-        }
+        self.shared.running.send(Command::Call(call)).await.map_err(CallError::NotSent)?;
         match receiver.await {
             Ok(response) => Ok(response),
-            Err(_) => Err(CallError::Stopped(self.ended().await)),
+            Err(_) => Err(CallError::Stopped(self.shared.running.ended().await)),
         }
-    }
-
-    async fn ended(&self) -> StopReason {
-        self.shared.running.life.clone().ended().await
     }
 }
 

@@ -1,17 +1,18 @@
 //! Settings of a namespace that a node shall host.
 
-use std::{
-    num::NonZeroU16,
-    path::PathBuf,
-    time::Duration,
-};
+use std::{num::NonZeroU16, path::PathBuf, time::Duration};
 
 use meshraft_consensus::Namespace;
 use meshraft_service::{StateMachine, kv::Kv};
 use meshraft_transport::{KeyRing, NamespaceKey};
 use tokio::sync::oneshot;
 
-use super::{Node, error::OpenError, handle::NamespaceHandle, keys::{Given, OneKey}};
+use super::{
+    Node,
+    error::OpenError,
+    handle::NamespaceHandle,
+    keys::{Given, OneKey},
+};
 use crate::{
     config::{Pace, Timing},
     host::NamespaceOptions,
@@ -125,15 +126,15 @@ impl NamespaceBuilder {
         };
         let (answer, opened) = oneshot::channel();
         let open = Open { namespace: namespace.clone(), options, keys, answer };
-        let sent = node.running.commands.send(Command::Open(Box::new(open))).await;
-        match (sent, opened.await) {
-            (Ok(()), Ok(Ok(board))) => Ok(NamespaceHandle::new(namespace, node.running, board)),
-            (Ok(()), Ok(Err(NotOpened::AlreadyOpen))) => Err(OpenError::AlreadyOpen { namespace }),
-            (Ok(()), Ok(Err(NotOpened::Closed))) => Err(OpenError::Closed { namespace }),
-            (Ok(()), Ok(Err(NotOpened::Unreadable(source)))) => {
+        node.running.send(Command::Open(Box::new(open))).await.map_err(OpenError::Stopped)?;
+        match opened.await {
+            Ok(Ok(board)) => Ok(NamespaceHandle::new(namespace, node.running, board)),
+            Ok(Err(NotOpened::AlreadyOpen)) => Err(OpenError::AlreadyOpen { namespace }),
+            Ok(Err(NotOpened::Closed)) => Err(OpenError::Closed { namespace }),
+            Ok(Err(NotOpened::Unreadable(source))) => {
                 Err(OpenError::Unreadable { namespace, source })
             }
-            _ => Err(OpenError::Stopped(node.ended().await)),
+            Err(_) => Err(OpenError::Stopped(node.ended().await)),
         }
     }
 }

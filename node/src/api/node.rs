@@ -68,10 +68,10 @@ impl Node {
     /// The node has stopped.
     pub async fn peers(&self) -> Result<Vec<PeerStatus>, StatusError> {
         let (answer, receiver) = oneshot::channel();
-        let sent = self.running.commands.send(Command::Peers { answer }).await;
-        match (sent, receiver.await) {
-            (Ok(()), Ok(peers)) => Ok(peers),
-            _ => Err(StatusError::Stopped(self.ended().await)),
+        self.running.send(Command::Peers { answer }).await.map_err(StatusError::Stopped)?;
+        match receiver.await {
+            Ok(peers) => Ok(peers),
+            Err(_) => Err(StatusError::Stopped(self.ended().await)),
         }
     }
 
@@ -80,13 +80,13 @@ impl Node {
     /// ends all the same.
     pub async fn shutdown(self) -> StopReason {
         // Fails only if the node has ended already.
-        let _ = self.running.commands.send(Command::Shutdown).await;
+        let _ = self.running.send(Command::Shutdown).await;
         self.ended().await
     }
 
     /// Waits until the node has ended, for whatever reason. Cancel-safe.
     pub async fn ended(&self) -> StopReason {
-        self.running.life.clone().ended().await
+        self.running.ended().await
     }
 }
 
@@ -183,8 +183,7 @@ impl NodeBuilder {
 }
 
 fn addresses(texts: Vec<String>) -> Result<Vec<Multiaddr>, StartError> {
-    let parse = |address: String| {
-        address.parse().map_err(|source| StartError::Address { address, source })
-    };
+    let parse =
+        |address: String| address.parse().map_err(|source| StartError::Address { address, source });
     texts.into_iter().map(parse).collect()
 }

@@ -110,16 +110,15 @@ fn rings(args: &ServeArgs, global: &Global) -> Result<Vec<(Namespace, KeyRing)>,
 }
 
 fn builder(args: &ServeArgs) -> meshraft::NodeBuilder {
-    let mut builder = Node::builder()
-        .data_dir(&args.data_dir)
-        .peers(&args.peers)
-        .mdns(!args.no_mdns)
-        .timing(match args.timing {
-            TimingName::Local => Timing::Local,
-            TimingName::Lan => Timing::Lan,
-            TimingName::Region => Timing::Region,
-            TimingName::Global => Timing::Global,
-        });
+    let mut builder =
+        Node::builder().data_dir(&args.data_dir).peers(&args.peers).mdns(!args.no_mdns).timing(
+            match args.timing {
+                TimingName::Local => Timing::Local,
+                TimingName::Lan => Timing::Lan,
+                TimingName::Region => Timing::Region,
+                TimingName::Global => Timing::Global,
+            },
+        );
     for address in &args.listen {
         builder = builder.listen(address);
     }

@@ -22,7 +22,7 @@ use crate::{
     api::StartError,
     clock::Clock,
     host::{Host, HostConfig},
-    shutdown::Life,
+    shutdown::{Life, StopReason},
 };
 
 /// Commands that wait for the driver; more make their callers wait.
@@ -44,9 +44,23 @@ pub(crate) struct Setup {
 #[derive(Clone, Debug)]
 pub(crate) struct Running {
     pub(crate) node: NodeId,
-    pub(crate) commands: mpsc::Sender<Command>,
     pub(crate) addresses: watch::Receiver<Vec<Multiaddr>>,
-    pub(crate) life: Life,
+    commands: mpsc::Sender<Command>,
+    life: Life,
+}
+
+impl Running {
+    /// Hands a command to the driver. The command is dropped, and with it its answer's channel,
+    /// if the node has ended; the error says why it has.
+    pub(crate) async fn send(&self, command: Command) -> Result<(), StopReason> {
+        let sent = self.commands.send(command).await.is_ok();
+        if sent { Ok(()) } else { Err(self.ended().await) }
+    }
+
+    /// Waits until the node has ended. Cancel-safe.
+    pub(crate) async fn ended(&self) -> StopReason {
+        self.life.clone().ended().await
+    }
 }
 
 /// Starts a node and waits until it listens.
@@ -107,15 +121,15 @@ pub(crate) async fn start(setup: Setup) -> Result<Running, StartError> {
 }
 
 /// Waits until the node listens at as many addresses as it was told; ends it if it does not.
-async fn listens(mut running: Running, count: usize) -> Result<Running, StartError> {
+async fn listens(running: Running, count: usize) -> Result<Running, StartError> {
     let mut addresses = running.addresses.clone();
     let known = addresses.wait_for(|addresses| addresses.len() >= count);
     if let Ok(Ok(_)) = tokio::time::timeout(LISTEN_WAIT, known).await {
         return Ok(running);
     }
     // Fails only if the node has ended already.
-    let _ = running.commands.send(Command::Shutdown).await;
-    running.life.ended().await;
+    let _ = running.send(Command::Shutdown).await;
+    running.ended().await;
     Err(StartError::NotListening { waited: LISTEN_WAIT })
 }
 

@@ -14,9 +14,7 @@ pub(crate) fn input(event: Event) -> Option<NetworkInput> {
             NetworkInput::Connected { peer, dialled: dialled.then(|| address(&at)).flatten() }
         }
         Event::Disconnected { peer } => NetworkInput::Disconnected { peer },
-        Event::Shared { peer, namespace, facts } => {
-            NetworkInput::Shared { peer, namespace, facts }
-        }
+        Event::Shared { peer, namespace, facts } => NetworkInput::Shared { peer, namespace, facts },
         Event::Unshared { peer, namespace } => NetworkInput::Unshared { peer, namespace },
         Event::Refused { peer, namespace, why } => NetworkInput::Refused { peer, namespace, why },
         Event::Received { from, channel, body } => NetworkInput::Received { from, channel, body },

@@ -1,6 +1,8 @@
 //! Three nodes form one cluster, take requests anywhere, and go on when one ends.
 
-use meshraft::{NodeEvent, ServiceError, WriteError};
+use std::time::Duration;
+
+use meshraft::{NodeEvent, ReadyError, ServiceError, WaitingCode, WriteError};
 
 use crate::support::{Cluster, NAMESPACE, PATIENCE};
 
@@ -99,18 +101,31 @@ async fn all_go_on_where_they_were_after_a_restart_of_all() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_of_three_founders_wait_and_say_for_whom() {
-    let cluster = Cluster::start(3).await;
-    drop(cluster);
-    let mut cluster = Cluster::start(3).await;
-    cluster.stop_member(2).await;
-    // Whether the third had promised before it ended or not: nothing serves, or all did already.
-    let status = cluster.jobs(0).status().await.unwrap();
-    if status.cluster.is_none() {
-        assert!(status.waiting.is_some());
+async fn two_of_three_founders_wait_and_say_for_how_many() {
+    let mut cluster = Cluster::empty(3);
+    for at in 0..2 {
+        cluster.start_member(at).await;
     }
+    let both_are_there = async {
+        loop {
+            let status = cluster.jobs(0).status().await.unwrap();
+            assert_eq!(status.cluster, None, "two founded where three are expected");
+            let waiting = status.waiting.expect("a free node says what it waits for");
+            assert_eq!((waiting.code, waiting.need), (WaitingCode::Founders, 3));
+            if waiting.have == 2 {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, both_are_there).await.expect("the two see each other");
+    let error = cluster.jobs(1).ready(Duration::from_millis(300)).await.unwrap_err();
+    assert!(matches!(error, ReadyError::Timeout { .. }), "{error:?}");
+
     cluster.start_member(2).await;
-    cluster.jobs(0).ready(PATIENCE).await.unwrap();
+    for at in 0..3 {
+        cluster.jobs(at).ready(PATIENCE).await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -146,15 +161,16 @@ async fn without_a_majority_nothing_is_acknowledged_and_errors_say_what_may_be()
         cluster.stop_member(other).await;
     }
     let jobs = cluster.jobs(leader);
-    let timeout = std::time::Duration::from_millis(1_500);
+    let timeout = Duration::from_millis(1_500);
     let error = jobs.set("k", "v").timeout(timeout).await.unwrap_err();
     // Until it steps down, the old leader still takes the write, and then it may yet be applied.
-    let expected = match &error {
-        WriteError::Service(ServiceError::NoLeader) => false,
-        WriteError::Service(ServiceError::Timeout { .. } | ServiceError::OutcomeUnknown) => true,
-        other => panic!("unexpected {other:?}"),
-    };
-    assert_eq!(error.maybe_applied(), expected || error.maybe_applied());
+    let WriteError::Service(reason) = &error else { panic!("{error:?}") };
+    match reason {
+        ServiceError::NoLeader => assert!(!error.maybe_applied()),
+        ServiceError::Timeout { .. } => {}
+        ServiceError::OutcomeUnknown => assert!(error.maybe_applied()),
+        other => panic!("{other:?}"),
+    }
     let read = jobs.get("k").timeout(timeout).await.unwrap_err();
     assert!(!read.maybe_applied());
     assert_eq!(jobs.get("k").stale().await.unwrap(), None);

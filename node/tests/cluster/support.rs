@@ -29,22 +29,18 @@ pub(crate) fn local(folder: PathBuf) -> NodeBuilder {
 }
 
 impl Cluster {
-    /// Starts `size` nodes that expect `size` founders; each is given its predecessor's address.
-    pub(crate) async fn start(size: u16) -> Self {
-        let mut cluster = Self {
-            folder: tempfile::tempdir().unwrap(),
-            members: (0..size).map(|_| None).collect(),
-        };
-        for at in 0..usize::from(size) {
-            cluster.start_member(at).await;
-        }
-        cluster
+    /// `size` members that are not started.
+    pub(crate) fn empty(size: usize) -> Self {
+        Self { folder: tempfile::tempdir().unwrap(), members: (0..size).map(|_| None).collect() }
     }
 
-    /// As [`Cluster::start`], and waits until every member serves.
-    pub(crate) async fn ready(size: u16) -> Self {
-        let cluster = Self::start(size).await;
-        for at in 0..usize::from(size) {
+    /// Starts `size` nodes that expect each other, and waits until every one serves.
+    pub(crate) async fn ready(size: usize) -> Self {
+        let mut cluster = Self::empty(size);
+        for at in 0..size {
+            cluster.start_member(at).await;
+        }
+        for at in 0..size {
             cluster.jobs(at).ready(PATIENCE).await.unwrap();
         }
         cluster
