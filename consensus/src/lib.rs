@@ -38,7 +38,7 @@
 //!     core.handle(Moment::ZERO, input);
 //!     while let Some(output) = core.poll() {
 //!         match output {
-//!             // A real driver hands the write to its store, and this input back when it is durable.
+//!             // A real driver hands this input in when its store has made the write durable.
 //!             Output::Persist(write) => inputs.push(Input::Persisted(write.id)),
 //!             Output::NeedFirstEntry { .. } => {
 //!                 inputs.push(Input::FirstEntry(meshraft_consensus::Fate::Found));

@@ -7,8 +7,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use meshraft_consensus::{
-    Change, ChangeStep, ConfigBuilder, Core, Fate, Index, Input, Member, Outcome, Output,
-    ProposalId, ReadId, ReadLevel,
+    Change, ChangeStep, ConfigBuilder, Core, Fate, Index, Input, LoadError, Member, Outcome,
+    Output, ProposalId, ReadId, ReadLevel,
 };
 
 use crate::cluster::{Cluster, Disk, member};
@@ -240,6 +240,7 @@ impl World {
         let node = self.cluster.node(me);
         node.stalled = !node.stalled;
         node.slow_apply = self.dice.percent(30);
+        node.load_error = self.dice.percent(20).then_some(LoadError::Failed);
     }
 
     fn report(&mut self) {
@@ -291,7 +292,7 @@ impl World {
     fn heal(&mut self) -> bool {
         self.cluster.heal();
         for node in self.cluster.nodes.values_mut() {
-            (node.stalled, node.slow_apply) = (false, false);
+            (node.stalled, node.slow_apply, node.load_error) = (false, false, None);
         }
         while self.cluster.nodes.values().any(|node| node.core.is_none()) {
             self.restart();

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use meshraft_consensus::{
     AppendResult, ClusterId, Config, ConfigBuilder, Configuration, Core, Entry, EntryKind,
-    HardState, Incarnation, Index, IndexRange, Input, Member, Message, Moment, NodeId, Output,
-    Position, Restored, Role, SnapshotMeta, Term, VoteKind, Write, WriteId,
+    HardState, Incarnation, Index, IndexRange, Input, LoadError, Member, Message, Moment, NodeId,
+    Output, Position, Restored, Role, SnapshotMeta, Term, VoteKind, Write, WriteId,
 };
 
 use crate::text;
@@ -95,6 +95,8 @@ pub(crate) struct Node {
     pub(crate) applied: Vec<Entry>,
     /// Whether the driver leaves applied entries unreported.
     pub(crate) slow_apply: bool,
+    /// What the store answers instead of entries.
+    pub(crate) load_error: Option<LoadError>,
     pub(crate) backlog_bytes: u64,
     pub(crate) starts: u64,
 }
@@ -179,6 +181,7 @@ impl Cluster {
             stalled: false,
             applied: Vec::new(),
             slow_apply: false,
+            load_error: None,
             backlog_bytes: 0,
             starts: 0,
         };
@@ -257,7 +260,10 @@ impl Cluster {
             Output::Persist(write) => self.node(me).writes.push_back(write),
             Output::Apply(entries) => self.apply(me, entries),
             Output::Load { id, range, bytes_max } => {
-                let result = Ok(self.load(me, range.first, range.last, bytes_max));
+                let result = match self.node(me).load_error.clone() {
+                    Some(error) => Err(error),
+                    None => Ok(self.load(me, range.first, range.last, bytes_max)),
+                };
                 self.input_only(me, Input::Loaded { id, result });
             }
             _ => {}
