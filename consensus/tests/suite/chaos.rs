@@ -3,12 +3,12 @@
 //!
 //! `SEED=7 cargo test -p meshraft-consensus chaos` replays one history; `SEEDS=1000` runs more.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use meshraft_consensus::{
-    Change, ChangeStep, ConfigBuilder, Core, Fate, Index, Input, Member, Outcome, Output,
-    ProposalId, ReadId, ReadLevel,
+    Change, ChangeStep, ConfigBuilder, Core, Fate, Index, Input, LoadError, Member, Outcome,
+    Output, ProposalId, ReadId, ReadLevel,
 };
 
 use crate::cluster::{Cluster, Disk, member};
@@ -49,6 +49,8 @@ struct World {
     members_max: u8,
     next: u64,
     founding: bool,
+    /// How often the world pauses, in percent of ticks.
+    unrest: u64,
 }
 
 impl World {
@@ -61,8 +63,9 @@ impl World {
             false => Cluster::with_knobs(voters, ConfigBuilder::simulation()),
         };
         cluster.knobs.promote_learners = dice.percent(70);
+        let unrest = [2, 10, 40][dice.below(3)];
         let clients = Clients::default();
-        Self { cluster, dice, clients, members_max: voters, next: 0, founding }
+        Self { cluster, dice, clients, members_max: voters, next: 0, founding, unrest }
     }
 
     fn someone(&mut self) -> Member {
@@ -125,7 +128,10 @@ impl World {
     }
 
     fn tick(&mut self) {
-        if self.dice.percent(10) {
+        if self.dice.percent(self.unrest) {
+            // A pause of the whole world: whoever wakes first acts first.
+            let pause = Duration::from_millis(self.dice.below(1500) as u64);
+            self.cluster.now = self.cluster.now.plus(pause);
             let me = self.someone();
             return self.cluster.input(me, Input::Timeout);
         }
@@ -234,6 +240,7 @@ impl World {
         let node = self.cluster.node(me);
         node.stalled = !node.stalled;
         node.slow_apply = self.dice.percent(30);
+        node.load_error = self.dice.percent(20).then_some(LoadError::Failed);
     }
 
     fn report(&mut self) {
@@ -285,7 +292,7 @@ impl World {
     fn heal(&mut self) -> bool {
         self.cluster.heal();
         for node in self.cluster.nodes.values_mut() {
-            (node.stalled, node.slow_apply) = (false, false);
+            (node.stalled, node.slow_apply, node.load_error) = (false, false, None);
         }
         while self.cluster.nodes.values().any(|node| node.core.is_none()) {
             self.restart();
@@ -340,7 +347,8 @@ impl World {
     }
 }
 
-fn run(seed: u64) -> usize {
+/// How many proposals were committed, and in how many terms.
+fn run(seed: u64) -> (usize, u64) {
     let mut world = World::new(seed);
     for _ in 0..1500 {
         world.step();
@@ -359,7 +367,10 @@ fn run(seed: u64) -> usize {
     if !abandoned {
         assert!(world.clients.reads.len() <= 40, "reads are answered");
     }
-    world.clients.resolved.values().filter(|one| matches!(one, Outcome::Committed(_))).count()
+    let resolved = world.clients.resolved.values();
+    let committed = resolved.filter(|one| matches!(one, Outcome::Committed(_))).count();
+    let terms = world.cluster.nodes.values().map(|node| node.disk.hard.term.get()).max();
+    (committed, terms.unwrap_or_default())
 }
 
 fn number(variable: &str) -> Option<u64> {
@@ -372,11 +383,13 @@ fn histories_stay_safe_under_faults_and_converge_after_them() {
         Some(seed) => seed..seed + 1,
         None => 0..number("SEEDS").unwrap_or(150),
     };
-    let mut committed = 0;
+    let (mut committed, mut terms) = (0, 0);
     for seed in seeds.clone() {
         let outcome = std::panic::catch_unwind(|| run(seed));
-        committed += outcome.unwrap_or_else(|_| panic!("replay with SEED={seed}"));
+        let (commits, term) = outcome.unwrap_or_else(|_| panic!("replay with SEED={seed}"));
+        (committed, terms) = (committed + commits, terms + term);
     }
+    println!("{committed} proposals committed, {terms} terms");
     let histories = (seeds.end - seeds.start) as usize;
     assert!(histories < 50 || committed > histories * 10, "only {committed} proposals committed");
 }

@@ -5,8 +5,8 @@ use std::{error::Error, path::Path};
 
 use goldenscript::{Command, Context};
 use meshraft_consensus::{
-    Change, ChangeStep, ConfigBuilder, Fate, IndexRange, Input, Member, ProposalId, ReadId,
-    ReadLevel,
+    Change, ChangeStep, ConfigBuilder, Fate, IndexRange, Input, LoadError, Member, ProposalId,
+    ReadId, ReadLevel,
 };
 use test_each_file::test_each_path;
 
@@ -134,6 +134,12 @@ impl Scenario {
             "isolate" => self.cluster.isolate(u8::try_from(arguments.number(0)?)?),
             "cut" => self.cluster.cut(arguments.member(0)?, arguments.member(1)?),
             "heal" => self.cluster.heal(),
+            "damage" => {
+                let index = parse::index(arguments.key("at").ok_or("a slot is missing")?)?;
+                let range = IndexRange { first: index, last: index };
+                let error = LoadError::Damaged(range);
+                self.cluster.node(arguments.member(0)?).load_error = Some(error);
+            }
             "forget-packets" => self.cluster.packets.clear(),
             _ => return Ok(false),
         }

@@ -87,7 +87,8 @@ fn message() -> impl Strategy<Value = Message> {
             }
         ),
         2 => (term(), index(), number())
-            .prop_map(|(term, commit, round)| Message::Heartbeat(Heartbeat { term, commit, round })),
+            .prop_map(|(term, commit, round)| Heartbeat { term, commit, round })
+            .prop_map(Message::Heartbeat),
         2 => (term(), number(), number()).prop_map(|(term, round, free_bytes)| {
             Message::HeartbeatResponse(HeartbeatResponse { term, round, free_bytes })
         }),
@@ -98,7 +99,9 @@ fn message() -> impl Strategy<Value = Message> {
                 Message::VoteResponse(VoteResponse { term, request_term, kind, granted })
             }
         ),
-        1 => (term(), number()).prop_map(|(term, id)| Message::ReadRequest(ReadRequest { term, id })),
+        1 => (term(), number())
+            .prop_map(|(term, id)| ReadRequest { term, id })
+            .prop_map(Message::ReadRequest),
         1 => (term(), number(), prop::option::of(index())).prop_map(|(term, id, index)| {
             Message::ReadResponse(ReadResponse { term, id, index })
         }),
@@ -213,7 +216,11 @@ fn one_of_three(base: u64) -> Cluster {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 400,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn nothing_that_peers_say_breaks_a_core(base in 0_u64..4, steps in steps()) {

@@ -10,3 +10,4 @@ mod golden;
 mod hostile;
 mod parse;
 mod text;
+mod thesis;

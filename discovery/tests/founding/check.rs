@@ -3,7 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use meshraft_consensus::{ClusterId, Fate, Member};
-use meshraft_discovery::{FounderSet, Record, wire::Message};
+use meshraft_discovery::{
+    FounderSet, Record,
+    founding::{DropReason, Event, Proof},
+    wire::{Message, Refusal},
+};
 
 use crate::world::namespace;
 
@@ -16,9 +20,32 @@ pub(crate) struct Checks {
     pub(crate) refused: BTreeMap<ClusterId, BTreeSet<Member>>,
     pub(crate) fates: BTreeMap<ClusterId, Fate>,
     pub(crate) wipes: u64,
+    /// How often each rare thing happened: an exploration without them shows nothing.
+    pub(crate) rare: BTreeMap<&'static str, u64>,
 }
 
 impl Checks {
+    pub(crate) fn on_event(&mut self, holds: bool, event: &Event) {
+        let name = match event {
+            Event::Left { proof: Proof::Abandoned, .. } => "set abandoned",
+            Event::Left { proof: Proof::Refused { .. }, .. } => "set refused",
+            Event::Left { proof: Proof::Unseconded, .. } => "pair left alone",
+            Event::Refused { why: Refusal::Bound { .. }, .. } => "refused while bound",
+            Event::Refused { why: Refusal::Stale, .. } => "refused as stale",
+            Event::Refused { why: Refusal::TooFew { .. }, .. } => "refused as too few",
+            Event::Refused { why: Refusal::Member { .. }, .. } => "refused as a member",
+            Event::Refused { why: Refusal::LivingKnown, .. } => "refused for a living cluster",
+            Event::Joined { .. } if holds => "joined while bound",
+            Event::Joined { .. } => "joined",
+            Event::Founded { .. } => "founded",
+            Event::OtherCluster { .. } => "two clusters met",
+            Event::Dropped { reason: DropReason::NotAFounder, .. } => "asked as an older self",
+            Event::Dropped { reason: DropReason::NotAsked, .. } => "admitted as an older self",
+            _ => return,
+        };
+        *self.rare.entry(name).or_default() += 1;
+    }
+
     pub(crate) fn acts(&mut self, member: Member, cluster: ClusterId) {
         let acts_in = *self.acts_in.entry(member).or_insert(cluster);
         assert_eq!(acts_in, cluster, "{member} acts in two clusters");

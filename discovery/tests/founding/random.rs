@@ -1,6 +1,6 @@
 //! Many seeded worlds: safety at every step, and that founding ends once faults do.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::world::{Faults, World};
 
@@ -85,7 +85,8 @@ fn is_stuck_for_good(world: &World) -> bool {
     })
 }
 
-fn explore(seed: u64) {
+/// Explores one world; returns how often which rare thing happened in it.
+fn explore(seed: u64) -> BTreeMap<&'static str, u64> {
     let mut world = chaos(seed);
     heal(&mut world);
     let done = world.run(120_000, World::all_members);
@@ -97,17 +98,48 @@ fn explore(seed: u64) {
         }
         panic!("seed {seed}: some node is in no cluster two minutes after the last fault");
     }
+    let mut rare = world.checks.rare;
+    rare.insert(if done { "all in a cluster" } else { "waiting for lost disks" }, 1);
+    rare
 }
 
 #[test]
 fn seeded_worlds_are_safe_and_end_in_clusters() {
     let replay = std::env::var("SEED").ok().map(|seed| seed.parse::<u64>().unwrap());
     let seeds = replay.map_or(0..2_000, |seed| seed..seed + 1);
+    let mut rare = BTreeMap::<_, u64>::new();
     for seed in seeds {
-        let explored = std::panic::catch_unwind(|| explore(seed));
-        if let Err(failure) = explored {
+        let seen = std::panic::catch_unwind(|| explore(seed)).unwrap_or_else(|failure| {
             println!("replay with SEED={seed}");
-            std::panic::resume_unwind(failure);
+            std::panic::resume_unwind(failure)
+        });
+        if seed % 100 == 0 {
+            assert_eq!(seen, explore(seed), "seed {seed} went another way the second time");
+        }
+        for (name, times) in seen {
+            *rare.entry(name).or_default() += times;
         }
     }
+    println!("{rare:#?}");
+    if replay.is_none() {
+        for name in RARE {
+            assert!(rare.contains_key(name), "never happened: {name}");
+        }
+        assert!(rare["all in a cluster"] > 1_800, "too many worlds are excused");
+    }
 }
+
+/// What an exploration must have come by to be worth its name.
+const RARE: [&str; 11] = [
+    "set abandoned",
+    "set refused",
+    "pair left alone",
+    "refused while bound",
+    "refused as stale",
+    "refused as a member",
+    "refused for a living cluster",
+    "joined while bound",
+    "joined",
+    "founded",
+    "asked as an older self",
+];

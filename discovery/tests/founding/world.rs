@@ -435,7 +435,10 @@ impl World {
             Output::Admit { member } => {
                 self.after(1, 100, Event::Admitted { node: id, epoch, member });
             }
-            Output::Observe(_) => {}
+            Output::Observe(event) => {
+                let holds = self.nodes[&id].disk.record().promise.is_some();
+                self.checks.on_event(holds, &event);
+            }
         }
     }
 

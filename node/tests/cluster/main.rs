@@ -2,6 +2,8 @@
 //!
 //! Every wait is for a condition, with a deadline; none is for luck.
 
+#![expect(clippy::unwrap_used, reason = "a test that fails to unwrap fails as it should")]
+
 mod examples;
 mod formation;
 mod keys;

@@ -108,7 +108,7 @@ impl World {
             12 => self.elect(choice),
             13 => self.tell(usize::from(choice) % MEMBERS),
             14 => self.pass(self.now.plus(Duration::from_millis(u64::from(choice % 60)))),
-            _ => self.routers_close_in(choice),
+            _ => self.replace_follower(choice),
         }
     }
 
@@ -146,7 +146,7 @@ impl World {
         }
         let at = usize::from(choice) % self.packets.len();
         let (asker, gone) = match &self.packets[at] {
-            Packet::Request { asker, .. } => (*asker, choice % 3 == 0),
+            Packet::Request { asker, .. } => (*asker, choice.is_multiple_of(3)),
             Packet::Reply { asker, .. } => (*asker, true),
         };
         let never_sent = gone && matches!(self.packets[at], Packet::Request { .. });
@@ -209,11 +209,11 @@ impl World {
         self.router(at, router::Input::Leader { leader, is_me, ready: is_me, term });
     }
 
-    /// A follower closes, and a new process takes its place at once; what was sent to the old one is
-    /// answered by nobody.
-    fn routers_close_in(&mut self, choice: u16) {
+    /// A follower closes, and a new process takes its place at once; what was sent to the old one
+    /// is answered by nobody.
+    fn replace_follower(&mut self, choice: u16) {
         let at = usize::from(choice) % MEMBERS;
-        if at == self.leader || choice % 4 > 0 {
+        if at == self.leader || !choice.is_multiple_of(4) {
             return;
         }
         self.router(at, router::Input::Closing);

@@ -3,7 +3,7 @@
 //! Commands: `up`, `down`, `leader`, `session`, `call`, `calls` (many at once), `replied`, `at`
 //! (moves the clock, firing each deadline on the way), `closing`.
 
-use std::{fmt::Write as _, path::Path};
+use std::path::Path;
 
 use goldenscript::{Command, Context, Runner};
 use meshraft_consensus::{Moment, Term};
@@ -13,46 +13,41 @@ use meshraft_service::{
 };
 
 use crate::script::{
-    Arguments, Failure, millis, name, node, operation, result, session, show_operation,
-    show_response,
+    Arguments, Clocked, Driven, Failure, millis, name, node, operation, result, session,
+    show_operation, show_response,
 };
 
 test_each_file::test_each_path! { in "./service/testdata/client" => scenario }
 
 fn scenario(path: &Path) {
-    goldenscript::run(&mut Driver::default(), path).unwrap();
+    goldenscript::run(&mut Driver::new(Client::new()), path).unwrap();
 }
 
-#[derive(Default)]
-struct Driver {
-    client: Client,
-    now: Moment,
+type Driver = Clocked<Client>;
+
+impl Driven for Client {
+    type Input = Input;
+    type Output = Output;
+    const TIMEOUT: Input = Input::Timeout;
+
+    fn handle(&mut self, now: Moment, input: Input) {
+        Self::handle(self, now, input);
+    }
+
+    fn poll(&mut self) -> Option<Output> {
+        Self::poll(self)
+    }
+
+    fn deadline(&self) -> Option<Moment> {
+        Self::deadline(self)
+    }
+
+    fn show(output: &Output) -> String {
+        show(output)
+    }
 }
 
 impl Driver {
-    fn handle(&mut self, input: Input) -> String {
-        self.client.handle(self.now, input);
-        let mut shown = String::new();
-        while let Some(output) = self.client.poll() {
-            writeln!(shown, "{}", show(&output)).unwrap();
-        }
-        shown
-    }
-
-    /// Moves the clock to `to` and fires every deadline on the way, as a driver would.
-    fn pass(&mut self, to: Moment) -> String {
-        let mut shown = String::new();
-        while let Some(at) = self.client.deadline().filter(|at| *at <= to) {
-            self.now = at;
-            let fired = self.handle(Input::Timeout);
-            for line in fired.lines() {
-                writeln!(shown, "{}ms {line}", at.as_nanos() / 1_000_000).unwrap();
-            }
-        }
-        self.now = to;
-        shown
-    }
-
     fn call(&mut self, id: u64, arguments: &mut Arguments<'_>) -> Result<String, Failure> {
         let timeout = core::time::Duration::from_millis(arguments.key("timeout", 5000)?);
         let via = arguments.text("via").map(node).transpose()?;

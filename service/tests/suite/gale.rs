@@ -1,5 +1,5 @@
-//! A client among members that answer anything: each call is answered once and in time, a write keeps
-//! its number, and the first of a session goes alone.
+//! A client among members that answer anything: each call is answered once and in time, a write
+//! keeps its number, and the first of a session goes alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 

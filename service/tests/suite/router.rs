@@ -4,7 +4,7 @@
 //! `applied`, `queried`, `replied`, `admission`, `at` (moves the clock, firing each deadline on the
 //! way), `closing`, `pending`.
 
-use std::{fmt::Write as _, path::Path};
+use std::path::Path;
 
 use bytes::Bytes;
 use goldenscript::{Command, Context, Runner};
@@ -15,44 +15,38 @@ use meshraft_service::{
 };
 
 use crate::script::{
-    Arguments, Failure, member, millis, name, node, operation, position, result, show_operation,
-    show_response,
+    Arguments, Clocked, Driven, Failure, member, millis, name, node, operation, position, result,
+    show_operation, show_response,
 };
 
 test_each_file::test_each_path! { in "./service/testdata/router" => scenario }
 
 fn scenario(path: &Path) {
     let router = Router::new(node("n1").unwrap());
-    goldenscript::run(&mut Driver { router, now: Moment::ZERO }, path).unwrap();
+    goldenscript::run(&mut Driver::new(router), path).unwrap();
 }
 
-struct Driver {
-    router: Router,
-    now: Moment,
-}
+type Driver = Clocked<Router>;
 
-impl Driver {
-    fn handle(&mut self, input: Input) -> String {
-        self.router.handle(self.now, input);
-        let mut shown = String::new();
-        while let Some(output) = self.router.poll() {
-            writeln!(shown, "{}", show(&output)).unwrap();
-        }
-        shown
+impl Driven for Router {
+    type Input = Input;
+    type Output = Output;
+    const TIMEOUT: Input = Input::Timeout;
+
+    fn handle(&mut self, now: Moment, input: Input) {
+        Self::handle(self, now, input);
     }
 
-    /// Moves the clock to `to` and fires every deadline on the way, as a driver would.
-    fn pass(&mut self, to: Moment) -> String {
-        let mut shown = String::new();
-        while let Some(at) = self.router.deadline().filter(|at| *at <= to) {
-            self.now = at;
-            let fired = self.handle(Input::Timeout);
-            for line in fired.lines() {
-                writeln!(shown, "{}ms {line}", at.as_nanos() / 1_000_000).unwrap();
-            }
-        }
-        self.now = to;
-        shown
+    fn poll(&mut self) -> Option<Output> {
+        Self::poll(self)
+    }
+
+    fn deadline(&self) -> Option<Moment> {
+        Self::deadline(self)
+    }
+
+    fn show(output: &Output) -> String {
+        show(output)
     }
 }
 
@@ -160,13 +154,13 @@ impl Runner for Driver {
                     parked_max: arguments.key("parked", standard.parked_max)?,
                     parked_bytes_max: arguments.key("parked_bytes", standard.parked_bytes_max)?,
                 };
-                self.router = Router::with_limits(node("n1")?, limits);
+                self.value = Router::with_limits(node("n1")?, limits);
                 return Ok(String::new());
             }
             "at" => return Ok(self.pass(millis(arguments.number()?))),
             "pending" => {
-                let (pending, parked) = (self.router.pending(), self.router.parked());
-                let deadline = self.router.deadline().map(|at| at.as_nanos() / 1_000_000);
+                let (pending, parked) = (self.value.pending(), self.value.parked());
+                let deadline = self.value.deadline().map(|at| at.as_nanos() / 1_000_000);
                 return Ok(format!("pending={pending} parked={parked} wakes={deadline:?}"));
             }
             "submit" => {

@@ -1,6 +1,6 @@
 //! What the golden scenarios of router and client share: names, arguments, notation.
 
-use std::{error::Error, str::FromStr};
+use std::{error::Error, fmt::Write as _, str::FromStr};
 
 use bytes::Bytes;
 use goldenscript::{ArgumentConsumer, Command};
@@ -12,6 +12,53 @@ use meshraft_service::{
 };
 
 pub(crate) type Failure = Box<dyn Error>;
+
+/// A value that a scenario drives.
+pub(crate) trait Driven {
+    type Input;
+    type Output;
+    const TIMEOUT: Self::Input;
+
+    fn handle(&mut self, now: Moment, input: Self::Input);
+    fn poll(&mut self) -> Option<Self::Output>;
+    fn deadline(&self) -> Option<Moment>;
+    fn show(output: &Self::Output) -> String;
+}
+
+/// A value and the clock that it is told.
+pub(crate) struct Clocked<V> {
+    pub(crate) value: V,
+    pub(crate) now: Moment,
+}
+
+impl<V: Driven> Clocked<V> {
+    pub(crate) const fn new(value: V) -> Self {
+        Self { value, now: Moment::ZERO }
+    }
+
+    /// What comes of one input, a line for each output.
+    pub(crate) fn handle(&mut self, input: V::Input) -> String {
+        self.value.handle(self.now, input);
+        let mut shown = String::new();
+        while let Some(output) = self.value.poll() {
+            writeln!(shown, "{}", V::show(&output)).unwrap();
+        }
+        shown
+    }
+
+    /// Moves the clock to `to` and fires every deadline on the way, as a driver would.
+    pub(crate) fn pass(&mut self, to: Moment) -> String {
+        let mut shown = String::new();
+        while let Some(at) = self.value.deadline().filter(|at| *at <= to) {
+            self.now = at;
+            for line in self.handle(V::TIMEOUT).lines() {
+                writeln!(shown, "{}ms {line}", at.as_nanos() / 1_000_000).unwrap();
+            }
+        }
+        self.now = to;
+        shown
+    }
+}
 
 /// The arguments of one command.
 pub(crate) struct Arguments<'a>(ArgumentConsumer<'a>);

@@ -1,5 +1,5 @@
-//! A router under arbitrary answers, losses and changes of leader: each request is answered once and
-//! in time, never under way twice, and a definite no is the truth.
+//! A router under arbitrary answers, losses and changes of leader: each request is answered once
+//! and in time, never under way twice, and a definite no is the truth.
 
 use std::collections::{BTreeMap, BTreeSet};
 
