@@ -24,7 +24,7 @@ use crate::{
     hello::sha256,
     inbox::Inbox,
     link::{Inbound, Link, LinkConfig, LinkEvent, Outbound},
-    peer::{Connection, Peer},
+    peer::{Connection, Loss, Peer},
     port::Port,
     roster::Roster,
     types::{Channel, PeerFacts, ReplyToken},
@@ -174,11 +174,13 @@ impl Hub {
     pub(crate) fn disconnected(self: &Arc<Self>, node: NodeId, connection: ConnectionId) {
         let mut peers = self.peers.write().unwrap_or_else(PoisonError::into_inner);
         let Some(peer) = peers.get(&node).cloned() else { return };
-        let Some(last) = peer.disconnect(connection) else { return };
+        let Some(Loss { last, ports }) = peer.disconnect(connection) else { return };
         if last {
             peers.remove(&node);
         }
         drop(peers);
+        // A local close does not wake the streams' own reads.
+        ports.iter().for_each(|port| self.finish(port));
         if last {
             tracing::info!(peer = %node, "peer disconnected");
             self.inbox.notify(Event::Disconnected { peer: node });
@@ -217,13 +219,13 @@ impl Hub {
     pub(crate) fn opened(self: &Arc<Self>, node: NodeId, port: Arc<Port>, stream: Stream) {
         match self.peer(node) {
             Some(peer) => self.spawn(peer, port, stream),
-            None => port.stop(),
+            None => self.finish(&port),
         }
     }
 
     /// The stream of one of our ports can't be opened.
     pub(crate) fn failed(self: &Arc<Self>, node: NodeId, port: &Arc<Port>) {
-        let Some(peer) = self.peer(node) else { return };
+        let Some(peer) = self.peer(node) else { return self.finish(port) };
         self.end(&peer, port);
         if port.channel() == Channel::Control {
             // Without it nobody watches over the path.
@@ -268,13 +270,7 @@ impl Hub {
 
     /// A stream ended, or never began: its requests end, and one that we need is opened anew.
     fn end(self: &Arc<Self>, peer: &Arc<Peer>, port: &Arc<Port>) {
-        port.stop();
-        let ((), events) = port.with_link(|link| {
-            if let Link::Outbound(outbound) = link {
-                outbound.finish();
-            }
-        });
-        self.settle_all(peer, port, events);
+        self.finish(port);
         let mut answering = self.answering.write().unwrap_or_else(PoisonError::into_inner);
         answering.remove(&port.number());
         drop(answering);
@@ -288,6 +284,22 @@ impl Hub {
             });
         }
         self.ended.notify_waiters();
+    }
+
+    /// Stops a stream and ends its requests.
+    fn finish(&self, port: &Port) {
+        port.stop();
+        let ((), events) = port.with_link(|link| {
+            if let Link::Outbound(outbound) = link {
+                outbound.finish();
+            }
+        });
+        for event in events {
+            // Whatever else it found out is of no use without the stream.
+            if let LinkEvent::Reply { id, result } = event {
+                self.inbox.notify(Event::Reply { id, result });
+            }
+        }
     }
 
     /// Where the reply to a request goes.

@@ -58,6 +58,15 @@ struct State {
     sharing: BTreeMap<Namespace, Sharing>,
 }
 
+/// What goes with a connection.
+#[derive(Debug)]
+pub(crate) struct Loss {
+    /// It was the last one to this peer.
+    pub(crate) last: bool,
+    /// The streams on it, also those that were not open yet.
+    pub(crate) ports: Vec<Arc<Port>>,
+}
+
 /// One peer, from its first connection to the loss of its last.
 #[derive(Debug)]
 pub(crate) struct Peer {
@@ -101,30 +110,20 @@ impl Peer {
         }
     }
 
-    /// A connection is gone, and its streams with it. `Some(true)` if it was the last one.
-    pub(crate) fn disconnect(&self, id: ConnectionId) -> Option<bool> {
+    /// A connection is gone, and its streams with it. `None` if it was gone already.
+    pub(crate) fn disconnect(&self, id: ConnectionId) -> Option<Loss> {
         let mut state = self.lock();
         let before = state.connections.len();
         state.connections.retain(|connection| connection.id != id);
         if state.connections.len() == before {
             return None;
         }
-        let slots = state
-            .slots
-            .iter_mut()
-            .filter_map(|slot| slot.port.take_if(|port| port.connection() == id));
-        slots.for_each(|port| port.stop());
-        let mut others = core::mem::take(&mut state.others);
-        others.retain(|port| {
-            let stays = port.connection() != id;
-            if !stays {
-                port.stop();
-            }
-            stays
-        });
-        state.others = others;
+        let slots = state.slots.iter_mut();
+        let ours = slots.filter_map(|slot| slot.port.take_if(|port| port.connection() == id));
+        let mut ports: Vec<_> = ours.collect();
+        ports.extend(state.others.extract_if(.., |port| port.connection() == id));
         state.gone = state.connections.is_empty();
-        Some(state.gone)
+        Some(Loss { last: state.gone, ports })
     }
 
     /// Connections that should not live on: those we dialled, or with `all` also the peer's.

@@ -1,11 +1,16 @@
 //! The swarm of a node that was not given one: TCP, Noise, yamux, and our behaviour alone.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, TcpListener},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::StreamExt;
 use libp2p::{
-    Swarm, SwarmBuilder, TransportError, core::upgrade::Version, noise, swarm::SwarmEvent, tcp,
-    yamux,
+    Multiaddr, Swarm, SwarmBuilder, TransportError, core::upgrade::Version, multiaddr::Protocol,
+    noise, swarm::SwarmEvent, tcp, yamux,
 };
 
 use crate::{behaviour::Behaviour, config::TransportConfig, error::StartError, hub::Hub};
@@ -48,15 +53,29 @@ pub(crate) fn build(
         .with_connection_timeout(CONNECT_TIMEOUT)
         .build();
     for address in &config.listen {
-        swarm.listen_on(address.clone()).map_err(|error| {
-            let source = match error {
-                TransportError::Other(source) => source,
-                TransportError::MultiaddrNotSupported(_) => io::ErrorKind::Unsupported.into(),
-            };
-            StartError::Listen { address: address.clone(), source }
+        let refused = |source| StartError::Listen { address: address.clone(), source };
+        claim(address).map_err(refused)?;
+        swarm.listen_on(address.clone()).map_err(|error| match error {
+            TransportError::Other(source) => refused(source),
+            TransportError::MultiaddrNotSupported(_) => refused(io::ErrorKind::Unsupported.into()),
         })?;
     }
     Ok(swarm)
+}
+
+/// Finds out whether somebody listens there already. libp2p's own sockets would share the port
+/// with them, and each would get half of the connections.
+fn claim(address: &Multiaddr) -> io::Result<()> {
+    let mut parts = address.iter();
+    let ip: IpAddr = match parts.next() {
+        Some(Protocol::Ip4(ip)) => ip.into(),
+        Some(Protocol::Ip6(ip)) => ip.into(),
+        _ => return Ok(()),
+    };
+    match parts.next() {
+        Some(Protocol::Tcp(port)) if port != 0 => TcpListener::bind((ip, port)).map(drop),
+        _ => Ok(()),
+    }
 }
 
 /// Drives the swarm until the hub stops it. Nothing here waits for anything but the swarm.
@@ -79,6 +98,8 @@ pub(crate) async fn drive(mut swarm: Swarm<Behaviour>, hub: Arc<Hub>) {
     };
     // Dead connections are dropped without one.
     let _ = tokio::time::timeout(CLOSE_TIMEOUT, closed).await;
+    // Whoever waits for the end may listen on the same port again.
+    drop(swarm);
     for peer in hub.peers() {
         peer.ports().iter().for_each(|port| port.stop());
     }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use meshraft_consensus::{Moment, Namespace};
 
 use super::{
-    LinkConfig, LinkError, LinkEvent,
+    Key, LinkConfig, LinkError, LinkEvent,
     pipe::{Pipe, Seals, WRITE_BYTES_MAX},
     queue::{Queue, Queued},
     wire::Wire,
@@ -24,6 +24,10 @@ use crate::{
     types::{Body, Channel, LocalNamespace, LocalRole, PeerFacts, Scope, Source},
 };
 
+/// Handles of one namespace and scope on one stream: the one in use, and those it replaced while
+/// their last messages drain.
+const SAME_MAX: usize = 4;
+
 /// A handle that was given.
 #[derive(Debug)]
 struct Inlet {
@@ -39,6 +43,12 @@ struct Inlet {
     in_turn: bool,
 }
 
+impl Inlet {
+    fn key_of_counts(&self) -> Key {
+        (self.source.namespace.clone(), self.source.scope)
+    }
+}
+
 /// The end that accepted a stream.
 #[derive(Debug)]
 pub struct Inbound {
@@ -47,12 +57,21 @@ pub struct Inbound {
     /// The newest handle; none is given twice.
     newest: u32,
     turns: VecDeque<u32>,
+    /// How many handles each namespace and scope has: what a peer can hold is bounded by what is
+    /// open here, whoever it is.
+    counts: BTreeMap<Key, usize>,
 }
 
 impl Inbound {
     /// The accepting end of a fresh stream.
     pub fn new(config: LinkConfig) -> Self {
-        Self { wire: Wire::new(config), inlets: BTreeMap::new(), newest: 0, turns: VecDeque::new() }
+        Self {
+            wire: Wire::new(config),
+            inlets: BTreeMap::new(),
+            newest: 0,
+            turns: VecDeque::new(),
+            counts: BTreeMap::new(),
+        }
     }
 
     /// Takes what the stream gave.
@@ -217,7 +236,11 @@ impl Inbound {
                 }
             }
         }
-        if self.inlets.len() >= self.wire.config.limits.handles_max || self.newest == u32::MAX {
+        let key = (local.namespace.clone(), hello.scope.into());
+        if self.counts.get(&key).is_some_and(|count| *count >= SAME_MAX)
+            || self.inlets.len() >= self.wire.config.limits.handles_max
+            || self.newest == u32::MAX
+        {
             return Err(Refusal::Limit);
         }
         Ok(())
@@ -264,13 +287,26 @@ impl Inbound {
             inlet.pipe.prove();
             take_turn(&mut self.turns, handle, &mut inlet);
         }
+        *self.counts.entry(inlet.key_of_counts()).or_default() += 1;
         self.inlets.insert(handle, inlet);
+    }
+
+    /// Takes a handle out of use, and gives back what it holds.
+    fn remove(&mut self, handle: u32) -> Option<Inlet> {
+        let mut inlet = self.inlets.remove(&handle)?;
+        inlet.pipe.release(&mut self.wire.budget);
+        let key = inlet.key_of_counts();
+        let count = self.counts.get_mut(&key)?;
+        *count -= 1;
+        if *count == 0 {
+            self.counts.remove(&key);
+        }
+        Some(inlet)
     }
 
     fn closed(&mut self, handle: u32, why: Closing) {
         // A handle that is gone already was closed by both ends at once.
-        let Some(mut inlet) = self.inlets.remove(&handle) else { return };
-        inlet.pipe.release(&mut self.wire.budget);
+        let Some(inlet) = self.remove(handle) else { return };
         let Source { namespace, scope, .. } = inlet.source;
         match why {
             Closing::Changed => {}
@@ -283,8 +319,7 @@ impl Inbound {
     }
 
     fn close(&mut self, handle: u32, why: Closing) {
-        if let Some(mut inlet) = self.inlets.remove(&handle) {
-            inlet.pipe.release(&mut self.wire.budget);
+        if self.remove(handle).is_some() {
             self.wire.greet(0, &Greeting::Close { handle, why });
         }
     }

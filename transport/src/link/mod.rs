@@ -23,6 +23,9 @@ mod queue;
 mod requests;
 mod wire;
 
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 use bytes::Bytes;

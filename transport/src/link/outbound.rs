@@ -76,6 +76,8 @@ pub struct Outbound {
     turns: VecDeque<Key>,
     pub(super) requests: Requests,
     pub(super) pulse: Option<Pulse>,
+    /// The stream is gone.
+    finished: bool,
 }
 
 impl Outbound {
@@ -95,6 +97,7 @@ impl Outbound {
             turns: VecDeque::new(),
             requests: Requests::default(),
             pulse,
+            finished: false,
         };
         for local in roster.iter() {
             outbound.stand(local);
@@ -231,8 +234,9 @@ impl Outbound {
         Ok(())
     }
 
-    /// The stream is gone: every request ends.
+    /// The stream is gone: every request ends, and later ones fail at once.
     pub fn finish(&mut self) {
+        self.finished = true;
         self.requests.fail_all(&mut self.wire.events);
     }
 
@@ -329,6 +333,9 @@ impl Outbound {
         key: Key,
         queued: Queued,
     ) -> Result<(), RequestError> {
+        if self.finished {
+            return Err(RequestError::NotSent(NotSent::Unwritten));
+        }
         let LinkConfig { channel, limits, .. } = &self.wire.config;
         let local = roster.get(&key.0).ok_or(RequestError::NotSent(NotSent::NotOpen))?;
         if !local.speaks_for(key.1) {

@@ -3,134 +3,16 @@
 //! Every wait is for a condition, with a deadline that only a failure reaches.
 #![expect(clippy::unwrap_used, reason = "a test that can't be set up has failed")]
 
-mod net {
-    use std::{collections::BTreeSet, future::Future, time::Duration};
-
-    use meshraft_consensus::{ClusterId, Incarnation, Namespace, NodeId};
-    use meshraft_transport::{
-        Event, Events, KeyRing, LocalNamespace, LocalRole, Multiaddr, NamespaceKey, Transport,
-        TransportConfig, identity::Identity,
-    };
-
-    pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
-
-    pub(crate) fn jobs() -> Namespace {
-        Namespace::new("/jobs").unwrap()
-    }
-
-    pub(crate) fn cluster(byte: u8) -> ClusterId {
-        ClusterId::new([byte; 32])
-    }
-
-    pub(crate) fn key(byte: u8) -> KeyRing {
-        NamespaceKey::new([byte; 32]).into()
-    }
-
-    pub(crate) async fn within<T>(what: &str, wait: impl Future<Output = T>) -> T {
-        match tokio::time::timeout(DEADLINE, wait).await {
-            Ok(value) => value,
-            Err(_) => panic!("waited {DEADLINE:?} for: {what}"),
-        }
-    }
-
-    /// One node.
-    pub(crate) struct Node {
-        pub(crate) transport: Transport,
-        pub(crate) events: Events,
-        pub(crate) address: Multiaddr,
-        pub(crate) incarnation: Incarnation,
-    }
-
-    impl Node {
-        pub(crate) async fn start() -> Self {
-            Self::with(Identity::ephemeral().unwrap(), |_| {}).await
-        }
-
-        pub(crate) async fn with(
-            identity: Identity,
-            configure: impl FnOnce(&mut TransportConfig),
-        ) -> Self {
-            let listen = vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()];
-            let mut config = TransportConfig::new(identity, listen);
-            configure(&mut config);
-            let (transport, mut events) = Transport::start(config).await.unwrap();
-            let address = within("a listening address", async {
-                loop {
-                    match events.recv().await {
-                        Some(Event::Listening(address)) => break address,
-                        other => drop(other),
-                    }
-                }
-            })
-            .await;
-            let incarnation = Incarnation::new([transport.node().as_bytes()[0]; 16]);
-            Self { transport, events, address, incarnation }
-        }
-
-        pub(crate) fn id(&self) -> NodeId {
-            self.transport.node()
-        }
-
-        pub(crate) fn open(&self, keys: KeyRing, clusters: impl IntoIterator<Item = ClusterId>) {
-            let clusters = clusters.into_iter().collect::<BTreeSet<_>>();
-            let role = LocalRole::Member { incarnation: self.incarnation, clusters };
-            self.transport.open(LocalNamespace { namespace: jobs(), keys, role });
-        }
-
-        pub(crate) fn open_as_client(&self, keys: KeyRing) {
-            let role = LocalRole::Client;
-            self.transport.open(LocalNamespace { namespace: jobs(), keys, role });
-        }
-
-        /// Dials by the bare address, as a user without a peer id does.
-        pub(crate) fn dial(&self, other: &Self) {
-            let mut address = other.address.clone();
-            address.pop();
-            self.transport.add_address(None, address);
-        }
-
-        /// The next event that `pick` takes; others are dropped.
-        pub(crate) async fn until<T>(
-            &mut self,
-            what: &str,
-            mut pick: impl FnMut(Event) -> Option<T>,
-        ) -> T {
-            within(what, async {
-                loop {
-                    let event = self.events.recv().await.expect("the transport runs");
-                    if let Some(value) = pick(event) {
-                        break value;
-                    }
-                }
-            })
-            .await
-        }
-
-        pub(crate) async fn shared_with(&mut self, peer: NodeId) {
-            self.until("a shared namespace", |event| match event {
-                Event::Shared { peer: other, .. } if other == peer => Some(()),
-                _ => None,
-            })
-            .await;
-        }
-
-        pub(crate) async fn disconnected_from(&mut self, peer: NodeId) {
-            self.until("a lost connection", |event| match event {
-                Event::Disconnected { peer: other } if other == peer => Some(()),
-                _ => None,
-            })
-            .await;
-        }
-    }
-}
+mod cable;
+mod net;
+mod paths;
 
 use bytes::Bytes;
 use meshraft_consensus::{
     AppendRequest, Entry, EntryKind, Heartbeat, Incarnation, Index, Message, Position, Term,
 };
 use meshraft_transport::{
-    Body, Channel, Event, KeyRing, NotSent, PeerRole, Refusal, RequestError, RequestId, Scope,
-    identity::Identity,
+    Body, Channel, Event, KeyRing, PeerRole, Refusal, RequestError, RequestId, Scope,
 };
 use net::{DEADLINE, Node, cluster, jobs, key};
 
@@ -350,33 +232,4 @@ async fn changed_facts_bind_handles_anew() {
         found: two.incarnation,
     };
     assert_eq!(why, expected);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_killed_peer_is_noticed_and_redialled() {
-    let identity = Identity::ephemeral().unwrap();
-    let mut one = Node::start().await;
-    one.open(KeyRing::open(), [cluster(1)]);
-    let mut two = Node::with(identity.clone(), |_| {}).await;
-    two.open(KeyRing::open(), [cluster(1)]);
-    one.dial(&two);
-    one.shared_with(two.id()).await;
-    let payload = Bytes::from_static(b"never answered");
-    one.transport.request(RequestId::new(1), two.id(), &jobs(), Scope::Free, payload, DEADLINE);
-    two.until("the request", |event| matches!(event, Event::Request { .. }).then_some(())).await;
-
-    let (address, two_id) = (two.address.clone(), two.id());
-    two.transport.shutdown().await;
-    assert_eq!(reply(&mut one).await, (RequestId::new(1), Err(RequestError::Lost)));
-    one.disconnected_from(two_id).await;
-    let payload = Bytes::new();
-    one.transport.request(RequestId::new(2), two_id, &jobs(), Scope::Free, payload, DEADLINE);
-    let unsent = Err(RequestError::NotSent(NotSent::NotConnected));
-    assert_eq!(reply(&mut one).await, (RequestId::new(2), unsent));
-
-    let mut listen = address;
-    listen.pop();
-    let two = Node::with(identity, |config| config.listen = vec![listen]).await;
-    two.open(KeyRing::open(), [cluster(1)]);
-    one.shared_with(two.id()).await;
 }

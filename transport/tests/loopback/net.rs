@@ -1,0 +1,120 @@
+//! One node of a test, and waiting for what it tells.
+
+use std::{collections::BTreeSet, future::Future, time::Duration};
+
+use meshraft_consensus::{ClusterId, Incarnation, Namespace, NodeId};
+use meshraft_transport::{
+    Event, Events, KeyRing, LocalNamespace, LocalRole, Multiaddr, NamespaceKey, Transport,
+    TransportConfig, identity::Identity,
+};
+
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+
+pub(crate) fn jobs() -> Namespace {
+    Namespace::new("/jobs").unwrap()
+}
+
+pub(crate) fn cluster(byte: u8) -> ClusterId {
+    ClusterId::new([byte; 32])
+}
+
+pub(crate) fn key(byte: u8) -> KeyRing {
+    NamespaceKey::new([byte; 32]).into()
+}
+
+pub(crate) async fn within<T>(what: &str, wait: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(DEADLINE, wait).await {
+        Ok(value) => value,
+        Err(_) => panic!("waited {DEADLINE:?} for: {what}"),
+    }
+}
+
+/// One node.
+pub(crate) struct Node {
+    pub(crate) transport: Transport,
+    pub(crate) events: Events,
+    pub(crate) address: Multiaddr,
+    pub(crate) incarnation: Incarnation,
+}
+
+impl Node {
+    pub(crate) async fn start() -> Self {
+        Self::with(Identity::ephemeral().unwrap(), |_| {}).await
+    }
+
+    pub(crate) async fn with(
+        identity: Identity,
+        configure: impl FnOnce(&mut TransportConfig),
+    ) -> Self {
+        let listen = vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()];
+        let mut config = TransportConfig::new(identity, listen);
+        configure(&mut config);
+        let (transport, mut events) = Transport::start(config).await.unwrap();
+        let address = within("a listening address", async {
+            loop {
+                match events.recv().await {
+                    Some(Event::Listening(address)) => break address,
+                    other => drop(other),
+                }
+            }
+        })
+        .await;
+        let incarnation = Incarnation::new([transport.node().as_bytes()[0]; 16]);
+        Self { transport, events, address, incarnation }
+    }
+
+    pub(crate) fn id(&self) -> NodeId {
+        self.transport.node()
+    }
+
+    pub(crate) fn open(&self, keys: KeyRing, clusters: impl IntoIterator<Item = ClusterId>) {
+        let clusters = clusters.into_iter().collect::<BTreeSet<_>>();
+        let role = LocalRole::Member { incarnation: self.incarnation, clusters };
+        self.transport.open(LocalNamespace { namespace: jobs(), keys, role });
+    }
+
+    pub(crate) fn open_as_client(&self, keys: KeyRing) {
+        let role = LocalRole::Client;
+        self.transport.open(LocalNamespace { namespace: jobs(), keys, role });
+    }
+
+    /// Dials by the bare address, as a user without a peer id does.
+    pub(crate) fn dial(&self, other: &Self) {
+        let mut address = other.address.clone();
+        address.pop();
+        self.transport.add_address(None, address);
+    }
+
+    /// The next event that `pick` takes; others are dropped.
+    pub(crate) async fn until<T>(
+        &mut self,
+        what: &str,
+        mut pick: impl FnMut(Event) -> Option<T>,
+    ) -> T {
+        within(what, async {
+            loop {
+                let event = self.events.recv().await.expect("the transport runs");
+                if let Some(value) = pick(event) {
+                    break value;
+                }
+            }
+        })
+        .await
+    }
+
+    pub(crate) async fn shared_with(&mut self, peer: NodeId) {
+        self.until("a shared namespace", |event| match event {
+            Event::Shared { peer: other, .. } if other == peer => Some(()),
+            _ => None,
+        })
+        .await;
+    }
+
+    pub(crate) async fn disconnected_from(&mut self, peer: NodeId) {
+        self.until("a lost connection", |event| match event {
+            Event::Disconnected { peer: other } if other == peer => Some(()),
+            _ => None,
+        })
+        .await;
+    }
+}
