@@ -1,7 +1,7 @@
 //! Decides which sequence a write gets, and what the client has acknowledged.
 //!
-//! The first write of a session goes alone; once it is answered, at most [`PIPELINE_MAX`] are under
-//! way. A session whose first write failed, or that has expired, is never used again.
+//! The first write of a session goes alone; once it is answered, the oldest write under way and the
+//! newest are less than [`PIPELINE_MAX`] sequences apart. A session whose first write failed, or that has expired, is never used again.
 
 use std::collections::BTreeSet;
 
@@ -56,13 +56,19 @@ impl Pipeline {
                 self.stage = Stage::Opening(session);
                 session
             }
-            Stage::Open(_) if self.outstanding.len() >= PIPELINE_MAX => return Grant::Wait,
+            Stage::Open(_) if self.window() >= PIPELINE_MAX as u64 => return Grant::Wait,
             Stage::Open(session) => session,
         };
         let sequence = self.next;
         self.next = sequence.next();
         self.outstanding.insert(sequence);
         Grant::Number(Number { session, sequence })
+    }
+
+    /// How many sequences lie from the oldest write under way to the next one. Results are kept for
+    /// all of them, so one write that is stuck holds the others back before members refuse them.
+    fn window(&self) -> u64 {
+        self.outstanding.first().map_or(0, |oldest| self.next.get() - oldest.get())
     }
 
     /// Takes a drawn session, if one was asked for; zero bytes are no session.
@@ -111,5 +117,35 @@ impl Pipeline {
             Stage::Absent | Stage::Asked => None,
             Stage::Drawn(session) | Stage::Opening(session) | Stage::Open(session) => Some(session),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn number(pipeline: &mut Pipeline) -> Number {
+        match pipeline.grant() {
+            Grant::Number(number) => number,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn one_write_that_is_stuck_holds_back_those_that_members_would_refuse() {
+        let mut pipeline = Pipeline::default();
+        assert_eq!(pipeline.grant(), Grant::Draw);
+        assert!(pipeline.draw(SessionId::new([7; 16])));
+        let first = number(&mut pipeline);
+        pipeline.finish(first, true);
+        let stuck = number(&mut pipeline);
+        for _ in 1..PIPELINE_MAX {
+            let number = number(&mut pipeline);
+            pipeline.finish(number, true);
+        }
+        assert_eq!(pipeline.grant(), Grant::Wait);
+        pipeline.finish(stuck, true);
+        let next = number(&mut pipeline);
+        assert_eq!(pipeline.acked_below(next), next.sequence);
     }
 }

@@ -28,7 +28,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How often a condition is looked at.
 const LOOK: Duration = Duration::from_millis(5);
 /// Acknowledged writes before the leader is killed.
-const BEFORE_THE_KILL: usize = 200;
+const BEFORE_THE_KILL: usize = 400;
+/// Acknowledged writes after all members are there again.
+const AFTER_THE_RESTART: usize = 200;
 /// Acknowledged writes are read back by so many readers at once.
 const READERS: usize = 32;
 
@@ -154,19 +156,14 @@ impl Demo {
         let (elapsed, name) = (start.elapsed(), name(follower));
         let value = found.map(|found| String::from_utf8_lossy(&found.value).into_owned());
         let right = value.as_deref() == Some("hello");
-        let detail = format!("linearizable, from follower {name}: {value:?}");
+        let shown = value.as_ref().map_or_else(|| "absent".into(), |value| format!("{value:?}"));
+        let detail = format!("greeting = {shown} from follower {name}, linearizable");
         let step = if right { Step::passed("read", detail) } else { Step::failed("read", detail) };
         Ok(step.took(elapsed).fact("via", name).fact("value", value))
     }
 
     async fn kill(&mut self, leader: usize, load: &Load) -> Result<Step, DemoError> {
-        let start = Instant::now();
-        while load.acknowledged() < BEFORE_THE_KILL {
-            if start.elapsed() > PATIENCE {
-                return Err(DemoError::Waited { what: "enough write load" });
-            }
-            sleep(LOOK).await;
-        }
+        grow(load, BEFORE_THE_KILL).await?;
         let acknowledged = load.acknowledged();
         let pid = self.nodes.running().find(|(number, _)| *number == leader);
         let pid = pid.map(|(_, running)| running.pid());
@@ -223,6 +220,7 @@ impl Demo {
 
     /// Every acknowledged write is read from every member's own state, behind a barrier.
     async fn check(&self, load: Load) -> Result<Step, DemoError> {
+        grow(&load, AFTER_THE_RESTART).await?;
         let notes = load.stop().await;
         let start = Instant::now();
         let mut missing = Vec::new();
@@ -260,6 +258,18 @@ impl Demo {
         let client = self.client.timeout(PATIENCE);
         running.map_or_else(|| client.clone(), |(_, running)| client.via(running.node))
     }
+}
+
+/// Waits until the load has `more` acknowledged writes than now.
+async fn grow(load: &Load, more: usize) -> Result<(), DemoError> {
+    let (start, goal) = (Instant::now(), load.acknowledged() + more);
+    while load.acknowledged() < goal {
+        if start.elapsed() > PATIENCE {
+            return Err(DemoError::Waited { what: "enough write load" });
+        }
+        sleep(LOOK).await;
+    }
+    Ok(())
 }
 
 /// Starts the nodes, and waits until each of them serves.
