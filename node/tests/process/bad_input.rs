@@ -178,7 +178,7 @@ async fn a_folder_that_may_not_be_read_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     fs::create_dir(&data).unwrap();
-    fs::set_permissions(&data, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&data, fs::Permissions::from_mode(0o000)).unwrap();
     if fs::read_dir(&data).is_ok() {
         return; // The superuser may read everything, so there is nothing to refuse.
     }

@@ -68,8 +68,7 @@ async fn kill_all_under_load(nodes: &mut Nodes, round: usize) -> Acknowledged {
         nodes.kill(node);
     }
     writers.shutdown().await;
-    let acknowledged = notes.lock().unwrap().clone();
-    acknowledged
+    notes.lock().unwrap().clone()
 }
 
 async fn write(client: Client, name: String, notes: Arc<Mutex<Acknowledged>>) {

@@ -57,7 +57,7 @@ fn read(fields: Map<String, Value>) -> Result<Request, RequestError> {
         Some(_) => return Err(RequestError::WrongType { field: "op", expected: "a string" }),
         None => return Err(RequestError::Missing { field: "op" }),
     };
-    let (op, read): (_, fn(&mut Fields) -> Result<Read, RequestError>) = match op.as_str() {
+    let (op, read): (_, Reader) = match op.as_str() {
         "set" => ("set", Fields::set),
         "get" => ("get", Fields::get),
         "delete" => ("delete", Fields::delete),
@@ -84,6 +84,9 @@ fn read(fields: Map<String, Value>) -> Result<Request, RequestError> {
 
 /// An operation, and the time that takes the place of its time-out.
 type Read = (Operation, Option<Duration>);
+
+/// Takes the fields of one operation.
+type Reader = fn(&mut Fields) -> Result<Read, RequestError>;
 
 /// The fields that were not yet taken.
 struct Fields(Map<String, Value>);
