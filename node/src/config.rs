@@ -58,9 +58,10 @@ impl Pace {
     }
 
     /// After how much silence a path counts as dead: the longest election time-out, so that a path
-    /// is replaced about when its peer would be.
+    /// is replaced about when its peer would be; within what a transport takes.
     pub(crate) fn stall(&self) -> Duration {
-        self.election.unwrap_or(self.timing.builder().election).saturating_mul(2)
+        let longest = self.election.unwrap_or(self.timing.builder().election).saturating_mul(2);
+        longest.clamp(Duration::from_millis(50), Duration::from_secs(60))
     }
 }
 
@@ -74,6 +75,8 @@ mod tests {
         assert_eq!(lan.knobs().heartbeat, Duration::from_millis(50));
         assert_eq!(lan.knobs().election, Duration::from_millis(500));
         assert_eq!(Pace::default().stall(), Duration::from_secs(1));
+        let slow = Pace { election: Some(Duration::from_secs(3600)), ..Pace::default() };
+        assert_eq!((slow.core().is_ok(), slow.stall()), (true, Duration::from_secs(60)));
         let times = [Timing::Local, Timing::Region, Timing::Global].map(|timing| {
             let knobs = Pace { timing, ..Pace::default() }.core().unwrap().into_builder();
             (knobs.heartbeat.as_millis(), knobs.election.as_millis())

@@ -8,7 +8,10 @@ use std::{io, path::PathBuf, time::Duration};
 use meshraft_consensus::{ConfigError, Namespace, NamespaceError};
 use meshraft_service::{ServiceError, wire::WireError};
 use meshraft_storage::DataDirError;
-use meshraft_transport::{KeyError, identity::IdentityError};
+use meshraft_transport::{
+    KeyError, Multiaddr,
+    identity::{IdentityError, NotEd25519},
+};
 
 use crate::{host::RecordError, shutdown::StopReason};
 
@@ -40,6 +43,20 @@ pub enum StartError {
         address: String,
         /// Why it is none.
         source: libp2p::multiaddr::Error,
+    },
+    /// The address is none that this version can use: it knows TCP, and resolves no names.
+    #[error("{address} is not of the form /ip4/ADDRESS/tcp/PORT or /ip6/ADDRESS/tcp/PORT")]
+    NotTcp {
+        /// What was given.
+        address: Multiaddr,
+    },
+    /// The peer that an address names has a key that no node has.
+    #[error("{address} names no node")]
+    NotANode {
+        /// What was given.
+        address: Multiaddr,
+        /// Why.
+        source: NotEd25519,
     },
     /// The times contradict each other.
     #[error("contradictory timing")]

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use libp2p::{Multiaddr, PeerId};
+use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 use meshraft_consensus::NodeId;
 use meshraft_transport::{KeyRing, NamespaceKey, PeerStatus, identity};
 use tokio::sync::oneshot;
@@ -183,7 +183,24 @@ impl NodeBuilder {
 }
 
 fn addresses(texts: Vec<String>) -> Result<Vec<Multiaddr>, StartError> {
-    let parse =
-        |address: String| address.parse().map_err(|source| StartError::Address { address, source });
-    texts.into_iter().map(parse).collect()
+    texts.into_iter().map(usable).collect()
+}
+
+/// Parses an address and checks that a transport can use it: TCP over IP, perhaps with a node.
+fn usable(text: String) -> Result<Multiaddr, StartError> {
+    let address: Multiaddr = match text.parse() {
+        Ok(address) => address,
+        Err(source) => return Err(StartError::Address { address: text, source }),
+    };
+    let mut parts = address.iter();
+    let ip = matches!(parts.next(), Some(Protocol::Ip4(_) | Protocol::Ip6(_)));
+    let tcp = matches!(parts.next(), Some(Protocol::Tcp(_)));
+    match (parts.next(), parts.next()) {
+        (None, _) if ip && tcp => Ok(address),
+        (Some(Protocol::P2p(peer)), None) if ip && tcp => match identity::node_id(peer) {
+            Ok(_) => Ok(address),
+            Err(source) => Err(StartError::NotANode { address, source }),
+        },
+        _ => Err(StartError::NotTcp { address }),
+    }
 }

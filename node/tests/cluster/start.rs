@@ -80,6 +80,16 @@ async fn settings_are_checked_before_the_disk_is_touched() {
     assert!(matches!(&error, StartError::Address { address, .. } if address == "localhost:1"));
     let error = builder().peers(["/ip4/1.2.3"]).start().await.unwrap_err();
     assert!(matches!(&error, StartError::Address { address, .. } if address == "/ip4/1.2.3"));
+    for unusable in ["/ip4/127.0.0.1/udp/1", "/dns4/example.org/tcp/1", "/ip4/127.0.0.1"] {
+        let error = builder().listen(unusable).start().await.unwrap_err();
+        assert!(error.to_string().contains(unusable), "{error}");
+        assert!(matches!(error, StartError::NotTcp { .. }), "{error:?}");
+        assert!(builder().peers([unusable]).start().await.is_err());
+    }
+    // The peer id of a public example with an RSA key.
+    let rsa = "/ip4/127.0.0.1/tcp/1/p2p/QmcgpsyWgH8Y8ajJz1Cu72KnS5uo2Aa2LpzU7kinSupNKC";
+    let error = builder().peers([rsa]).start().await.unwrap_err();
+    assert!(matches!(error, StartError::NotANode { .. }), "{error:?}");
     let contradiction = builder().timing(Timing::Lan).heartbeat(Duration::from_millis(126));
     assert!(matches!(contradiction.start().await, Err(StartError::Timing(_))));
     let error = builder().key_file(&short_key).start().await.unwrap_err();
