@@ -191,7 +191,8 @@ impl Client {
         namespace: &Namespace,
         histories: &mut Histories,
     ) -> Duration {
-        let think = self.random.between(Duration::ZERO, Duration::from_millis(60));
+        let longest = Duration::from_millis(1 << self.random.below(7));
+        let think = self.random.between(Duration::ZERO, longest);
         let Some(mut current) = self.current.take() else { return think };
         current.asked = false;
         let (key, seen) = match current.task {

@@ -86,6 +86,10 @@ impl World {
             let recording = self.node(seat).process.as_ref();
             let recording = recording.and_then(|process| process.recordings.get(&namespace));
             let applied = recording.map(|recording| recording.take()).unwrap_or_default();
+            let process = self.node(seat).process.as_ref();
+            if let Some(replica) = process.and_then(|process| process.host.replica(&namespace)) {
+                replica.check_invariants();
+            }
             let Some(status) = self.status(seat, &namespace) else { continue };
             self.checks.observe(seat, &namespace, &status)?;
             for command in applied {
