@@ -18,6 +18,7 @@ pub mod check;
 mod digest;
 pub mod faults;
 mod machine;
+mod mistake;
 mod plan;
 mod random;
 mod trace;
@@ -26,6 +27,7 @@ pub mod world;
 
 pub use check::Violation;
 pub use faults::{Faults, Rate};
+pub use mistake::Mistake;
 pub use plan::Plan;
 pub use random::Random;
 pub use world::{Failure, Report, World, simulate};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{faults::Faults, random::Random};
+use crate::{faults::Faults, mistake::Mistake, random::Random};
 
 /// A run before it begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub struct Plan {
     pub stormy: Duration,
     /// Within this time of healing every node must serve again.
     pub recovery: Duration,
+    /// Planted on purpose, to see that it is found.
+    pub mistake: Option<Mistake>,
     /// Whether to print the trace.
     pub print: bool,
 }
@@ -47,8 +49,20 @@ impl Plan {
         let stormy = random.between(Duration::from_secs(10), Duration::from_secs(20));
         let faults = Faults::draw(&mut random);
         let recovery = Duration::from_secs(30);
-        let print = false;
-        Self { seed, founders, joiners, namespaces, clients, keys, faults, stormy, recovery, print }
+        let (mistake, print) = (None, false);
+        Self {
+            seed,
+            founders,
+            joiners,
+            namespaces,
+            clients,
+            keys,
+            faults,
+            stormy,
+            recovery,
+            mistake,
+            print,
+        }
     }
 
     /// How many nodes there are.

@@ -53,8 +53,10 @@ pub(crate) struct Workload {
 
 impl Workload {
     pub(crate) fn new(plan: &Plan, namespaces: Vec<Namespace>, mut random: Random) -> Self {
-        let roaming =
-            |number: usize| Client::roaming(number % namespaces.len(), random.fork(number as u64));
+        let roaming = |number: usize| {
+            let random = random.fork(number as u64);
+            Client::roaming(number % namespaces.len(), random, plan.mistake)
+        };
         let clients = (0..plan.clients).map(roaming).collect();
         let calls = BTreeMap::new();
         let keys = plan.keys;

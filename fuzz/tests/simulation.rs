@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use meshraft_fuzz::{Faults, Plan, faults::percent, simulate};
+use meshraft_fuzz::{Faults, Mistake, Plan, faults::percent, simulate};
 
 /// Runs a plan and panics with what replays a failure.
 fn expect_clean(plan: &Plan) -> meshraft_fuzz::Report {
@@ -64,4 +64,18 @@ fn a_world_without_faults_answers_everything() {
     let report = expect_clean(&plan);
     assert!(report.commands > 300, "only {} commands", report.commands);
     assert_eq!(report.crashes, 0);
+}
+
+/// A check that never fails proves nothing: each mistake must be found as what it is, an error of
+/// safety, within a few seeds.
+#[test]
+fn planted_mistakes_are_found() {
+    for mistake in Mistake::ALL {
+        let found = (0..300).find_map(|seed| {
+            let plan = Plan { mistake: Some(mistake), ..Plan::of_seed(seed) };
+            let failure = std::panic::catch_unwind(|| simulate(&plan)).map_or(None, Result::err)?;
+            (!failure.violation.is_liveness()).then_some(failure)
+        });
+        assert!(found.is_some(), "{mistake:?} was not found in 300 seeds");
+    }
 }

@@ -59,6 +59,8 @@ impl LogCopy {
 #[derive(Clone, Debug)]
 struct Group {
     cluster: ClusterId,
+    /// Whether the group itself is durable.
+    born: bool,
     member: Option<Member>,
     believed: LogCopy,
     durable: LogCopy,
@@ -68,7 +70,7 @@ struct Group {
 #[derive(Debug, Default)]
 pub(crate) struct Logs {
     groups: BTreeMap<GroupKey, Group>,
-    /// Durable logs of members whose disk is gone: what they acknowledged was true.
+    /// Logs whose disk or group is gone: what their members acknowledged was true.
     gone: Vec<Group>,
     /// What stands at a position in any log, and what before it.
     seen: BTreeMap<(ClusterId, Position), (EntryDigest, Position)>,
@@ -78,6 +80,7 @@ pub(crate) struct Logs {
 impl Logs {
     /// A process goes on from its disk.
     pub(crate) fn started(&mut self, seat: Seat) {
+        self.groups.retain(|(at, _), group| *at != seat || group.born);
         for (_, group) in self.groups.iter_mut().filter(|((at, _), _)| *at == seat) {
             group.believed = group.durable.clone();
         }
@@ -105,10 +108,9 @@ impl Logs {
         elections: &Elections,
     ) -> Result<(), Violation> {
         match job {
-            Job::Record { create, drop, .. } => {
+            // A dropped group writes no more; its log stays until the drop is durable.
+            Job::Record { create, .. } => {
                 self.create(seat, *create);
-                // A dropped group writes no more; its durable log stays until the drop is durable.
-                let _ = drop;
                 Ok(())
             }
             Job::Log { group, write, .. } => self.written((seat, *group), write, elections),
@@ -119,7 +121,8 @@ impl Logs {
     fn create(&mut self, seat: Seat, create: Option<(GroupId, ClusterId)>) {
         if let Some((number, cluster)) = create {
             let (believed, durable) = (LogCopy::default(), LogCopy::default());
-            let group = Group { cluster, member: None, believed, durable };
+            let (born, member) = (false, None);
+            let group = Group { cluster, born, member, believed, durable };
             self.groups.entry((seat, number)).or_insert(group);
         }
     }
@@ -153,10 +156,14 @@ impl Logs {
     pub(crate) fn durable(&mut self, seat: Seat, jobs: &[Job]) {
         for job in jobs {
             match job {
-                Job::Record { drop, .. } => {
-                    for number in drop {
-                        self.groups.remove(&(seat, *number));
+                Job::Record { create, drop, .. } => {
+                    let created = create.map(|(number, _)| (seat, number));
+                    if let Some(group) = created.and_then(|key| self.groups.get_mut(&key)) {
+                        group.born = true;
                     }
+                    let dropped =
+                        drop.iter().filter_map(|number| self.groups.remove(&(seat, *number)));
+                    self.gone.extend(dropped);
                 }
                 Job::Log { group, write, .. } => {
                     if let Some(group) = self.groups.get_mut(&(seat, *group)) {

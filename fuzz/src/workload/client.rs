@@ -12,6 +12,7 @@ use meshraft_service::{
 use super::{key_bytes, payload, value_number};
 use crate::{
     check::{Histories, Operation as Seen},
+    mistake::Mistake,
     random::Random,
     world::Seat,
 };
@@ -66,15 +67,17 @@ pub(super) struct Client {
     session: SessionId,
     sequence: Sequence,
     random: Random,
+    /// A mistake of clients, if one was planted.
+    mistake: Option<Mistake>,
 }
 
 impl Client {
     /// A client that asks any node, without a session one time in four.
-    pub(super) fn roaming(namespace: usize, mut random: Random) -> Self {
+    pub(super) fn roaming(namespace: usize, mut random: Random, mistake: Option<Mistake>) -> Self {
         let sessions = random.below(4) > 0;
         let session = if sessions { draw_session(&mut random) } else { SessionId::NONE };
-        let (sequence, errand) = (Sequence::ZERO, Errand::Roam);
-        Self { namespace, pinned: None, errand, current: None, session, sequence, random }
+        let (sequence, errand, pinned, current) = (Sequence::ZERO, Errand::Roam, None, None);
+        Self { namespace, pinned, errand, current, session, sequence, random, mistake }
     }
 
     /// A client that asks one node: to write one key, and to read all.
@@ -83,8 +86,8 @@ impl Client {
         let write = Task::Write { key: random.below(keys), value: 0 };
         let read = |key| Task::Read { key, level: Level::Linearizable };
         let errand = Errand::Probe(std::iter::once(write).chain((0..keys).map(read)).collect());
-        let (pinned, sequence) = (Some(seat), Sequence::ZERO);
-        Self { namespace, pinned, errand, current: None, session, sequence, random }
+        let (pinned, current, sequence, mistake) = (Some(seat), None, Sequence::ZERO, None);
+        Self { namespace, pinned, errand, current, session, sequence, random, mistake }
     }
 
     pub(super) const fn namespace(&self) -> usize {
@@ -173,6 +176,8 @@ impl Client {
                 payload: payload(key, value),
             },
             Task::Read { key, level } => {
+                let stale = self.mistake == Some(Mistake::StaleReads);
+                let level = if stale { Level::Stale } else { level };
                 Operation::Read { level, query: KvQuery::Get { key: key_bytes(key) }.encode() }
             }
         }
@@ -186,7 +191,8 @@ impl Client {
         namespace: &Namespace,
         histories: &mut Histories,
     ) -> Duration {
-        let think = self.random.between(Duration::ZERO, Duration::from_millis(60));
+        let longest = Duration::from_millis(1 << self.random.below(7));
+        let think = self.random.between(Duration::ZERO, longest);
         let Some(mut current) = self.current.take() else { return think };
         current.asked = false;
         let (key, seen) = match current.task {
@@ -224,6 +230,10 @@ impl Client {
         // A probe has to get through; others take a clear no for an answer.
         let insists = current.uncertain || self.pinned.is_some();
         if repeat && insists && current.attempts < ATTEMPTS_MAX {
+            if self.mistake == Some(Mistake::NewSessions) {
+                self.session = draw_session(&mut self.random);
+                self.sequence = Sequence::FIRST;
+            }
             return None;
         }
         if !self.session.is_none() && (session_lost || current.uncertain) {

@@ -132,7 +132,9 @@ impl World {
         }
         // A disk goes on while its process stands still; the process hears of it later.
         let tickets = tickets(&jobs);
-        self.clock.after(Duration::ZERO, Event::Stored { seat, life, tickets });
+        if !self.node(seat).disk.lies() {
+            self.clock.after(Duration::ZERO, Event::Stored { seat, life, tickets });
+        }
         Ok(())
     }
 

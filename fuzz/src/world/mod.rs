@@ -22,6 +22,7 @@ use meshraft_storage::Ticket;
 
 use self::{
     clock::{Clock, LocalClock},
+    disk::Disk,
     network::{Network, Wake},
     node::Node,
 };
@@ -163,7 +164,7 @@ impl World {
                 let span = 2 * plan.faults.drift_ppm_max + 1;
                 let drift = i64::try_from(random.below(u64::from(span))).unwrap_or(0) - drift;
                 let clock = LocalClock::new(random.below(1_000_000_000_000), drift);
-                Node::new(NodeId::new(random.bytes()), clock)
+                Node::new(NodeId::new(random.bytes()), clock, Disk::new(plan.mistake))
             })
             .collect();
         let ids: Vec<NodeId> = nodes.iter().map(|node| node.id).collect();

@@ -35,8 +35,7 @@ pub(super) struct Process {
 }
 
 impl Node {
-    pub(super) fn new(id: NodeId, clock: LocalClock) -> Self {
-        let disk = Disk::default();
+    pub(super) const fn new(id: NodeId, clock: LocalClock, disk: Disk) -> Self {
         Self { id, clock, disk, life: 0, process: None, paused_until: None }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use meshraft_consensus::{Index, Namespace, Status};
 use meshraft_storage::Job;
 
-use super::{Event, Seat, World};
+use super::{Event, Seat, World, disk::tickets};
 use crate::check::{Convergence, View, Violation};
 
 impl World {
@@ -36,8 +36,13 @@ impl World {
             }
             self.checks.submitted(seat, job)?;
         }
-        if self.node_mut(seat).disk.submit(jobs) {
+        let (life, disk) = (self.node(seat).life, &mut self.node_mut(seat).disk);
+        let told = disk.lies().then(|| tickets(&jobs));
+        if disk.submit(jobs) {
             self.plan_commit(seat);
+        }
+        if let Some(tickets) = told {
+            self.clock.after(Duration::ZERO, Event::Stored { seat, life, tickets });
         }
         // A group that begins with these jobs writes only after they are durable.
         Ok(())
@@ -46,6 +51,9 @@ impl World {
     pub(super) fn plan_commit(&mut self, seat: Seat) {
         let quick = (Duration::from_micros(100), Duration::from_millis(2));
         let mut wait = self.random.between(quick.0, quick.1);
+        if self.node(seat).disk.lies() {
+            wait *= 100;
+        }
         if self.random.hits(self.faults.stall) {
             wait += self.random.between(Duration::ZERO, self.faults.stall_max);
         }
@@ -78,6 +86,10 @@ impl World {
             let recording = self.node(seat).process.as_ref();
             let recording = recording.and_then(|process| process.recordings.get(&namespace));
             let applied = recording.map(|recording| recording.take()).unwrap_or_default();
+            let process = self.node(seat).process.as_ref();
+            if let Some(replica) = process.and_then(|process| process.host.replica(&namespace)) {
+                replica.check_invariants();
+            }
             let Some(status) = self.status(seat, &namespace) else { continue };
             self.checks.observe(seat, &namespace, &status)?;
             for command in applied {

@@ -128,6 +128,14 @@ impl Replica {
         self.group.as_ref().map(Group::replicated)
     }
 
+    /// For simulations: panics if the core breaks an invariant of its own.
+    #[doc(hidden)]
+    pub fn check_invariants(&self) {
+        if let Some(group) = &self.group {
+            group.core().check_invariants();
+        }
+    }
+
     fn with_group(&mut self, act: impl FnOnce(&mut Group)) {
         if let Some(group) = &mut self.group {
             act(group);

@@ -1,0 +1,29 @@
+//! Mistakes planted on purpose: a run that has one must be found out, or the checks see nothing.
+//!
+//! They are of what surrounds a node, so that the nodes of a plan with a mistake are the real ones.
+
+/// One planted mistake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Mistake {
+    /// Disks say that a write is durable as soon as they get it.
+    LyingDisk,
+    /// Disks forget whom a member voted for.
+    ForgottenVotes,
+    /// Disks forget the last entry of a log when the process dies.
+    ForgottenTail,
+    /// Clients take what any member has for a linearizable read.
+    StaleReads,
+    /// Clients repeat a write of unknown outcome in a new session.
+    NewSessions,
+}
+
+impl Mistake {
+    /// Every mistake.
+    pub const ALL: [Self; 5] = [
+        Self::LyingDisk,
+        Self::ForgottenVotes,
+        Self::ForgottenTail,
+        Self::StaleReads,
+        Self::NewSessions,
+    ];
+}
