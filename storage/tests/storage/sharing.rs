@@ -89,6 +89,27 @@ fn store_may_go_inside_an_acknowledgement() {
     assert!(matches!(acks.recv_timeout(PATIENCE), Ok(Ack::Durable(_))));
 }
 
+/// The writer is gone then; nothing may pile up, hang, or be acknowledged.
+#[test]
+fn panic_in_an_acknowledgement_ends_the_writer_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = DataDir::open(folder.path()).unwrap();
+    let (sender, acks) = mpsc::channel();
+    let acknowledge = move |ack| {
+        sender.send(ack).unwrap();
+        panic!("an acknowledgement that panics, as this test wants");
+    };
+    let (store, _) = Store::open(&dir, StoreOptions::default(), acknowledge).unwrap();
+    store.submit(vec![create("a", 1), append(2, 1, vec![command(1, 1, "x")])]);
+    assert!(matches!(acks.recv_timeout(PATIENCE), Ok(Ack::Durable(_))));
+    assert!(acks.recv().is_err(), "the writer ends");
+    store.submit(vec![append(3, 1, vec![command(1, 2, "y")])]);
+    store.close();
+    drop(dir);
+    let (store, _gate, _acks) = gated(folder.path());
+    assert_eq!(store.load(GroupId::new(1), range(1, 9), 99), Ok(vec![command(1, 1, "x")]));
+}
+
 fn numbered(term: u64, index: u64) -> Entry {
     command(term, index, format!("{term}.{index}").repeat(1 + (index % 40) as usize))
 }
