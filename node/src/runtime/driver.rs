@@ -146,7 +146,8 @@ pub(super) async fn run(parts: Parts) {
         if let Some(reason) = engine.stop {
             break reason;
         }
-        if deadline != armed {
+        // A timer reaches a day ahead at most: one that fired before its deadline is set again.
+        if deadline != armed || timer.is_elapsed() {
             armed = deadline;
             timer.as_mut().reset(clock.instant(deadline.unwrap_or(Moment::from_nanos(u64::MAX))));
         }

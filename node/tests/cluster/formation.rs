@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use meshraft::{NodeEvent, ReadyError, ServiceError, WaitingCode, WriteError};
+use meshraft::{ConfigBuilder, NodeEvent, ReadyError, ServiceError, WaitingCode, WriteError};
 
 use crate::support::{Cluster, NAMESPACE, PATIENCE};
 
@@ -139,6 +139,27 @@ async fn a_late_node_joins_and_gets_everything() {
     assert_eq!(found.value, "bird");
     let members = cluster.jobs(3).status().await.unwrap().members;
     assert_eq!(members.len(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_node_gets_from_disk_what_its_leader_no_longer_keeps_in_memory() {
+    const VALUE_BYTES: usize = 512 * 1024;
+    const KEYS: usize = 40;
+    let kept = ConfigBuilder::local().tail_bytes_max;
+    assert!((KEYS * VALUE_BYTES) as u64 > kept, "some of the log must have left the memory");
+    let mut cluster = Cluster::ready(1).await;
+    for number in 0..KEYS {
+        let value = vec![u8::try_from(number).unwrap(); VALUE_BYTES];
+        cluster.jobs(0).set(number.to_string(), value).timeout(PATIENCE).await.unwrap();
+    }
+    cluster.members.push(None);
+    cluster.start_member(1).await;
+    cluster.jobs(1).ready(PATIENCE).await.unwrap();
+    for number in 0..KEYS {
+        let found = cluster.jobs(1).get(number.to_string()).stale().await.unwrap().unwrap();
+        assert_eq!(found.value.len(), VALUE_BYTES);
+        assert!(found.value.iter().all(|byte| usize::from(*byte) == number));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

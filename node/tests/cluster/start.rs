@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
 use meshraft::{KeyFileError, Node, OpenError, StartError, Timing};
 
-use crate::support::local;
+use crate::support::{PATIENCE, local};
 
 /// Every file below a folder with its contents.
 fn contents(folder: &Path) -> BTreeMap<std::path::PathBuf, Vec<u8>> {
@@ -63,7 +63,18 @@ async fn a_folder_is_one_node_s_at_a_time_and_free_after_its_shutdown() {
     node.shutdown().await;
     let again = local(folder.path().into()).start().await.unwrap();
     assert_eq!(again.id(), id, "the identity is kept");
+
+    // Without a handle the node ends by itself, a moment later.
+    let namespace = again.namespace("/n").open().await.unwrap();
     drop(again);
+    namespace.status().await.expect("a namespace's handle keeps its node");
+    drop(namespace);
+    let freed = async {
+        while let Err(error) = local(folder.path().into()).start().await {
+            assert!(error.to_string().contains("in use"), "{error}");
+        }
+    };
+    tokio::time::timeout(PATIENCE, freed).await.expect("the folder is free again");
 }
 
 #[tokio::test(flavor = "multi_thread")]
