@@ -86,7 +86,8 @@ impl Behaviour {
             ConnectedPoint::Dialer { address, .. } => (address.clone(), true),
             ConnectedPoint::Listener { send_back_addr, .. } => (send_back_addr.clone(), false),
         };
-        self.hub.connected(node, Connection { id, address, dialled });
+        let since = self.hub.now();
+        self.hub.connected(node, Connection { id, address, dialled, since });
     }
 
     fn dial_failed(&mut self, id: ConnectionId, error: &DialError) {
