@@ -5,14 +5,16 @@ use core::time::Duration;
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 
-/// Knobs with public fields; [`ConfigBuilder::build`] checks them. Presets are named by environment.
+/// Knobs with public fields; [`ConfigBuilder::build`] checks them. Presets are named by
+/// environment.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ConfigBuilder {
     /// How often a leader shows that it lives.
     pub heartbeat: Duration,
     /// Election time-outs are drawn from `election..2 × election`.
     pub election: Duration,
-    /// Seeds every random choice of this core.
+    /// Seeds every random choice of this core. To be drawn anew at every start: numbers that must
+    /// not repeat those of an earlier run begin from it.
     pub seed: u64,
     /// Entries kept in memory, by cost; older ones are loaded when asked for.
     pub tail_bytes_max: u64,

@@ -98,11 +98,6 @@ impl Durability {
         self.stamps.iter().fold(self.unwritten_bytes, |sum, stamp| sum.saturating_add(stamp.bytes))
     }
 
-    /// The newest write that anything rests on now: the one being gathered, if there is one.
-    pub(crate) fn newest(&self, last: Index) -> WriteId {
-        if self.is_gathering(last) { self.handed_out.next() } else { self.handed_out }
-    }
-
     /// The write after which the log is durable up to `index`.
     pub(crate) fn write_of(&self, index: Index) -> WriteId {
         if index <= self.durable {

@@ -115,12 +115,10 @@ impl Core {
             VoteKind::Pre => self.hard.term.next(),
             VoteKind::Campaign | VoteKind::Transfer => self.hard.term,
         };
-        let last = self.log.last();
-        // The request claims the log's end: a vote won by entries that a crash takes back would
-        // elect a leader without them.
-        let write = self.durability.newest(last.index);
-        let message = Message::VoteRequest(VoteRequest { term, kind, last });
-        self.send_after(write, member, Lane::Control, message);
+        // It claims the log's end, and a vote won by entries that a crash takes back would elect a
+        // leader without them: but it waits for the term, whose write is behind those of the log.
+        let message = Message::VoteRequest(VoteRequest { term, kind, last: self.log.last() });
+        self.send(member, Lane::Control, message);
     }
 
     /// Counts the own vote as soon as it is durable.

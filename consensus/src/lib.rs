@@ -1,7 +1,70 @@
 //! Raft as a value: no clock, no I/O, no async, no logging.
 //!
-//! A [`Core`] is moved by [`Core::handle`] alone, hands out what it wants by [`Core::poll`], and
-//! says by [`Core::deadline`] when it next wants to be woken.
+//! A [`Core`] is one member of one group. [`Core::handle`] alone moves it, [`Core::poll`] hands out
+//! what it wants done, [`Core::deadline`] says when it next wants to be woken. A driver loops:
+//!
+//! 1. Hand in whatever happened, each with the moment at which it did; several inputs may go in
+//!    before a drain, and then become one write and one request a follower.
+//! 2. Drain: take outputs until there are none, and do what each asks for. What it costs to get
+//!    this wrong is little, since order matters only within one variant, and whatever rests on a
+//!    write is not handed out before the write is reported as durable.
+//! 3. Sleep until the deadline, or until something happens.
+//!
+//! ```
+//! use meshraft_consensus::{
+//!     ClusterId, ConfigBuilder, Core, HardState, Incarnation, Index, Input, Member, Moment,
+//!     NodeId, Output, Position, ProposalId, Restored,
+//! };
+//!
+//! // A founder set of one: a cluster that this member may found alone.
+//! let me = Member::new(NodeId::new([1; 32]), Incarnation::new([1; 16]));
+//! let restored = Restored {
+//!     me,
+//!     cluster: ClusterId::new([7; 32]),
+//!     founding: Some(vec![me]),
+//!     hard: HardState::default(),
+//!     snapshot: None,
+//!     terms: vec![],
+//!     configurations: vec![],
+//!     last: Position::ZERO,
+//!     damage: None,
+//! };
+//! let config = ConfigBuilder { seed: 42, ..ConfigBuilder::lan() }.build()?;
+//! let mut core = Core::new(config, restored, Moment::ZERO);
+//!
+//! let mut inputs = vec![Input::Timeout];
+//! let mut applied = Vec::new();
+//! while let Some(input) = inputs.pop() {
+//!     core.handle(Moment::ZERO, input);
+//!     while let Some(output) = core.poll() {
+//!         match output {
+//!             // A real driver hands this input in when its store has made the write durable.
+//!             Output::Persist(write) => inputs.push(Input::Persisted(write.id)),
+//!             Output::NeedFirstEntry { .. } => {
+//!                 inputs.push(Input::FirstEntry(meshraft_consensus::Fate::Found));
+//!             }
+//!             Output::Apply(entries) => {
+//!                 let index = entries.last().map_or(Index::ZERO, |last| last.position.index);
+//!                 applied.extend(entries);
+//!                 inputs.push(Input::Applied { index, backlog_bytes: 0 });
+//!                 if applied.len() == 1 {
+//!                     let (id, command) = (ProposalId::new(1), "hello".into());
+//!                     inputs.push(Input::Propose { id, command });
+//!                 }
+//!             }
+//!             _ => {}
+//!         }
+//!     }
+//! }
+//! assert_eq!(applied[1].bytes, "hello");
+//! # Ok::<(), meshraft_consensus::ConfigError>(())
+//! ```
+//!
+//! Where the dissertation (Ongaro, "Consensus: Bridging Theory and Practice") is: elections 3.4,
+//! 3.6.1, 4.2.3, 6.2 and 9.6 in `election`; replication 3.5 and 10.2 in `replication` and
+//! `role::follower`; the commit rule 3.6.2 in `commit`; what must be durable 3.8 and 10.2.1 in
+//! `durability`; membership 4 in `membership` and `quorum`; reads 6.4 in `read`. Founding is ours:
+//! `founding`.
 #![no_std]
 #![forbid(unsafe_code)]
 #![warn(clippy::indexing_slicing)]

@@ -252,7 +252,7 @@ impl Core {
         let late = follower.reads.asked.iter().take_while(|asked| asked.until <= now).count();
         let failed: Vec<ReadId> =
             follower.reads.settle(late).flat_map(|asked| asked.reads).collect();
-        let Some(leader) = follower.leader else { return };
+        let leader = follower.leader;
         let mut again = Vec::new();
         for asked in follower.reads.asked.iter_mut().filter(|asked| asked.again <= now) {
             asked.again = now.plus(heartbeat);
@@ -261,7 +261,7 @@ impl Core {
         for id in failed {
             self.fail_read(id, ReadError::Unconfirmed);
         }
-        for id in again {
+        for (id, leader) in again.into_iter().filter_map(|id| Some((id, leader?))) {
             self.send(leader, Lane::Control, Message::ReadRequest(ReadRequest { term, id }));
         }
     }

@@ -1,1 +1,31 @@
-//! placeholder
+//! Deterministic simulation of whole Meshraft nodes.
+//!
+//! A [`World`] is a handful of real [`meshraft::host::Host`] values in one thread, on a network, on
+//! disks and on clocks of its own. Everything random comes from one seed: which faults a run has,
+//! when they strike, what clients do. So a seed *is* a run, and the same seed is the same run.
+//!
+//! - [`Plan`] says what a run is like, [`Faults`] what goes wrong in it, as named rates.
+//! - [`world`] holds the models of network, disk and clock, each under the contract that the real
+//!   one keeps.
+//! - [`check`] holds what must be so, one property a file; they are asked after every event.
+//! - [`workload`] holds the clients and what they saw.
+#![expect(
+    clippy::result_large_err,
+    reason = "a violation is made once, ends the run, and says everything"
+)]
+
+pub mod check;
+mod digest;
+pub mod faults;
+mod machine;
+mod plan;
+mod random;
+mod trace;
+pub mod workload;
+pub mod world;
+
+pub use check::Violation;
+pub use faults::{Faults, Rate};
+pub use plan::Plan;
+pub use random::Random;
+pub use world::{Failure, Report, World, simulate};

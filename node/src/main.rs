@@ -1,2 +1,9 @@
-//! placeholder
-fn main() {}
+//! The `meshraft` binary: everything it does is in [`cli`].
+
+mod cli;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}

@@ -276,6 +276,8 @@ impl Replicated {
         hasher.update(&self.applied.term.get().to_be_bytes());
         hasher.update(&self.applied.index.get().to_be_bytes());
         hasher.update(&self.log_time_ms.to_be_bytes());
+        hasher.update(&self.configuration_index.get().to_be_bytes());
+        hasher.update(&self.configuration.encode());
         self.sessions.hash(&mut hasher);
         hasher
     }

@@ -294,3 +294,6 @@ impl FrozenSessions {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,7 @@ use bytes::{Bytes, BytesMut};
 use meshraft_consensus::{Entry, Namespace, Position};
 use redb::{
     AccessGuard, Builder, Database, ReadOnlyTable, ReadTransaction, ReadableDatabase,
-    ReadableTable, StorageBackend, TableDefinition,
+    ReadableTable, ReadableTableMetadata, StorageBackend, TableDefinition,
 };
 
 use crate::{
@@ -36,7 +36,8 @@ const LOG_FILE_NEW: &str = "log.redb.new";
 /// The open log file.
 #[derive(Debug)]
 pub(crate) struct Disk {
-    database: Database,
+    /// `None` only while it is being dropped.
+    database: Option<Database>,
     /// Keeps the folder locked for as long as the file is open.
     _dir: Option<DataDir>,
 }
@@ -89,7 +90,8 @@ impl Disk {
         database: Result<Database, redb::DatabaseError>,
         dir: Option<DataDir>,
     ) -> Result<Self, OpenError> {
-        let disk = Self { database: database.map_err(redb::Error::from)?, _dir: dir };
+        let database = database.map_err(redb::Error::from)?;
+        let disk = Self { database: Some(database), _dir: dir };
         // An open that finds its tables writes nothing, so a full disk does not keep it from
         // reading.
         if !disk.has_tables()? {
@@ -98,8 +100,12 @@ impl Disk {
         Ok(disk)
     }
 
+    fn database(&self) -> Result<&Database, redb::Error> {
+        self.database.as_ref().ok_or(redb::Error::PreviousIo)
+    }
+
     fn has_tables(&self) -> Result<bool, redb::Error> {
-        match self.database.begin_read()?.open_table(META) {
+        match self.database()?.begin_read()?.open_table(META) {
             Ok(_) => Ok(true),
             Err(redb::TableError::TableDoesNotExist(_)) => Ok(false),
             Err(error) => Err(error.into()),
@@ -107,7 +113,7 @@ impl Disk {
     }
 
     fn create_tables(&self) -> Result<(), redb::Error> {
-        let transaction = self.database.begin_write()?;
+        let transaction = self.database()?.begin_write()?;
         transaction.open_table(INBOX)?;
         transaction.open_table(PIECES)?;
         transaction.open_table(NAMESPACES)?;
@@ -117,12 +123,12 @@ impl Disk {
 
     /// What is durable now, whatever is committed later.
     pub(crate) fn snapshot(&self) -> Result<Snapshot, redb::Error> {
-        Ok(Snapshot { transaction: self.database.begin_read()? })
+        Ok(Snapshot { transaction: self.database()?.begin_read()? })
     }
 
     /// Makes one transaction durable: one synchronisation of the file.
     pub(crate) fn commit(&self, change: &Transaction<'_>) -> Result<(), redb::Error> {
-        let transaction = self.database.begin_write()?;
+        let transaction = self.database()?.begin_write()?;
         {
             let mut inbox = transaction.open_table(INBOX)?;
             for row in change.dead_rows {
@@ -161,6 +167,16 @@ impl Disk {
     }
 }
 
+impl Drop for Disk {
+    /// Closing a rotten file can make redb panic; all that is durable is so already.
+    fn drop(&mut self) {
+        let database = self.database.take();
+        if catch_unwind(AssertUnwindSafe(|| drop(database))).is_err() {
+            tracing::error!("log not closed cleanly");
+        }
+    }
+}
+
 fn builder(cache_bytes: usize) -> Builder {
     let mut builder = Builder::new();
     builder.set_cache_size(cache_bytes);
@@ -182,24 +198,29 @@ pub(crate) enum ReadFault {
 }
 
 impl Snapshot {
-    /// Calls `visit` with every row of the inbox, in the order of their keys.
-    pub(crate) fn rows(&self, mut visit: impl FnMut(RowKey, &[u8])) -> Result<(), redb::Error> {
-        for row in self.transaction.open_table(INBOX)?.iter()? {
+    /// Calls `visit` with every row of the inbox, in the order in which they lie there. Answers
+    /// whether they are as many as the table says; rot may hide some.
+    pub(crate) fn rows(&self, mut visit: impl FnMut(RowKey, &[u8])) -> Result<bool, redb::Error> {
+        let inbox = self.transaction.open_table(INBOX)?;
+        let mut count = 0;
+        for row in inbox.iter()? {
             let (key, value) = row?;
             visit(RowKey::new(key.value()), value.value());
+            count += 1;
         }
-        Ok(())
+        Ok(inbox.len()? == count)
     }
 
-    /// Every namespace's name and row.
-    pub(crate) fn namespaces(&self) -> Result<Vec<(Bytes, Bytes)>, redb::Error> {
+    /// Every namespace's name and row; `None` if they are not as many as the table says.
+    pub(crate) fn namespaces(&self) -> Result<Option<Vec<(Bytes, Bytes)>>, redb::Error> {
+        let namespaces = self.transaction.open_table(NAMESPACES)?;
         let mut rows = Vec::new();
-        for row in self.transaction.open_table(NAMESPACES)?.iter()? {
+        for row in namespaces.iter()? {
             let (name, value) = row?;
             let copy = Bytes::copy_from_slice;
             rows.push((copy(name.value()), copy(value.value())));
         }
-        Ok(rows)
+        Ok((namespaces.len()? == rows.len() as u64).then_some(rows))
     }
 
     /// The group counter, if one was written.

@@ -31,7 +31,7 @@ pub(crate) struct Group {
     floor: Index,
     slots: VecDeque<Option<Slot>>,
     terms: Vec<Position>,
-    /// The newest row that may have been about this group and can't be read.
+    /// Rows that can't be read and may be about this group lie before this one.
     doubt: Option<RowKey>,
 }
 
@@ -127,15 +127,15 @@ impl Group {
         }
     }
 
-    /// What a row before the doubtful one says may have been superseded there.
+    /// What a row says may have been superseded by a later one that can't be read.
     fn is_doubtful(&self, row: Option<RowKey>) -> bool {
         self.doubt.is_some_and(|doubt| row.is_none_or(|row| row < doubt))
     }
 
-    /// A row that can't be read may have been about this group.
-    pub(crate) fn set_doubt(&mut self, row: RowKey) {
-        if row >= self.born {
-            self.doubt = self.doubt.max(Some(row));
+    /// A row that can't be read, and lies before this one, may be about this group.
+    pub(crate) fn set_doubt(&mut self, before: RowKey) {
+        if before > self.born {
+            self.doubt = self.doubt.max(Some(before));
         }
     }
 

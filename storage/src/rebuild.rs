@@ -23,6 +23,9 @@ use crate::{
     types::{GroupId, Opened},
 };
 
+/// More rows than are ever dropped between two that are left.
+const NAMELESS_GAP: u64 = 1 << 32;
+
 /// Reads the whole store.
 pub(crate) fn rebuild(disk: &Disk) -> Result<(Catalog, Opened), OpenError> {
     // A rotten file can make redb panic; that is a damaged file like any other.
@@ -34,22 +37,26 @@ fn read(disk: &Disk) -> Result<(Catalog, Opened), OpenError> {
     let snapshot = disk.snapshot()?;
     let mut catalog = read_namespaces(&snapshot)?;
     let mut scan = Scan::new();
-    snapshot.rows(|key, value| scan.row(key, value))?;
+    if !snapshot.rows(|key, value| scan.row(key, value))? || scan.disordered {
+        return Err(OpenError::Damaged(DamagedPart::File));
+    }
+    scan.end();
     if let Some((row, version)) = scan.unknown_version {
         let part = DamagedPart::Row { row: row.get() };
         return Err(OpenError::UnknownVersion { part, version });
     }
     for (id, group) in &mut catalog.groups {
         scan.groups.remove(id).unwrap_or_default().restore(group);
-        for (row, groups) in &scan.unreadable {
+        for (before, groups) in &scan.unreadable {
             if groups.as_ref().is_none_or(|groups| groups.contains(id)) {
-                group.set_doubt(*row);
+                group.set_doubt(*before);
             }
         }
     }
     let configurations = read_configurations(&snapshot, &mut catalog)?;
-    if let Some(row) = scan.unreadable.keys().next_back() {
-        catalog.rows.keep_before(*row);
+    if let Some(before) = scan.unreadable.iter().map(|(before, _)| *before).max() {
+        tracing::warn!(rows = scan.unreadable.len(), "unreadable rows found");
+        catalog.rows.keep_before(before);
     }
     catalog.next_row = scan.next.max(snapshot.after_pieces()?);
     count(&mut catalog, scan);
@@ -71,7 +78,8 @@ fn read_namespaces(snapshot: &Snapshot) -> Result<Catalog, OpenError> {
         next_group,
         next_row: RowKey::FIRST,
     };
-    for (name, value) in snapshot.namespaces()? {
+    let rows = snapshot.namespaces()?.ok_or(OpenError::Damaged(DamagedPart::File))?;
+    for (name, value) in rows {
         let (namespace, row) = NamespaceRow::decode(&name, &value).map_err(|error| {
             let part = DamagedPart::Namespace { name: String::from_utf8_lossy(&name).into_owned() };
             match error {
@@ -95,8 +103,13 @@ struct Scan {
     groups: BTreeMap<GroupId, Found>,
     /// The length of every row that can be read.
     rows: Vec<(RowKey, u64)>,
-    /// Rows that can't be read, and whom they are about, if that can be read.
-    unreadable: BTreeMap<RowKey, Option<BTreeSet<GroupId>>>,
+    /// For each row that can't be read: a key after its own, and whom it is about, if its trailer
+    /// can be read.
+    unreadable: Vec<(RowKey, Option<BTreeSet<GroupId>>)>,
+    /// How many rows without a key that can be trusted were met since the last sound one.
+    nameless: usize,
+    /// Whether sound rows lie in another order than that of their keys.
+    disordered: bool,
     unknown_version: Option<(RowKey, u8)>,
     /// Every piece that any row refers to.
     pieces: BTreeSet<RowKey>,
@@ -106,7 +119,8 @@ struct Scan {
 /// The newest of everything about one group.
 #[derive(Default)]
 struct Found {
-    entries: BTreeMap<Index, (Term, Slot)>,
+    /// Every version of every entry, in the order of the rows.
+    entries: Vec<(Index, Term, Slot)>,
     hard: Option<(RowKey, HardState)>,
     tail: Option<(RowKey, Index)>,
     base: Option<(RowKey, Base)>,
@@ -117,7 +131,9 @@ impl Scan {
         Self {
             groups: BTreeMap::new(),
             rows: Vec::new(),
-            unreadable: BTreeMap::new(),
+            unreadable: Vec::new(),
+            nameless: 0,
+            disordered: false,
             unknown_version: None,
             pieces: BTreeSet::new(),
             next: RowKey::FIRST,
@@ -125,17 +141,45 @@ impl Scan {
     }
 
     fn row(&mut self, key: RowKey, value: &[u8]) {
-        self.next = key.plus(1);
         match row::parse(key, value) {
             Ok(sections) => {
+                self.pass(key);
                 self.rows.push((key, value.len() as u64));
                 sections.into_iter().for_each(|section| self.section(key, section));
             }
-            Err(RowError::Damaged) => {
-                self.unreadable.insert(key, row::parse_trailer(key, value));
+            Err(RowError::Version(version)) => {
+                self.pass(key);
+                self.unknown_version = Some((key, version));
             }
-            Err(RowError::Version(version)) => self.unknown_version = Some((key, version)),
+            Err(RowError::Damaged) => match row::parse_trailer(key, value) {
+                Some(groups) => {
+                    self.pass(key);
+                    self.unreadable.push((key.plus(1), Some(groups)));
+                }
+                // The key may be what rotted.
+                None => self.nameless += 1,
+            },
         }
+    }
+
+    /// A row whose key is proven by a checksum: rows that were met before have lower keys.
+    fn pass(&mut self, key: RowKey) {
+        self.disordered |= key < self.next;
+        self.bound_unreadable(key);
+        self.next = key.plus(1);
+    }
+
+    /// A row at the end whose key can't be trusted has one somewhat after those that can.
+    fn end(&mut self) {
+        if self.nameless > 0 {
+            self.next = self.next.plus(NAMELESS_GAP);
+            self.bound_unreadable(self.next);
+        }
+    }
+
+    fn bound_unreadable(&mut self, before: RowKey) {
+        self.unreadable.extend((0..self.nameless).map(|_| (before, None)));
+        self.nameless = 0;
     }
 
     fn section(&mut self, row: RowKey, section: Section) {
@@ -146,7 +190,7 @@ impl Scan {
                     if let Place::Own { .. } = slot.place {
                         self.pieces.extend(slot.pieces());
                     }
-                    found.entries.insert(first.plus(offset), (term, slot));
+                    found.entries.push((first.plus(offset), term, slot));
                 }
             }
             Section::Hard { group, hard } => {
@@ -166,13 +210,17 @@ impl Found {
     fn restore(self, group: &mut Group) {
         let floor = self.base.as_ref().map_or(Index::ZERO, |(_, base)| base.floor);
         let tail = self.tail.map_or(floor, |(_, tail)| tail.max(floor));
-        let entries: Vec<(Index, Term, Slot)> = self
-            .entries
-            .range(floor.next()..)
-            .take_while(|(index, _)| **index <= tail)
-            .map(|(index, (term, slot))| (*index, *term, *slot))
-            .collect();
-        group.restore(floor, tail, &entries);
+        let mut entries = self.entries;
+        // Stable, so that the last version of an entry stays the last; logs are nearly in order.
+        entries.sort_by_key(|(index, ..)| *index);
+        let mut newest: Vec<(Index, Term, Slot)> = Vec::with_capacity(entries.len());
+        for entry in entries {
+            match newest.last_mut() {
+                Some(last) if last.0 == entry.0 => *last = entry,
+                _ => newest.push(entry),
+            }
+        }
+        group.restore(floor, tail, &newest);
         if let Some((row, hard)) = self.hard {
             (group.hard_row, group.hard) = (Some(row), hard);
         }

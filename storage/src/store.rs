@@ -220,4 +220,11 @@ impl Shared {
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Takes no job any more and forgets those that are queued.
+    pub(crate) fn stop(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        state.queue.clear();
+    }
 }

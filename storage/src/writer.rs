@@ -38,6 +38,7 @@ struct Work {
 
 /// Commits until the store is closed or fails.
 pub(crate) fn run(shared: &Arc<Shared>, disk: &Disk, mut acks: impl FnMut(Ack)) {
+    let _stop = StopAtEnd(shared);
     let mut stage = Stage::new(shared.lock().catalog.next_row);
     while let Some(mut work) = take(shared) {
         stage.clear();
@@ -46,14 +47,20 @@ pub(crate) fn run(shared: &Arc<Shared>, disk: &Disk, mut acks: impl FnMut(Ack)) 
             Ok(()) => acks(Ack::Durable(work.jobs.iter().map(Queued::ticket).collect())),
             Err(error) => {
                 tracing::error!(%error, "commit failed");
-                let mut state = shared.lock();
-                state.closed = true;
-                state.queue.clear();
-                drop(state);
+                shared.stop();
                 acks(Ack::Failed(error));
                 return;
             }
         }
+    }
+}
+
+/// However the writer ends, also by a panic in an acknowledgement, nothing is queued after it.
+struct StopAtEnd<'a>(&'a Shared);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.stop();
     }
 }
 

@@ -21,7 +21,8 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
-        6 => (0_u64..3, 0_usize..64).prop_map(|(new_terms, bytes)| Step::Append { new_terms, bytes }),
+        6 => (0_u64..3, 0_usize..64)
+            .prop_map(|(new_terms, bytes)| Step::Append { new_terms, bytes }),
         2 => (0_u64..6).prop_map(|back| Step::Truncate { back }),
         2 => (0_u64..400, 0_u64..8)
             .prop_map(|(bytes_max, keep)| Step::Evict { bytes_max, keep }),

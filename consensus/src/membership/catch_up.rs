@@ -33,6 +33,9 @@ impl CatchUp {
             self.done = true;
         } else {
             (self.target, self.started) = (last, now);
+            // A round with nothing to send is over at once. In a quiet cluster no answer would come
+            // to tell of it later.
+            self.done = matched >= last;
         }
     }
 }
@@ -53,5 +56,13 @@ mod tests {
         assert!(!rounds.is_done(), "the second round goes to the log's end at its start");
         rounds.advance(Index::new(70), Index::new(80), election, at(199));
         assert!(rounds.is_done());
+    }
+
+    #[test]
+    fn a_long_round_that_ends_in_a_quiet_cluster_is_the_last() {
+        let (election, at) = (Duration::from_millis(100), Moment::from_millis);
+        let mut rounds = CatchUp::start(Index::new(50), at(0));
+        rounds.advance(Index::new(50), Index::new(50), election, at(600));
+        assert!(rounds.is_done(), "there is nothing left to catch up with");
     }
 }

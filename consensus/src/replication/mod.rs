@@ -50,8 +50,10 @@ impl Desk<'_> {
         let append_max = self.knobs.append_bytes_max;
         match progress.mode {
             Mode::Snapshot | Mode::Probe { sent: Some(_) } => Step::Wait,
-            // Who does not answer is not sent entries to no end.
-            Mode::Probe { sent: None } if next < first || !active => Step::Request(0),
+            // Who does not answer is not sent the same entries to no end.
+            Mode::Probe { sent: None } if next < first || !active || progress.has_asked() => {
+                Step::Request(0)
+            }
             Mode::Probe { sent: None } => Step::Request(append_max.min(progress.free_bytes)),
             Mode::Replicate if next > last || progress.load.is_some() => Step::Wait,
             Mode::Replicate => {
@@ -218,7 +220,7 @@ impl Core {
             Mode::Probe { .. } if previous == progress.matched && previous > base => {
                 // Asked for exactly what it acknowledged: a copied, restored or rotted store.
                 let acknowledged = progress.matched;
-                progress.forget(last.index.min(meet.index));
+                progress.forget(last.index.min(meet.index).max(base));
                 self.observe(Event::Amnesia { member: from, acknowledged, last });
             }
             Mode::Probe { .. } if previous <= base => progress.mode = Mode::Snapshot,
@@ -265,7 +267,12 @@ impl Core {
             RoleState::Candidate(_) if up && is_voter => self.ask_vote(peer),
             RoleState::Leader(leader) => {
                 if let Some(progress) = leader.progress.get_mut(&peer) {
-                    progress.back_to_probe(progress.matched.next());
+                    // What was in flight is lost; a probe goes on where it was.
+                    let next = match progress.mode {
+                        Mode::Replicate => progress.matched.next(),
+                        Mode::Probe { .. } | Mode::Snapshot => progress.next,
+                    };
+                    progress.back_to_probe(next);
                     progress.mode = Mode::Probe { sent: (!up).then_some(now) };
                 }
             }

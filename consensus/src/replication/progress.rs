@@ -97,6 +97,11 @@ impl Progress {
         }
     }
 
+    /// Whether anything was sent since the way of sending last changed.
+    pub(crate) const fn has_asked(&self) -> bool {
+        self.sequence > self.epoch
+    }
+
     /// Numbers the next request.
     pub(crate) const fn number(&mut self) -> u64 {
         self.sequence = self.sequence.saturating_add(1);

@@ -85,8 +85,8 @@ impl Core {
             self.drop_message(from, DropReason::CommittedConflict);
             return false;
         }
-        let new = entries.into_iter().skip(known);
-        let bytes = new.clone().fold(0_u64, |sum, entry| sum.saturating_add(entry.cost_bytes()));
+        let new = entries.iter().skip(known);
+        let bytes = new.fold(0_u64, |sum, entry| sum.saturating_add(entry.cost_bytes()));
         let pending = self.durability.pending_bytes();
         let limit = self.config.knobs().inflight_bytes_max;
         if pending > 0 && pending.saturating_add(bytes) > limit {
@@ -96,7 +96,7 @@ impl Core {
         if first <= self.log.last().index {
             self.truncate_from(first);
         }
-        for entry in new {
+        for entry in entries.into_iter().skip(known) {
             self.append_entry(entry);
         }
         true

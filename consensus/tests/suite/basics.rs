@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use meshraft_consensus::{
-    Change, ChangeStep, ConfigBuilder, Event, Fate, Input, Member, Outcome, Output, ProposalId,
-    ReadId, ReadLevel, Role,
+    Change, ChangeStep, ConfigBuilder, Configuration, Event, Fate, FollowerState, Index, Input,
+    Member, Outcome, Output, Position, ProposalId, ReadId, ReadLevel, Role, SnapshotMeta, Term,
 };
 
 use crate::cluster::{Cluster, Disk, member, reborn};
@@ -191,4 +191,36 @@ fn many_proposals_before_one_drain_are_one_write_and_one_request_a_follower() {
     let lost =
         |(_, output): &(Member, Output)| matches!(output, Output::Observe(Event::Dropped { .. }));
     assert!(!cluster.outputs.iter().any(lost), "nothing is dropped in calm weather");
+}
+
+#[test]
+fn a_log_that_begins_at_a_snapshot_goes_on_from_there() {
+    let mut cluster = Cluster::new(4);
+    let snapshot = SnapshotMeta {
+        position: Position::new(Term::new(1), Index::new(1)),
+        configuration: Configuration::of_voters((1..=4).map(member)),
+        configuration_index: Index::new(1),
+    };
+    for number in 1..=4 {
+        cluster.crash(member(number));
+        let disk = &mut cluster.node(member(number)).disk;
+        disk.entries.clear();
+        disk.snapshot = (number < 4).then(|| snapshot.clone());
+        cluster.start(member(number));
+    }
+    cluster.make_leader(1);
+    cluster.input(member(1), Input::PeerDown(member(2)));
+    cluster.input(member(1), Input::PeerUp(member(2)));
+    cluster.settle();
+    propose(&mut cluster, member(1), 1, "a");
+    cluster.run_ms(200);
+    assert_eq!(cluster.core(1).status().first, Index::new(2));
+    for number in 1..=3 {
+        assert_eq!(&cluster.node(member(number)).applied.last().unwrap().bytes[..], b"a");
+    }
+    // The one that needs what is compacted can't be helped without a snapshot, and harms nobody.
+    let followers = cluster.core(1).status().followers;
+    let behind = followers.iter().find(|one| one.member == member(4)).unwrap();
+    assert!(behind.matched == Index::ZERO && behind.state != FollowerState::Replicate);
+    assert!(behind.active);
 }

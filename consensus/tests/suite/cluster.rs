@@ -7,9 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use meshraft_consensus::{
-    ClusterId, Config, ConfigBuilder, Configuration, Core, Entry, EntryKind, HardState,
-    Incarnation, Index, Input, Member, Message, Moment, NodeId, Output, Position, Restored, Role,
-    SnapshotMeta, Write, WriteId,
+    AppendResult, ClusterId, Config, ConfigBuilder, Configuration, Core, Entry, EntryKind,
+    HardState, Incarnation, Index, IndexRange, Input, LoadError, Member, Message, Moment, NodeId,
+    Output, Position, Restored, Role, SnapshotMeta, Term, VoteKind, Write, WriteId,
 };
 
 use crate::text;
@@ -31,7 +31,7 @@ pub(crate) struct Disk {
     pub(crate) entries: Vec<Entry>,
     pub(crate) founding: Option<Vec<Member>>,
     pub(crate) snapshot: Option<SnapshotMeta>,
-    pub(crate) damage: Option<meshraft_consensus::IndexRange>,
+    pub(crate) damage: Option<IndexRange>,
 }
 
 impl Disk {
@@ -95,6 +95,8 @@ pub(crate) struct Node {
     pub(crate) applied: Vec<Entry>,
     /// Whether the driver leaves applied entries unreported.
     pub(crate) slow_apply: bool,
+    /// What the store answers instead of entries.
+    pub(crate) load_error: Option<LoadError>,
     pub(crate) backlog_bytes: u64,
     pub(crate) starts: u64,
 }
@@ -118,7 +120,7 @@ pub(crate) struct Cluster {
     /// Everything that drivers were handed, in order.
     pub(crate) outputs: Vec<(Member, Output)>,
     leaders: BTreeMap<u64, Member>,
-    history: Vec<Entry>,
+    history: BTreeMap<Index, Entry>,
 }
 
 impl Cluster {
@@ -132,15 +134,11 @@ impl Cluster {
         let mut cluster = Self::empty(knobs);
         let founders: Vec<Member> = (1..=voters).map(member).collect();
         let found = Entry {
-            position: Position::new(meshraft_consensus::Term::new(1), Index::new(1)),
+            position: Position::new(Term::new(1), Index::new(1)),
             kind: EntryKind::Configuration,
             bytes: Configuration::of_voters(founders.clone()).encode(),
         };
-        let hard = HardState {
-            term: meshraft_consensus::Term::new(1),
-            vote: None,
-            commit_hint: Index::new(1),
-        };
+        let hard = HardState { term: Term::new(1), vote: None, commit_hint: Index::new(1) };
         for founder in founders {
             let disk = Disk { hard, entries: vec![found.clone()], ..Disk::default() };
             cluster.add(founder, disk);
@@ -170,7 +168,7 @@ impl Cluster {
             trace: Vec::new(),
             outputs: Vec::new(),
             leaders: BTreeMap::new(),
-            history: Vec::new(),
+            history: BTreeMap::new(),
         }
     }
 
@@ -183,6 +181,7 @@ impl Cluster {
             stalled: false,
             applied: Vec::new(),
             slow_apply: false,
+            load_error: None,
             backlog_bytes: 0,
             starts: 0,
         };
@@ -261,7 +260,10 @@ impl Cluster {
             Output::Persist(write) => self.node(me).writes.push_back(write),
             Output::Apply(entries) => self.apply(me, entries),
             Output::Load { id, range, bytes_max } => {
-                let result = Ok(self.load(me, range.first, range.last, bytes_max));
+                let result = match self.node(me).load_error.clone() {
+                    Some(error) => Err(error),
+                    None => Ok(self.load(me, range.first, range.last, bytes_max)),
+                };
                 self.input_only(me, Input::Loaded { id, result });
             }
             _ => {}
@@ -296,11 +298,8 @@ impl Cluster {
             assert_eq!(at, base + node.applied.len(), "{me} applies in order, each once");
             node.backlog_bytes += entry.cost_bytes();
             node.applied.push(entry.clone());
-            match self.history.get(at) {
-                Some(known) => assert_eq!(*known, entry, "{me} applies another history"),
-                None if at == self.history.len() => self.history.push(entry),
-                None => panic!("{me} applies after a gap"),
-            }
+            let known = self.history.entry(entry.position.index).or_insert_with(|| entry.clone());
+            assert_eq!(*known, entry, "{me} applies another history");
         }
         if !self.node(me).slow_apply {
             self.report_applied(me);
@@ -317,7 +316,6 @@ impl Cluster {
 
     /// What a message claims of the own disk must be so when it leaves.
     fn check_claim(&mut self, me: Member, message: &Message) {
-        use meshraft_consensus::AppendResult;
         let disk = &self.node(me).disk;
         let base = disk.base();
         match message {
@@ -328,8 +326,14 @@ impl Cluster {
                     assert!(durable >= index.get(), "{me} acknowledged what it does not have");
                 }
             }
+            Message::VoteRequest(request) if request.kind == VoteKind::Campaign => {
+                let last = disk.entries.last().map_or(Position::ZERO, |entry| entry.position);
+                let snapshot = disk.snapshot.as_ref().map_or(last, |meta| meta.position);
+                assert_eq!(disk.hard.term, request.term, "{me} campaigns in a term it may forget");
+                assert_eq!(disk.hard.vote, Some(me), "{me} voted for itself durably");
+                assert!(last.max(snapshot) == request.last, "{me} shows a log that it may lose");
+            }
             Message::VoteResponse(response) if response.granted => {
-                use meshraft_consensus::VoteKind;
                 let durable = disk.hard.term >= response.request_term;
                 assert!(response.kind == VoteKind::Pre || durable, "{me} votes and may forget it");
             }

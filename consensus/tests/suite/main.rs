@@ -2,6 +2,12 @@
 //! histories.
 
 #![allow(clippy::unwrap_used, reason = "a test that can not go on shall stop")]
+
 mod basics;
+mod chaos;
 mod cluster;
+mod golden;
+mod hostile;
+mod parse;
 mod text;
+mod thesis;

@@ -7,11 +7,11 @@ use meshraft_consensus::{
     RejectReason, Role, VoteKind, Write,
 };
 
-/// `n1`, and `n1'` for its second life.
+/// `n1`, and `n1b` for its second life.
 pub(crate) fn name(member: Member) -> String {
     let (node, life) = (member.node.as_bytes()[0], member.incarnation.as_bytes()[0]);
-    let prime = if node == life { "" } else { "'" };
-    format!("n{node}{prime}")
+    let second = if node == life { "" } else { "b" };
+    format!("n{node}{second}")
 }
 
 /// The positions of entries, and what is special about them.
@@ -192,4 +192,9 @@ pub(crate) fn status(core: &Core) -> String {
         let _ = write!(text, " {}:{state}@{}", name(follower.member), follower.matched);
     }
     text
+}
+
+/// One line for a packet on its way.
+pub(crate) fn packet(packet: &crate::cluster::Packet) -> String {
+    format!("{} -> {} {}", name(packet.from), name(packet.to), message(&packet.message))
 }

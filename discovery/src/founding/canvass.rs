@@ -18,16 +18,8 @@ const LIVING_MEMORY: u32 = 8;
 impl Founding {
     /// A peer said how it stands.
     pub(super) fn on_standing(&mut self, now: Moment, from: Member, standing: Standing) {
-        let founders = match &self.stage {
-            Stage::Bound(bound) => Some(bound.cluster),
-            _ => None,
-        };
-        if let Some(peer) = self.roster.up.get_mut(&from.node) {
-            if founders.is_none() {
-                (peer.attempt, peer.ask_at) =
-                    (SLOWEST, retry_at(now, self.config.seed, 0, SLOWEST));
-            }
-            self.roster.saw(from, standing);
+        if self.roster.saw(from, standing) {
+            self.pace(now, from, standing.binding);
         }
         let Binding::Living { cluster } = standing.binding else { return };
         match &self.stage {
@@ -37,11 +29,35 @@ impl Founding {
             }
             Stage::Member(_) => {}
             // The own founder set lives: its group will tell, there is nothing to join.
-            Stage::Bound(_) if founders == Some(cluster) => {}
+            Stage::Bound(bound) if bound.cluster == cluster => {}
             Stage::Bound(_) | Stage::Free(_) => {
                 let memory = self.config.founding_timeout().saturating_mul(LIVING_MEMORY);
                 self.living_until = Some(now.plus(memory));
             }
+        }
+    }
+
+    /// When to ask a peer next that has just said how it stands.
+    fn pace(&mut self, now: Moment, from: Member, binding: Binding) {
+        let Some(peer) = self.roster.up.get_mut(&from.node) else { return };
+        match (&self.stage, binding) {
+            (Stage::Free(_), _) => {
+                peer.attempt = SLOWEST;
+                peer.ask_at = retry_at(now, self.config.seed, 0, SLOWEST);
+            }
+            // A founder that is not bound by the set has missed the proposal, or knows that the
+            // set is dead: its answer to the repeated proposal settles which.
+            (Stage::Bound(bound), Binding::Free | Binding::Joining)
+                if bound.founders.members.contains(&from) =>
+            {
+                peer.ask_at = now;
+            }
+            (Stage::Bound(bound), Binding::Founding { cluster })
+                if bound.founders.members.contains(&from) && bound.cluster != cluster =>
+            {
+                peer.ask_at = now;
+            }
+            (Stage::Bound(_) | Stage::Member(_), _) => {}
         }
     }
 

@@ -68,8 +68,9 @@ impl Founding {
         let ballot = Ballot { counter, coordinator: self.config.me.node };
         let Ok(founders) = FounderSet::new(ballot, members) else { return };
         let cluster = founders.id(&self.config.namespace);
-        self.observe(Event::Coordinating { cluster, founders: founders.members.len() });
+        let count = founders.members.len();
         self.bind(now, founders);
+        self.observe(Event::Coordinating { cluster, founders: count });
     }
 
     /// Writes the promise; the group starts, and peers hear of it, once that is durable.
@@ -110,6 +111,7 @@ impl Founding {
                 Stage::Member(_) => Message::CanvassAnswer(self.standing()),
                 Stage::Free(_) | Stage::Bound(_) => Message::Promised { cluster },
             };
+            self.on_heard(now, cluster, from);
             return self.ledger.send(from.node, answer);
         }
         let ballot = founders.ballot;
@@ -121,7 +123,11 @@ impl Founding {
         }
         match self.objection(&founders) {
             Some(why) => self.refuse(from, &founders, why),
-            None => self.promise(now, founders),
+            None => {
+                self.promise(now, founders);
+                // Only holders propose a set: this message proves its author's promise, too.
+                self.on_heard(now, cluster, from);
+            }
         }
     }
 
@@ -146,10 +152,11 @@ impl Founding {
 
     fn promise(&mut self, now: Moment, founders: FounderSet) {
         let cluster = founders.id(&self.config.namespace);
-        self.observe(Event::Promised { cluster, ballot: founders.ballot });
+        let ballot = founders.ballot;
         let others: Vec<_> =
             founders.members.iter().copied().filter(|member| *member != self.config.me).collect();
         self.bind(now, founders);
+        self.observe(Event::Promised { cluster, ballot });
         // Everyone who may come to lead the group needs to hear everyone.
         for member in others {
             self.ledger.send(member.node, Message::Promised { cluster });

@@ -87,12 +87,10 @@ impl Roster {
         true
     }
 
-    /// Forgets how these nodes stand: what they said is out of date.
+    /// Forgets how these members stand: what they said is out of date.
     pub(super) fn forget_views(&mut self, members: &BTreeSet<Member>) {
-        for member in members {
-            if let Some(peer) = self.up.get_mut(&member.node) {
-                peer.view = None;
-            }
+        for peer in self.up.values_mut() {
+            peer.view = peer.view.filter(|view| !members.contains(&view.member));
         }
     }
 

@@ -9,27 +9,27 @@ use std::{
 const SKIPPED: [&str; 2] = ["target", ".git"];
 
 /// The repository's root.
-pub fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("docs lies in the root").to_path_buf()
 }
 
 /// One file, with its path from the root.
-pub struct File {
+pub(crate) struct File {
     /// From the root, with forward slashes.
-    pub path: String,
+    pub(crate) path: String,
     /// What it holds.
-    pub text: String,
+    pub(crate) text: String,
 }
 
 impl File {
     /// Its lines, counted from 1.
-    pub fn lines(&self) -> impl Iterator<Item = (usize, &str)> {
+    pub(crate) fn lines(&self) -> impl Iterator<Item = (usize, &str)> {
         self.text.lines().enumerate().map(|(index, line)| (index + 1, line))
     }
 }
 
 /// All files whose names end in `extension`, in order of their paths.
-pub fn files(extension: &str) -> Vec<File> {
+pub(crate) fn files(extension: &str) -> Vec<File> {
     let (root, mut files) = (root(), Vec::new());
     walk(&root, &root, extension, &mut files);
     files.sort_by(|one, other| one.path.cmp(&other.path));
@@ -38,12 +38,12 @@ pub fn files(extension: &str) -> Vec<File> {
 }
 
 /// The text of one file.
-pub fn read(path: &str) -> String {
+pub(crate) fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 /// Every folder named `testdata`, and every folder below one, from the root.
-pub fn testdata_folders() -> Vec<String> {
+pub(crate) fn testdata_folders() -> Vec<String> {
     let (root, mut folders) = (root(), Vec::new());
     walk_folders(&root, &root, &mut folders);
     folders.retain(|path| path.split('/').any(|part| part == "testdata"));

@@ -76,6 +76,7 @@ pub struct NamespaceOptions {
 }
 
 /// Something that the transport tells.
+#[derive(Clone, Debug)]
 pub enum NetworkInput {
     /// A connection to a peer exists now.
     Connected {

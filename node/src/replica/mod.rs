@@ -16,7 +16,7 @@ mod log_time;
 use std::collections::VecDeque;
 
 use meshraft_consensus::{
-    Core, Member, Moment, ReadError, ReadLevel, RejectReason, Role, Status, Term,
+    Core, Index, Member, Moment, ReadError, ReadLevel, RejectReason, Role, Status, Term,
 };
 use meshraft_service::{
     QueryError, Replicated, Router, ServiceError, StateMachine,
@@ -137,6 +137,8 @@ impl Replica {
     fn start(&mut self, core: Core) {
         assert!(self.group.is_none(), "a group starts before the last one stopped");
         if let Some(machine) = self.machine.take() {
+            // Nothing of this group is applied yet, whatever was of one before it.
+            self.router.handle(self.now, router::Input::Applied(Index::ZERO));
             self.group = Some(Group::new(core, machine));
         }
     }

@@ -18,8 +18,6 @@ pub(super) enum Wait {
     Number,
     /// A member that can be asked.
     Peer,
-    /// Nothing but its deadline.
-    Deadline,
 }
 
 /// One call without an answer.

@@ -126,6 +126,10 @@ impl Client {
     /// Sends a call that is not under way, as soon as it has a member and, if a write, a number.
     fn dispatch(&mut self, now: Moment, id: CallId) {
         let Some(ongoing) = self.calls.get(id) else { return };
+        if travelling_ms(ongoing.deadline.since(now)).is_none() {
+            // Too late to be of use anywhere, and no reason to take a number.
+            return self.fail(now, id, ServiceError::Timeout { maybe: false });
+        }
         let Some(to) = self.choose(ongoing) else {
             return match ongoing.refused.clone() {
                 Some(error) => self.fail(now, id, error),
@@ -151,10 +155,7 @@ impl Client {
     fn send(&mut self, now: Moment, id: CallId, to: NodeId) {
         let Some(ongoing) = self.calls.get(id) else { return };
         let timeout = ongoing.deadline.since(now);
-        let Some(deadline_ms) = travelling_ms(timeout) else {
-            // Too late to be of use anywhere; the deadline answers it.
-            return self.calls.wait(id, Wait::Deadline);
-        };
+        let Some(deadline_ms) = travelling_ms(timeout) else { return };
         let request = Request { deadline_ms, hops: 0, operation: self.operation(ongoing) };
         let attempt = AttemptId::new(self.next_attempt);
         self.next_attempt += 1;

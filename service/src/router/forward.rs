@@ -14,8 +14,8 @@ impl Router {
         let Some(pending) = self.requests.get(id) else { return };
         let timeout = pending.deadline.since(now);
         let Some(deadline_ms) = travelling_ms(timeout) else {
-            // Too late to be of use anywhere else; the deadline answers it.
-            self.park(now, id);
+            // Too late to be of use anywhere else.
+            self.fail(id, ServiceError::Timeout { maybe: false });
             return;
         };
         let hops = pending.hops + 1;

@@ -88,7 +88,8 @@ pub enum Input {
         /// What to wait for.
         result: Result<Index, ReadError>,
     },
-    /// The own replica has applied everything up to here; to be told before the answers of a batch.
+    /// The own replica has applied everything up to here; to be told before the answers of a batch,
+    /// and anew when another replica takes its place.
     Applied(Index),
     /// What the own replica answered to a query.
     Queried {

@@ -44,7 +44,7 @@ impl Router {
     }
 
     pub(super) fn applied(&mut self, index: Index) {
-        self.applied = self.applied.max(index);
+        self.applied = index;
         for (_, id) in self.requests.applied(self.applied) {
             self.serve(id);
         }

@@ -63,10 +63,11 @@ impl Router {
     }
 
     pub(super) fn proposed(&mut self, now: Moment, id: RequestId, result: ProposeResult) {
-        if self.requests.get(id).is_none_or(|pending| pending.stage != Stage::Proposed) {
-            return;
-        }
+        let Some(stage) = self.requests.get(id).map(|pending| pending.stage) else { return };
         match result {
+            // The core that had it is gone, whatever it had.
+            ProposeResult::Unknown if stage == Stage::Admitting => self.unknown(now, id),
+            _ if stage != Stage::Proposed => {}
             ProposeResult::Applied { position, response: Ok(response) } => {
                 self.answer(id, Ok(Reply::Written { position, response }));
             }

@@ -208,7 +208,10 @@ pub fn decode_response(bytes: &[u8]) -> Result<Response, WireError> {
     let members = match &response {
         Ok(Reply::Admitted { members }) => members.len(),
         Ok(Reply::Members(members)) => members.len(),
-        Ok(Reply::Status(status)) => status.members.len(),
+        Ok(Reply::Status(status)) => {
+            let missing = status.waiting.as_ref().map_or(0, |waiting| waiting.missing.len());
+            status.members.len().max(missing)
+        }
         _ => 0,
     };
     if members > MEMBERS_MAX { Err(WireError::Malformed) } else { Ok(response) }

@@ -99,6 +99,28 @@ fn unreadable_format_and_unwritable_lock_are_named() {
     assert!(matches!(refused(folder.path()), DataDirError::Unwritable { .. }));
 }
 
+/// Only for who is bound by permissions; the superuser may read and write everything.
+#[cfg(unix)]
+#[test]
+fn folders_without_permission_are_refused() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let set = |mode| fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).unwrap();
+    set(0o000);
+    if fs::read_dir(folder.path()).is_ok() {
+        eprintln!("not checked: this user is not bound by permissions");
+        set(0o700);
+        return;
+    }
+    let unreadable = DataDir::open(folder.path());
+    set(0o500);
+    let unwritable = DataDir::open(folder.path());
+    set(0o700);
+    assert!(matches!(unreadable, Err(DataDirError::Unreadable { .. })), "{unreadable:?}");
+    assert!(matches!(unwritable, Err(DataDirError::Unwritable { .. })), "{unwritable:?}");
+    assert!(contents(folder.path()).is_empty());
+}
+
 #[test]
 fn crash_while_the_log_is_created_leaves_a_folder_that_opens() {
     let folder = tempfile::tempdir().unwrap();

@@ -2,5 +2,13 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 mod contract;
+mod crash;
+mod disk;
+mod fault;
 mod folder;
+mod model;
+mod rot;
+mod script;
+mod sharing;
+mod space;
 mod subject;

@@ -65,6 +65,18 @@ impl OnDisk {
         new
     }
 
+    /// Closes the store and keeps the folder.
+    pub(crate) fn into_folder(mut self) -> TempDir {
+        if let Some((store, _)) = self.store.take() {
+            store.close();
+        }
+        self.folder
+    }
+
+    pub(crate) fn file_bytes(&self) -> u64 {
+        std::fs::metadata(self.folder.path().join("log.redb")).unwrap().len()
+    }
+
     pub(crate) fn store(&self) -> &Store {
         &self.store.as_ref().unwrap().0
     }

@@ -1,0 +1,409 @@
+//! Random histories: messages lost, repeated and reordered, links cut, disks stalled, members
+//! crashed and restarted, added and removed; then the faults stop and progress is demanded.
+//!
+//! `SEED=7 cargo test -p meshraft-consensus chaos` replays one history; `SEEDS=1000` runs more.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use bytes::Bytes;
+use meshraft_consensus::{
+    Change, ChangeStep, ConfigBuilder, Core, Fate, Index, Input, LoadError, Member, Outcome,
+    Output, ProposalId, ReadId, ReadLevel,
+};
+
+use crate::cluster::{Cluster, Disk, member};
+
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self) -> u64 {
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let word = (self.0 ^ (self.0 >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+        word ^ (word >> 29)
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        (self.roll() % bound.max(1) as u64) as usize
+    }
+
+    fn percent(&mut self, percent: u64) -> bool {
+        self.roll() % 100 < percent
+    }
+}
+
+/// What clients did, and what they must find.
+#[derive(Default)]
+struct Clients {
+    proposed: BTreeMap<u64, Bytes>,
+    resolved: BTreeMap<u64, Outcome>,
+    /// For each read the newest commit that anybody knew when it began.
+    reads: BTreeMap<u64, (Member, Index)>,
+    seen_outputs: usize,
+}
+
+struct World {
+    cluster: Cluster,
+    dice: Dice,
+    clients: Clients,
+    members_max: u8,
+    next: u64,
+    founding: bool,
+    /// How often the world pauses, in percent of ticks.
+    unrest: u64,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut dice = Dice(seed);
+        let founding = dice.percent(20);
+        let voters = 1 + dice.below(5) as u8;
+        let mut cluster = match founding {
+            true => Cluster::founding(voters),
+            false => Cluster::with_knobs(voters, ConfigBuilder::simulation()),
+        };
+        cluster.knobs.promote_learners = dice.percent(70);
+        let unrest = [2, 10, 40][dice.below(3)];
+        let clients = Clients::default();
+        Self { cluster, dice, clients, members_max: voters, next: 0, founding, unrest }
+    }
+
+    fn someone(&mut self) -> Member {
+        let at = self.dice.below(self.cluster.nodes.len());
+        *self.cluster.nodes.keys().nth(at).expect("there are members")
+    }
+
+    /// A leader more often than not.
+    fn target(&mut self) -> Member {
+        let leaders = self.cluster.leaders();
+        match leaders.len() {
+            0 => self.someone(),
+            count if self.dice.percent(85) => leaders[self.dice.below(count)],
+            _ => self.someone(),
+        }
+    }
+
+    fn step(&mut self) {
+        match self.dice.below(1000) {
+            0..400 => self.deliver(),
+            400..650 => self.persist(),
+            650..735 => self.tick(),
+            735..850 => self.propose(),
+            850..890 => self.read(),
+            890..900 => self.change(),
+            900..915 => self.cut(),
+            915..925 => self.cluster.heal(),
+            925..933 => self.crash(),
+            933..950 => self.restart(),
+            950..960 => self.toggle(),
+            960..970 => self.report(),
+            _ => self.peer_event(),
+        }
+        self.look();
+    }
+
+    fn deliver(&mut self) {
+        let count = self.cluster.packets.len();
+        if count == 0 {
+            return;
+        }
+        let at = if self.dice.percent(70) { 0 } else { self.dice.below(count) };
+        let Some(packet) = self.cluster.packets.remove(at) else { return };
+        if self.dice.percent(4) {
+            return;
+        }
+        if self.dice.percent(4) {
+            self.cluster.packets.push_back(packet.clone());
+        }
+        self.cluster.deliver(packet);
+    }
+
+    fn persist(&mut self) {
+        let me = self.someone();
+        if !self.cluster.node(me).stalled {
+            for _ in 0..=self.dice.below(3) {
+                self.cluster.persist(me);
+            }
+        }
+    }
+
+    fn tick(&mut self) {
+        if self.dice.percent(self.unrest) {
+            // A pause of the whole world: whoever wakes first acts first.
+            let pause = Duration::from_millis(self.dice.below(1500) as u64);
+            self.cluster.now = self.cluster.now.plus(pause);
+            let me = self.someone();
+            return self.cluster.input(me, Input::Timeout);
+        }
+        if let Some((due, me)) = self.cluster.next_deadline() {
+            self.cluster.now = self.cluster.now.max(due);
+            self.cluster.input(me, Input::Timeout);
+        }
+    }
+
+    fn propose(&mut self) {
+        let me = self.target();
+        if self.cluster.node(me).core.is_none() {
+            return;
+        }
+        let drains = self.dice.percent(60);
+        for _ in 0..=self.dice.below(4) {
+            self.next += 1;
+            let length = if self.dice.percent(3) { 3000 } else { self.dice.below(120) };
+            let mut command = self.next.to_be_bytes().to_vec();
+            command.resize(8 + length, 0);
+            let command = Bytes::from(command);
+            self.clients.proposed.insert(self.next, command.clone());
+            let id = ProposalId::new(self.next);
+            self.cluster.input_only(me, Input::Propose { id, command });
+        }
+        if drains {
+            self.cluster.drain(me);
+        }
+    }
+
+    fn newest_commit(&self) -> Index {
+        let cores = self.cluster.nodes.values().filter_map(|node| node.core.as_ref());
+        cores.map(Core::commit).max().unwrap_or_default()
+    }
+
+    fn read(&mut self) {
+        let me = self.someone();
+        if self.cluster.node(me).core.is_none() {
+            return;
+        }
+        self.next += 1;
+        self.clients.reads.insert(self.next, (me, self.newest_commit()));
+        let id = ReadId::new(self.next);
+        self.cluster.input(me, Input::Read { id, level: ReadLevel::Linearizable });
+    }
+
+    fn change(&mut self) {
+        let leader = self.target();
+        let Some(core) = &self.cluster.node(leader).core else { return };
+        let configuration = core.configuration().clone();
+        let mut steps = Vec::new();
+        for _ in 0..=self.dice.below(3) {
+            let at = self.dice.below(usize::from(self.members_max)) as u8 + 1;
+            let one = member(at);
+            steps.push(match self.dice.below(5) {
+                0 if configuration.voters.len() > 1 => ChangeStep::Remove(one),
+                1 | 2 if configuration.learners.contains(&one) => ChangeStep::Promote(one),
+                _ if configuration.contains(&one) && self.members_max < 7 => {
+                    self.members_max += 1;
+                    let joiner = member(self.members_max);
+                    self.cluster.add(joiner, Disk::default());
+                    ChangeStep::AddLearner(joiner)
+                }
+                _ => ChangeStep::AddLearner(one),
+            });
+        }
+        self.next += 1;
+        let id = ProposalId::new(self.next);
+        self.cluster.input(leader, Input::Change { id, change: Change { steps } });
+    }
+
+    fn cut(&mut self) {
+        let (one, other) = (self.someone(), self.someone());
+        self.cluster.cut(one, other);
+        if self.dice.percent(50) {
+            self.cluster.cut(other, one);
+        }
+    }
+
+    fn crash(&mut self) {
+        let me = self.someone();
+        // Some of what was on its way to the disk may have arrived.
+        let node = self.cluster.node(me);
+        for _ in 0..self.dice.below(node.writes.len() + 1) {
+            let Some(write) = node.writes.pop_front() else { break };
+            node.disk.write(&write);
+        }
+        self.forget_reads_of(me);
+        self.cluster.crash(me);
+    }
+
+    fn forget_reads_of(&mut self, me: Member) {
+        self.clients.reads.retain(|_, (reader, _)| *reader != me);
+    }
+
+    fn restart(&mut self) {
+        let down = self.cluster.nodes.iter().find(|(_, node)| node.core.is_none());
+        if let Some((me, _)) = down {
+            let me = *me;
+            self.cluster.start(me);
+        }
+    }
+
+    fn toggle(&mut self) {
+        let me = self.someone();
+        let node = self.cluster.node(me);
+        node.stalled = !node.stalled;
+        node.slow_apply = self.dice.percent(30);
+        node.load_error = self.dice.percent(20).then_some(LoadError::Failed);
+    }
+
+    fn report(&mut self) {
+        let me = self.someone();
+        self.cluster.report_applied(me);
+        self.cluster.drain(me);
+    }
+
+    fn peer_event(&mut self) {
+        let (me, peer) = (self.someone(), self.someone());
+        match self.dice.below(4) {
+            0 => self.cluster.input(me, Input::PeerDown(peer)),
+            1 => self.cluster.input(me, Input::PeerUp(peer)),
+            2 => self.cluster.input(me, Input::Campaign),
+            _ => {
+                let fate = if self.dice.percent(90) { Fate::Found } else { Fate::Abandon };
+                self.cluster.input(me, Input::FirstEntry(fate));
+            }
+        }
+    }
+
+    /// Checks what the last step told the clients.
+    fn look(&mut self) {
+        let outputs = &self.cluster.outputs[self.clients.seen_outputs..];
+        for (me, output) in outputs {
+            match output {
+                Output::Resolve { id, outcome } => {
+                    let before = self.clients.resolved.insert(id.get(), outcome.clone());
+                    assert_eq!(before, None, "{me}: proposal {id} resolved twice");
+                }
+                Output::ReadReady { id, index } => {
+                    let asked = self.clients.reads.remove(&id.get());
+                    let (reader, floor) = asked.expect("each read is answered once");
+                    assert_eq!(reader, *me);
+                    assert!(*index >= floor, "read {id} at {index} misses commit {floor}");
+                }
+                Output::ReadFailed { id, .. } => {
+                    assert!(self.clients.reads.remove(&id.get()).is_some(), "answered once");
+                }
+                _ => {}
+            }
+        }
+        self.cluster.outputs.clear();
+        self.cluster.trace.clear();
+        self.clients.seen_outputs = 0;
+    }
+
+    /// Stops all faults, and demands a leader and agreement.
+    fn heal(&mut self) -> bool {
+        self.cluster.heal();
+        for node in self.cluster.nodes.values_mut() {
+            (node.stalled, node.slow_apply, node.load_error) = (false, false, None);
+        }
+        while self.cluster.nodes.values().any(|node| node.core.is_none()) {
+            self.restart();
+        }
+        let everyone: Vec<Member> = self.cluster.nodes.keys().copied().collect();
+        for me in &everyone {
+            self.cluster.report_applied(*me);
+            self.cluster.drain(*me);
+        }
+        for _ in 0..60 {
+            self.cluster.run_ms(500);
+            self.look();
+            for leader in self.cluster.leaders() {
+                self.cluster.input(leader, Input::FirstEntry(Fate::Found));
+            }
+            if self.agreed() {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Whether one leader is ready and all of its configuration have applied the same.
+    fn agreed(&mut self) -> bool {
+        let [leader] = self.cluster.leaders()[..] else { return false };
+        let Some(core) = &self.cluster.node(leader).core else { return false };
+        let configuration = core.configuration().clone();
+        let ready = core.is_ready() && !configuration.is_joint();
+        let applied = self.cluster.node(leader).applied.len();
+        ready
+            && applied as u64 == self.newest_commit().get()
+            && configuration.members().iter().all(|one| {
+                self.cluster.nodes.get(one).is_some_and(|node| node.applied.len() == applied)
+            })
+    }
+
+    fn check_outcomes(&mut self) {
+        let [leader] = self.cluster.leaders()[..] else { panic!("one leader") };
+        let history = self.cluster.node(leader).applied.clone();
+        for (id, outcome) in &self.clients.resolved {
+            let Some(command) = self.clients.proposed.get(id) else { continue };
+            let places: Vec<_> = history.iter().filter(|entry| entry.bytes == *command).collect();
+            match outcome {
+                Outcome::Committed(at) => {
+                    assert_eq!(places.len(), 1, "proposal {id} is in the history once");
+                    assert_eq!(places[0].position, *at);
+                }
+                Outcome::Rejected(_) => assert!(places.is_empty(), "{id} was rejected"),
+                Outcome::Unknown => assert!(places.len() <= 1, "{id} took effect twice"),
+            }
+        }
+    }
+}
+
+/// How many proposals were committed, and in how many terms.
+fn run(seed: u64) -> (usize, u64) {
+    let mut world = World::new(seed);
+    for _ in 0..1500 {
+        world.step();
+    }
+    let agreed = world.heal();
+    let states: Vec<String> = world
+        .cluster
+        .nodes
+        .values()
+        .filter_map(|node| node.core.as_ref())
+        .map(crate::text::status)
+        .collect();
+    assert!(agreed, "no agreement after the faults stopped:\n{}", states.join("\n"));
+    world.check_outcomes();
+    let abandoned = world.founding && world.cluster.core(1).status().founding;
+    if !abandoned {
+        assert!(world.clients.reads.len() <= 40, "reads are answered");
+    }
+    let resolved = world.clients.resolved.values();
+    let committed = resolved.filter(|one| matches!(one, Outcome::Committed(_))).count();
+    let terms = world.cluster.nodes.values().map(|node| node.disk.hard.term.get()).max();
+    (committed, terms.unwrap_or_default())
+}
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+#[test]
+fn histories_stay_safe_under_faults_and_converge_after_them() {
+    let seeds = match number("SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("SEEDS").unwrap_or(150),
+    };
+    let (mut committed, mut terms) = (0, 0);
+    for seed in seeds.clone() {
+        let outcome = std::panic::catch_unwind(|| run(seed));
+        let (commits, term) = outcome.unwrap_or_else(|_| panic!("replay with SEED={seed}"));
+        (committed, terms) = (committed + commits, terms + term);
+    }
+    println!("{committed} proposals committed, {terms} terms");
+    let histories = (seeds.end - seeds.start) as usize;
+    assert!(histories < 50 || committed > histories * 10, "only {committed} proposals committed");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_state_twice() {
+    let state = |seed| {
+        let mut world = World::new(seed);
+        (0..800).for_each(|_| world.step());
+        let cores: Vec<Option<Core>> =
+            world.cluster.nodes.into_values().map(|node| node.core).collect();
+        cores
+    };
+    for seed in 0..10 {
+        assert_eq!(state(seed), state(seed), "seed {seed}");
+    }
+}

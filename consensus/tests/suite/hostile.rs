@@ -1,0 +1,244 @@
+//! Any message, with any numbers in it, at any time: nothing panics, no invariant breaks, the term
+//! never falls, and what is committed stays.
+
+use bytes::Bytes;
+use meshraft_consensus::{
+    AppendRequest, AppendResponse, AppendResult, ChangeStep, ConfigBuilder, Configuration, Entry,
+    EntryKind, Heartbeat, HeartbeatResponse, Index, Input, Message, Output, Position, ProposalId,
+    ReadId, ReadLevel, ReadRequest, ReadResponse, SnapshotMeta, Term, TimeoutNow, VoteKind,
+    VoteRequest, VoteResponse,
+};
+use proptest::prelude::*;
+
+use crate::cluster::{Cluster, Disk, member};
+
+/// Small numbers that meet, and the ends of the range.
+fn number() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        12 => 0_u64..12,
+        1 => Just(u64::MAX),
+        1 => Just(u64::MAX - 1),
+        1 => Just(1 << 32),
+        1 => any::<u64>(),
+    ]
+}
+
+fn term() -> impl Strategy<Value = Term> {
+    number().prop_map(Term::new)
+}
+
+fn index() -> impl Strategy<Value = Index> {
+    number().prop_map(Index::new)
+}
+
+fn position() -> impl Strategy<Value = Position> {
+    (term(), index()).prop_map(|(term, index)| Position::new(term, index))
+}
+
+fn entry() -> impl Strategy<Value = (u64, EntryKind, Bytes)> {
+    let configuration = prop::collection::btree_set(1_u8..5, 0..4)
+        .prop_map(|voters| Configuration::of_voters(voters.into_iter().map(member)).encode());
+    prop_oneof![
+        4 => (0_u64..2).prop_map(|step| (step, EntryKind::Command, Bytes::from_static(b"x"))),
+        1 => (0_u64..2).prop_map(|step| (step, EntryKind::Noop, Bytes::new())),
+        1 => (0_u64..2).prop_map(|step| (step, EntryKind::Abandon, Bytes::new())),
+        1 => (0_u64..2, configuration)
+            .prop_map(|(step, bytes)| (step, EntryKind::Configuration, bytes)),
+        1 => (0_u64..2).prop_map(|step| (step, EntryKind::Configuration, Bytes::from_static(b"?"))),
+    ]
+}
+
+/// Entries that follow a position more often than not: terms rise by steps, slots by one.
+fn append() -> impl Strategy<Value = AppendRequest> {
+    let entries = prop::collection::vec((entry(), prop::bool::weighted(0.02)), 0..5);
+    (term(), number(), position(), index(), entries).prop_map(
+        |(term, sequence, previous, commit, steps)| {
+            let mut at = previous;
+            let entries = steps
+                .into_iter()
+                .map(|((step, kind, bytes), gap)| {
+                    let index = if gap { at.index } else { at.index.next() };
+                    at = Position::new(Term::new(at.term.get().saturating_add(step)), index);
+                    Entry { position: at, kind, bytes }
+                })
+                .collect();
+            AppendRequest { term, sequence, previous, commit, entries }
+        },
+    )
+}
+
+fn kind() -> impl Strategy<Value = VoteKind> {
+    prop_oneof![Just(VoteKind::Pre), Just(VoteKind::Campaign), Just(VoteKind::Transfer)]
+}
+
+fn append_result() -> impl Strategy<Value = AppendResult> {
+    prop_oneof![
+        index().prop_map(AppendResult::Matched),
+        (position(), position()).prop_map(|(hint, last)| AppendResult::Conflict { hint, last }),
+    ]
+}
+
+fn message() -> impl Strategy<Value = Message> {
+    prop_oneof![
+        4 => append().prop_map(Message::AppendRequest),
+        4 => (term(), number(), append_result(), number()).prop_map(
+            |(term, sequence, result, free_bytes)| {
+                Message::AppendResponse(AppendResponse { term, sequence, result, free_bytes })
+            }
+        ),
+        2 => (term(), index(), number())
+            .prop_map(|(term, commit, round)| Heartbeat { term, commit, round })
+            .prop_map(Message::Heartbeat),
+        2 => (term(), number(), number()).prop_map(|(term, round, free_bytes)| {
+            Message::HeartbeatResponse(HeartbeatResponse { term, round, free_bytes })
+        }),
+        2 => (term(), kind(), position())
+            .prop_map(|(term, kind, last)| Message::VoteRequest(VoteRequest { term, kind, last })),
+        4 => (term(), term(), kind(), prop::bool::weighted(0.8)).prop_map(
+            |(term, request_term, kind, granted)| {
+                Message::VoteResponse(VoteResponse { term, request_term, kind, granted })
+            }
+        ),
+        1 => (term(), number())
+            .prop_map(|(term, id)| ReadRequest { term, id })
+            .prop_map(Message::ReadRequest),
+        1 => (term(), number(), prop::option::of(index())).prop_map(|(term, id, index)| {
+            Message::ReadResponse(ReadResponse { term, id, index })
+        }),
+        1 => term().prop_map(|term| Message::TimeoutNow(TimeoutNow { term })),
+    ]
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Receive(u8, Message),
+    TimeOut,
+    Campaign,
+    Persist,
+    Propose,
+    Read,
+    Add(u8),
+    Remove(u8),
+    Peer(u8, bool),
+    Restart,
+    /// Answers of a quorum in the core's own term, so that it gets to lead.
+    Elect,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let peer = 2_u8..6;
+    let step = prop_oneof![
+        16 => (peer.clone(), message()).prop_map(|(from, message)| Step::Receive(from, message)),
+        2 => Just(Step::TimeOut),
+        1 => Just(Step::Campaign),
+        4 => Just(Step::Persist),
+        2 => Just(Step::Propose),
+        1 => Just(Step::Read),
+        1 => peer.clone().prop_map(Step::Add),
+        1 => (1_u8..6).prop_map(Step::Remove),
+        1 => (peer, any::<bool>()).prop_map(|(peer, up)| Step::Peer(peer, up)),
+        1 => Just(Step::Restart),
+        3 => Just(Step::Elect),
+    ];
+    prop::collection::vec(step, 1..120)
+}
+
+fn elect(cluster: &mut Cluster) {
+    cluster.input(member(1), Input::Campaign);
+    for kind in [VoteKind::Pre, VoteKind::Campaign] {
+        let term = cluster.core(1).term();
+        let request_term = if kind == VoteKind::Pre { term.next() } else { term };
+        let response = VoteResponse { term, request_term, kind, granted: true };
+        for from in 2..6 {
+            let (from, message) = (member(from), Message::VoteResponse(response));
+            cluster.input(member(1), Input::Receive { from, message });
+        }
+        while cluster.persist(member(1)).is_some() {}
+    }
+}
+
+fn take(cluster: &mut Cluster, step: Step, nth: usize) {
+    let me = member(1);
+    let id = ProposalId::new(nth as u64);
+    let change = |step| meshraft_consensus::Change { steps: vec![step] };
+    match step {
+        Step::Receive(from, message) => {
+            cluster.input(me, Input::Receive { from: member(from), message });
+        }
+        Step::TimeOut => {
+            let due = cluster.core(1).deadline().unwrap_or_default();
+            cluster.now = cluster.now.max(due);
+            cluster.input(me, Input::Timeout);
+        }
+        Step::Campaign => cluster.input(me, Input::Campaign),
+        Step::Persist => {
+            cluster.persist(me);
+        }
+        Step::Propose => {
+            cluster.input(me, Input::Propose { id, command: Bytes::from(vec![1; nth * 10]) });
+        }
+        Step::Read => {
+            let level = ReadLevel::Linearizable;
+            cluster.input(me, Input::Read { id: ReadId::new(nth as u64), level });
+        }
+        Step::Add(peer) => {
+            let change = change(ChangeStep::AddLearner(member(peer)));
+            cluster.input(me, Input::Change { id, change });
+        }
+        Step::Remove(peer) => {
+            let change = change(ChangeStep::Remove(member(peer)));
+            cluster.input(me, Input::Change { id, change });
+        }
+        Step::Peer(peer, true) => cluster.input(me, Input::PeerUp(member(peer))),
+        Step::Peer(peer, false) => cluster.input(me, Input::PeerDown(member(peer))),
+        Step::Restart => {
+            cluster.crash(me);
+            cluster.start(me);
+        }
+        Step::Elect => elect(cluster),
+    }
+}
+
+/// Three voters, of which only the first runs, its log beginning where a snapshot ends.
+fn one_of_three(base: u64) -> Cluster {
+    let mut cluster = Cluster::with_knobs(3, ConfigBuilder::simulation());
+    (2..=3).for_each(|number| cluster.crash(member(number)));
+    if base > 0 {
+        cluster.crash(member(1));
+        let configuration = Configuration::of_voters((1..=3).map(member));
+        let position = Position::new(Term::new(1), Index::new(base));
+        let meta = SnapshotMeta { position, configuration, configuration_index: Index::new(1) };
+        let node = cluster.node(member(1));
+        node.disk = Disk { hard: node.disk.hard, snapshot: Some(meta), ..Disk::default() };
+        cluster.start(member(1));
+    }
+    cluster
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 400,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn nothing_that_peers_say_breaks_a_core(base in 0_u64..4, steps in steps()) {
+        let mut cluster = one_of_three(base);
+        let mut term = Term::ZERO;
+        for (nth, step) in steps.into_iter().enumerate() {
+            take(&mut cluster, step, nth);
+            let core = cluster.core(1);
+            prop_assert!(core.term() >= term, "the term never falls");
+            term = cluster.node(member(1)).disk.hard.term;
+            cluster.packets.clear();
+            for (_, output) in cluster.outputs.drain(..) {
+                if let Output::Send { message: Message::AppendRequest(request), .. } = output {
+                    let follows = request.entries.first();
+                    let next = request.previous.index.next();
+                    prop_assert!(follows.is_none_or(|entry| entry.position.index == next));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Reads positions, entries and messages from the text of a golden scenario.
+
+use std::error::Error;
+
+use bytes::Bytes;
+use meshraft_consensus::{
+    AppendRequest, AppendResponse, AppendResult, Entry, EntryKind, Heartbeat, HeartbeatResponse,
+    Index, Message, Position, ReadResponse, Term, TimeoutNow, VoteKind, VoteRequest, VoteResponse,
+};
+
+type Fallible<T> = Result<T, Box<dyn Error>>;
+
+pub(crate) fn term(text: &str) -> Fallible<Term> {
+    Ok(Term::new(number(text)?))
+}
+
+pub(crate) fn index(text: &str) -> Fallible<Index> {
+    Ok(Index::new(number(text)?))
+}
+
+/// A number, or `max`.
+fn number(text: &str) -> Fallible<u64> {
+    if text == "max" { Ok(u64::MAX) } else { Ok(text.parse()?) }
+}
+
+/// `7@3`: index at term.
+pub(crate) fn position(text: &str) -> Fallible<Position> {
+    let (at, of) = text.split_once('@').ok_or("a position is index@term")?;
+    Ok(Position::new(term(of)?, index(at)?))
+}
+
+/// `2@1,3@1:noop`; commands unless said.
+pub(crate) fn entries(text: &str) -> Fallible<Vec<Entry>> {
+    let one = |text: &str| {
+        let (at, kind) = text.split_once(':').unwrap_or((text, "command"));
+        let kind = match kind {
+            "noop" => EntryKind::Noop,
+            "abandon" => EntryKind::Abandon,
+            "configuration" => EntryKind::Configuration,
+            _ => EntryKind::Command,
+        };
+        let bytes = match kind {
+            EntryKind::Command => Bytes::copy_from_slice(at.as_bytes()),
+            _ => Bytes::new(),
+        };
+        Ok(Entry { position: position(at)?, kind, bytes })
+    };
+    text.split(',').filter(|text| !text.is_empty()).map(one).collect()
+}
+
+/// A message of this kind, its fields by key; those left out are zero.
+pub(crate) fn message<'a>(kind: &str, key: impl Fn(&str) -> Option<&'a str>) -> Fallible<Message> {
+    let count = |name: &str| key(name).map_or(Ok(0), number);
+    let place = |name: &str| key(name).map_or(Ok(Position::ZERO), position);
+    let term = Term::new(count("term")?);
+    let request_term = Term::new(count("for")?);
+    let commit = Index::new(count("commit")?);
+    let free_bytes = key("free").map_or(Ok(u64::MAX), number)?;
+    let sequence = count("sequence")?;
+    let vote =
+        |kind, granted| Message::VoteResponse(VoteResponse { term, request_term, kind, granted });
+    let ask = |kind| Ok::<_, Box<dyn Error>>(VoteRequest { term, kind, last: place("last")? });
+    Ok(match kind {
+        "append" => Message::AppendRequest(AppendRequest {
+            term,
+            sequence,
+            previous: place("prev")?,
+            commit,
+            entries: entries(key("entries").unwrap_or_default())?,
+        }),
+        "append-ok" | "append-conflict" => {
+            let result = match kind {
+                "append-ok" => AppendResult::Matched(Index::new(count("matched")?)),
+                _ => AppendResult::Conflict { hint: place("hint")?, last: place("last")? },
+            };
+            Message::AppendResponse(AppendResponse { term, sequence, result, free_bytes })
+        }
+        "heartbeat" => Message::Heartbeat(Heartbeat { term, commit, round: count("round")? }),
+        "heartbeat-ok" => {
+            let round = count("round")?;
+            Message::HeartbeatResponse(HeartbeatResponse { term, round, free_bytes })
+        }
+        "prevote" => Message::VoteRequest(ask(VoteKind::Pre)?),
+        "vote" => Message::VoteRequest(ask(VoteKind::Campaign)?),
+        "transfer-vote" => Message::VoteRequest(ask(VoteKind::Transfer)?),
+        "prevote-yes" => vote(VoteKind::Pre, true),
+        "prevote-no" => vote(VoteKind::Pre, false),
+        "vote-yes" => vote(VoteKind::Campaign, true),
+        "vote-no" => vote(VoteKind::Campaign, false),
+        "timeout-now" => Message::TimeoutNow(TimeoutNow { term }),
+        "read-response" => Message::ReadResponse(ReadResponse {
+            term,
+            id: count("id")?,
+            index: key("index").map(index).transpose()?,
+        }),
+        other => return Err(format!("unknown message {other}").into()),
+    })
+}

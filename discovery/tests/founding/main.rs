@@ -1,0 +1,10 @@
+//! Founding and joining, from golden scenarios to seeded worlds.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod check;
+mod foreign;
+mod golden;
+mod group;
+mod notation;
+mod random;
+mod world;

@@ -1,0 +1,116 @@
+//! State machine safety (thesis 3.6.3), exactly once (6.3), and one cluster a namespace.
+
+use std::collections::BTreeMap;
+
+use meshraft_consensus::{ClusterId, Index, Namespace};
+
+use super::Violation;
+use crate::{digest::Digest, world::Seat};
+
+/// One command that a machine applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AppliedCommand {
+    pub(crate) index: Index,
+    pub(crate) payload: Digest,
+    pub(crate) response: Digest,
+}
+
+/// What was applied where.
+#[derive(Debug, Default)]
+pub(crate) struct States {
+    applied: BTreeMap<(ClusterId, Index), AppliedCommand>,
+    /// Where each payload took effect: every payload of a run is written by one operation.
+    effects: BTreeMap<(ClusterId, Digest), Index>,
+    /// How far each machine of each process is.
+    reached: BTreeMap<(Seat, ClusterId), Index>,
+    living: BTreeMap<Namespace, ClusterId>,
+}
+
+impl States {
+    /// A process starts with machines that have applied nothing.
+    pub(crate) fn started(&mut self, seat: Seat) {
+        self.reached.retain(|(at, _), _| *at != seat);
+    }
+
+    /// A machine applied a command.
+    pub(crate) fn applied(
+        &mut self,
+        seat: Seat,
+        cluster: ClusterId,
+        command: AppliedCommand,
+    ) -> Result<(), Violation> {
+        let AppliedCommand { index, payload, response } = command;
+        let differ = |what| Err(Violation::StatesDiffer { cluster, index, what });
+        let reached = self.reached.entry((seat, cluster)).or_default();
+        if *reached >= index {
+            return differ("a replica went back");
+        }
+        *reached = index;
+        let first = *self.applied.entry((cluster, index)).or_insert(command);
+        if first.payload != payload {
+            return differ("the command");
+        }
+        if first.response != response {
+            return differ("the answer");
+        }
+        match *self.effects.entry((cluster, payload)).or_insert(index) {
+            first if first == index => Ok(()),
+            first => Err(Violation::AppliedTwice { first, second: index }),
+        }
+    }
+
+    /// A cluster lives in a namespace: its `Found` is committed.
+    pub(crate) fn lives(
+        &mut self,
+        namespace: &Namespace,
+        cluster: ClusterId,
+    ) -> Result<(), Violation> {
+        match *self.living.entry(namespace.clone()).or_insert(cluster) {
+            first if first == cluster => Ok(()),
+            first => {
+                let (namespace, second) = (namespace.clone(), cluster);
+                Err(Violation::TwoClusters { namespace, first, second })
+            }
+        }
+    }
+
+    /// The cluster that lives in a namespace.
+    pub(crate) fn living(&self, namespace: &Namespace) -> Option<ClusterId> {
+        self.living.get(namespace).copied()
+    }
+
+    /// Where a payload took effect.
+    pub(crate) fn effect(&self, cluster: ClusterId, payload: Digest) -> Option<Index> {
+        self.effects.get(&(cluster, payload)).copied()
+    }
+
+    /// How many commands took effect.
+    pub(crate) fn count(&self) -> usize {
+        self.applied.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn divergence_repetition_and_a_second_cluster_are_seen() {
+        let (mut states, cluster) = (States::default(), ClusterId::new([1; 32]));
+        let command = |index, payload: &[u8], response: &[u8]| AppliedCommand {
+            index: Index::new(index),
+            payload: Digest::of(payload),
+            response: Digest::of(response),
+        };
+        let mut apply = |seat, command| states.applied(Seat(seat), cluster, command);
+        assert_eq!(apply(0, command(3, b"a", b"x")), Ok(()));
+        assert_eq!(apply(1, command(3, b"a", b"x")), Ok(()));
+        assert!(matches!(apply(1, command(3, b"a", b"x")), Err(Violation::StatesDiffer { .. })));
+        assert!(matches!(apply(2, command(3, b"b", b"x")), Err(Violation::StatesDiffer { .. })));
+        assert!(matches!(apply(0, command(4, b"a", b"x")), Err(Violation::AppliedTwice { .. })));
+        let namespace = Namespace::new("/a").unwrap();
+        assert_eq!(states.lives(&namespace, cluster), Ok(()));
+        assert_eq!(states.lives(&namespace, cluster), Ok(()));
+        assert!(states.lives(&namespace, ClusterId::new([2; 32])).is_err());
+    }
+}

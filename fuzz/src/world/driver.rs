@@ -1,0 +1,309 @@
+//! Drives the hosts: what the runtime does with tasks, files and streams, done in one thread.
+
+use std::{collections::BTreeMap, num::NonZeroU16, time::Duration};
+
+use meshraft::host::{
+    CallId, Host, HostConfig, Input, LoadToken, NamespaceOptions, NodeEvent, Output,
+};
+use meshraft_consensus::{ConfigBuilder, IndexRange, Namespace, NodeId};
+use meshraft_storage::{Job, Ticket};
+
+use super::{
+    Called, Event, LoadAnswer, Seat, World,
+    disk::tickets,
+    network::{Network, Question, Wake},
+    node::Process,
+};
+use crate::{
+    check::{HaltText, Violation},
+    machine::{Recorder, Recording},
+};
+
+impl World {
+    /// A process starts on what its disk holds.
+    pub(super) fn start(&mut self, seat: Seat) -> Result<(), Violation> {
+        if self.node(seat).is_running() {
+            return Ok(());
+        }
+        let now = self.clock.now();
+        let seed = self.random.bytes();
+        let node = self.node_mut(seat);
+        node.life += 1;
+        node.paused_until = None;
+        let (id, life, local) = (node.id, node.life, node.clock.local(now));
+        let host = Host::new(HostConfig { node: id, seed }, node.disk.open(), local);
+        let (recordings, jobs) = (BTreeMap::new(), Vec::new());
+        node.process = Some(Process { host, recordings, deadline: None, gathers: false, jobs });
+        self.trace.note(now, format_args!("n{} starts, life {life}", seat.0));
+        self.checks.started(seat);
+        self.network.at(now).start(seat, life);
+        // The first node knows nobody, each later one its predecessor.
+        if let Some(before) = seat.0.checked_sub(1) {
+            self.network.at(now).learn(seat, &Network::address(Seat(before)));
+        }
+        let listening = Input::Listening(vec![Network::address(seat)]);
+        self.host(seat).handle(local, listening);
+        for namespace in self.namespaces.clone() {
+            let options = self.options(seat, &namespace);
+            self.host(seat).handle(local, Input::Open { namespace, options });
+        }
+        self.drain(seat)
+    }
+
+    fn options(&mut self, seat: Seat, namespace: &Namespace) -> NamespaceOptions {
+        let founds = seat.0 < self.plan.founders;
+        let founders = u16::try_from(self.plan.founders).expect("a world has few nodes");
+        let recording = Recording::default();
+        let machine = Box::new(Recorder::new(recording.clone()));
+        let process = self.node_mut(seat).process.as_mut().expect("a process that starts");
+        process.recordings.insert(namespace.clone(), recording);
+        let core = ConfigBuilder::simulation().build().expect("the preset is valid");
+        NamespaceOptions {
+            expect: founds.then_some(founders).and_then(NonZeroU16::new),
+            found: founds,
+            window: Duration::from_secs(1),
+            core,
+            machine,
+            known: Vec::new(),
+            targets: usize::from(seat.0 > 0),
+        }
+    }
+
+    fn host(&mut self, seat: Seat) -> &mut Host {
+        let process = self.node_mut(seat).process.as_mut();
+        &mut process.expect("a process that was looked at").host
+    }
+
+    /// A process dies, and what its disk had not committed is gone.
+    pub(super) fn crash(&mut self, seat: Seat) {
+        let now = self.clock.now();
+        if self.node_mut(seat).process.take().is_none() {
+            return;
+        }
+        self.crashes += 1;
+        let done = self.random.below(2) == 0;
+        let jobs = self.node_mut(seat).disk.crash(done);
+        self.checks.durable(seat, &jobs);
+        self.node_mut(seat).paused_until = None;
+        self.trace.note(now, format_args!("n{} crashes", seat.0));
+        self.network.at(now).stop(seat);
+        for (client, wait) in self.workload.crashed(seat, now, &mut self.checks.histories) {
+            self.clock.after(wait, Event::Client(client));
+        }
+    }
+
+    pub(super) fn resume(&mut self, seat: Seat) {
+        let now = self.clock.now();
+        if self.node(seat).paused_until.is_some_and(|until| until <= now) {
+            self.node_mut(seat).paused_until = None;
+            self.network.at(now).pause(seat, false);
+        }
+    }
+
+    pub(super) fn deadline(&mut self, seat: Seat, life: u64) -> Result<(), Violation> {
+        let now = self.clock.now();
+        let Some(process) = self.node_mut(seat).living(life) else { return Ok(()) };
+        if process.deadline.is_none_or(|planned| planned > now) {
+            return Ok(());
+        }
+        process.deadline = None;
+        if process.gathers {
+            return self.drain(seat);
+        }
+        let due = process.host.deadline();
+        let local = self.node(seat).clock.local(now);
+        if due.is_some_and(|due| due <= local) {
+            self.trace.note(now, format_args!("n{} deadline", seat.0));
+            return self.input(seat, Input::Timeout);
+        }
+        self.plan_deadline(seat);
+        Ok(())
+    }
+
+    pub(super) fn committed(&mut self, seat: Seat, life: u64) -> Result<(), Violation> {
+        if self.node_mut(seat).living(life).is_none() {
+            return Ok(());
+        }
+        let (jobs, begins) = self.node_mut(seat).disk.commit();
+        self.trace.note(self.clock.now(), format_args!("n{} commits {}", seat.0, jobs.len()));
+        self.checks.durable(seat, &jobs);
+        if begins {
+            self.plan_commit(seat);
+        }
+        // A disk goes on while its process stands still; the process hears of it later.
+        let tickets = tickets(&jobs);
+        self.clock.after(Duration::ZERO, Event::Stored { seat, life, tickets });
+        Ok(())
+    }
+
+    pub(super) fn stored(
+        &mut self,
+        seat: Seat,
+        life: u64,
+        tickets: Vec<Ticket>,
+    ) -> Result<(), Violation> {
+        match self.node_mut(seat).living(life) {
+            Some(_) => self.input(seat, Input::Stored(tickets)),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn loaded(
+        &mut self,
+        seat: Seat,
+        life: u64,
+        answer: LoadAnswer,
+    ) -> Result<(), Violation> {
+        if self.node_mut(seat).living(life).is_none() {
+            return Ok(());
+        }
+        let LoadAnswer { load, result } = answer;
+        self.trace.note(self.clock.now(), format_args!("n{} loads {:?}", seat.0, load.id));
+        self.input(seat, Input::Loaded { load, result })
+    }
+
+    pub(super) fn called(&mut self, seat: Seat, life: u64, call: Called) -> Result<(), Violation> {
+        let now = self.clock.now();
+        let Called { number, namespace, operation, timeout } = call;
+        if self.node_mut(seat).living(life).is_none() {
+            return Ok(());
+        }
+        self.trace.note(now, format_args!("n{} call {number} {operation:?}", seat.0));
+        let id = CallId::new(number);
+        self.input(seat, Input::Call { id, namespace, operation, timeout })
+    }
+
+    pub(super) fn network_woke(&mut self, wake: Wake) -> Result<(), Violation> {
+        let now = self.clock.now();
+        match wake {
+            Wake::Dial(one, other) => self.network.at(now).dialled(one, other),
+            Wake::Stall(one, other, epoch) => self.network.at(now).stalled(one, other, epoch),
+            Wake::Expire(number) => self.network.at(now).expire(number),
+            Wake::Arrive(arrival) => {
+                let seat = arrival.to;
+                for input in self.network.at(now).arrive(arrival) {
+                    if !self.node(seat).is_running() {
+                        break;
+                    }
+                    self.trace.note(now, format_args!("n{} <- {input:?}", seat.0));
+                    self.input(seat, Input::Network(input))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands an input to a host, and drains it now or a little later.
+    fn input(&mut self, seat: Seat, input: Input) -> Result<(), Violation> {
+        let now = self.clock.now();
+        let gather = self.random.hits(self.faults.batch);
+        let wait = self.random.between(Duration::ZERO, Duration::from_micros(800));
+        let node = self.node_mut(seat);
+        let (local, life) = (node.clock.local(now), node.life);
+        let Some(process) = &mut node.process else { return Ok(()) };
+        process.host.handle(local, input);
+        if process.gathers {
+            return Ok(());
+        }
+        if gather {
+            process.gathers = true;
+            self.clock.after(wait, Event::Drain { seat, life });
+            return Ok(());
+        }
+        self.drain(seat)
+    }
+
+    pub(super) fn drain_later(&mut self, seat: Seat, life: u64) -> Result<(), Violation> {
+        match self.node_mut(seat).living(life) {
+            Some(process) if process.gathers => self.drain(seat),
+            _ => Ok(()),
+        }
+    }
+
+    fn drain(&mut self, seat: Seat) -> Result<(), Violation> {
+        self.host_gathers(seat);
+        while let Some(output) = self.host(seat).poll() {
+            self.output(seat, output)?;
+        }
+        self.submit(seat)?;
+        self.observe(seat)?;
+        self.plan_deadline(seat);
+        Ok(())
+    }
+
+    fn host_gathers(&mut self, seat: Seat) {
+        if let Some(process) = &mut self.node_mut(seat).process {
+            process.gathers = false;
+        }
+    }
+
+    fn output(&mut self, seat: Seat, output: Output) -> Result<(), Violation> {
+        let now = self.clock.now();
+        match output {
+            Output::Share { namespace, incarnation, clusters } => {
+                self.network.at(now).share(seat, &namespace, incarnation, clusters);
+            }
+            Output::Unshare { namespace } => self.network.at(now).unshare(seat, &namespace),
+            Output::Send { to, namespace, scope, incarnation, channel, body } => {
+                let network = self.network.at(now);
+                network.send(seat, to, namespace, scope, incarnation, channel, body);
+            }
+            Output::Request { id, to, namespace, scope, payload, timeout } => {
+                let question = Question { id, to, namespace, scope, payload, timeout };
+                self.network.at(now).request(seat, question);
+            }
+            Output::Reply { token, payload } => self.network.at(now).reply(seat, token, payload),
+            Output::AddAddress { peer, address } => self.learn(seat, peer, &address),
+            Output::Store(job) => self.store(seat, job),
+            Output::Load { load, range, bytes_max } => {
+                self.load(seat, load, range, bytes_max)?;
+            }
+            Output::Answer { id, response } => {
+                self.trace.note(now, format_args!("n{} answers {id:?} {response:?}", seat.0));
+                let histories = &mut self.checks.histories;
+                if let Some((client, wait)) =
+                    self.workload.answered(id.get(), now, &response, histories)
+                {
+                    self.clock.after(wait, Event::Client(client));
+                }
+            }
+            Output::Event { namespace, event } => {
+                self.trace.note(now, format_args!("n{} {namespace} {event:?}", seat.0));
+                if let NodeEvent::Halted { reason } = event {
+                    return Err(Violation::Halted(HaltText(reason)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn learn(&mut self, seat: Seat, peer: NodeId, address: &meshraft_discovery::peers::Address) {
+        let now = self.clock.now();
+        if self.network.seat_of(peer).is_some() {
+            self.network.at(now).learn(seat, address);
+        }
+    }
+
+    fn store(&mut self, seat: Seat, job: Job) {
+        if let Some(process) = &mut self.node_mut(seat).process {
+            process.jobs.push(job);
+        }
+    }
+
+    fn load(
+        &mut self,
+        seat: Seat,
+        load: LoadToken,
+        range: IndexRange,
+        bytes_max: u64,
+    ) -> Result<(), Violation> {
+        // What the same drain handed to the disk can be read already.
+        self.submit(seat)?;
+        let life = self.node(seat).life;
+        let result = self.node(seat).disk.load(load.group, range, bytes_max);
+        let wait = self.random.between(Duration::from_micros(20), Duration::from_millis(2));
+        let answer = Box::new(LoadAnswer { load, result });
+        self.clock.after(wait, Event::Loaded { seat, life, answer });
+        Ok(())
+    }
+}

@@ -1,0 +1,454 @@
+//! The network of a simulated world: what the transport promises, and no more.
+//!
+//! Invariants:
+//! 1. A message arrives only on the connection that it was sent on, between the two lives of the
+//!    processes that had it, and only at a peer that shares the namespace and, in the scope of a
+//!    cluster, speaks for that cluster in the expected incarnation.
+//! 2. A peer is told of a connection, and of what is shared on it, before any message arrives.
+//! 3. Every request ends in exactly one reply.
+//! 4. Messages are lost, late, repeated and reordered at the rates of the faults, never altered.
+//!
+//! The network plans; the world's clock says when, and hands what arrives to the host.
+
+mod link;
+mod request;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use meshraft::host::NetworkInput;
+use meshraft_consensus::{ClusterId, Incarnation, Message, Moment, Namespace, NodeId};
+use meshraft_discovery::peers::Address;
+use meshraft_transport::{Body, Channel, PeerFacts, PeerRole, Refusal, RequestId, Scope, Source};
+
+use self::{link::Link, request::Pending};
+use super::Seat;
+use crate::{faults::Faults, random::Random};
+
+/// What the network wants to be woken for.
+#[derive(Debug)]
+pub(crate) enum Wake {
+    /// A dial ends.
+    Dial(Seat, Seat),
+    /// A silent connection is noticed.
+    Stall(Seat, Seat, Epoch),
+    /// Something reaches a node.
+    Arrive(Arrival),
+    /// A request's time is over.
+    Expire(u64),
+}
+
+/// Tells connections of one pair apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Epoch(u64);
+
+/// Something on its way to a node.
+#[derive(Clone, Debug)]
+pub(crate) struct Arrival {
+    pub(crate) to: Seat,
+    from: Seat,
+    /// The life of the receiver's process.
+    life: u64,
+    /// The connection that carries it; `None` for what the own side tells.
+    epoch: Option<Epoch>,
+    what: What,
+}
+
+#[derive(Clone, Debug)]
+enum What {
+    Connected { dialled: Option<Address> },
+    Disconnected,
+    Facts(Namespace),
+    Unshared(Namespace),
+    Refused { namespace: Namespace, why: Refusal },
+    Message(Letter),
+    Request { number: u64, letter: Letter },
+    Reply { number: u64, payload: Bytes },
+    Failed { number: u64 },
+}
+
+/// A message or request, as it travels.
+#[derive(Clone, Debug)]
+struct Letter {
+    namespace: Namespace,
+    scope: Scope,
+    author: Option<Incarnation>,
+    expected: Option<Incarnation>,
+    channel: Channel,
+    /// Whether the bytes are a message of consensus.
+    consensus: bool,
+    bytes: Bytes,
+}
+
+/// One node, as the network knows it.
+#[derive(Debug)]
+struct End {
+    node: NodeId,
+    life: u64,
+    running: bool,
+    paused: bool,
+    knows: BTreeSet<Seat>,
+    shares: BTreeMap<Namespace, (Incarnation, BTreeSet<ClusterId>)>,
+    refusals: BTreeMap<(Seat, Namespace), Refusal>,
+    told: BTreeSet<(Seat, Namespace)>,
+}
+
+/// All links and what is on them.
+#[derive(Debug)]
+pub(crate) struct Network {
+    random: Random,
+    pub(crate) faults: Faults,
+    ends: Vec<End>,
+    links: BTreeMap<(Seat, Seat), Link>,
+    /// How many faults silence a direction.
+    cuts: BTreeMap<(Seat, Seat), u32>,
+    arrivals: BTreeMap<(Seat, Seat, Channel), Moment>,
+    requests: BTreeMap<u64, Pending>,
+    last_request: u64,
+    plans: Vec<(Moment, Wake)>,
+    now: Moment,
+}
+
+impl Network {
+    pub(crate) fn new(nodes: &[NodeId], faults: Faults, random: Random) -> Self {
+        let end = |node: &NodeId| End {
+            node: *node,
+            life: 0,
+            running: false,
+            paused: false,
+            knows: BTreeSet::new(),
+            shares: BTreeMap::new(),
+            refusals: BTreeMap::new(),
+            told: BTreeSet::new(),
+        };
+        Self {
+            random,
+            faults,
+            ends: nodes.iter().map(end).collect(),
+            links: BTreeMap::new(),
+            cuts: BTreeMap::new(),
+            arrivals: BTreeMap::new(),
+            requests: BTreeMap::new(),
+            last_request: 0,
+            plans: Vec::new(),
+            now: Moment::ZERO,
+        }
+    }
+
+    /// What the network wants to be woken for since it was last asked.
+    pub(crate) fn plans(&mut self, now: Moment) -> Vec<(Moment, Wake)> {
+        self.now = now;
+        std::mem::take(&mut self.plans)
+    }
+
+    /// Every call comes with the time.
+    pub(crate) const fn at(&mut self, now: Moment) -> &mut Self {
+        self.now = now;
+        self
+    }
+
+    pub(crate) fn seat_of(&self, node: NodeId) -> Option<Seat> {
+        self.ends.iter().position(|end| end.node == node).map(Seat)
+    }
+
+    /// The address at which a node listens.
+    pub(crate) fn address(seat: Seat) -> Address {
+        let number = u8::try_from(seat.0).expect("a world has few nodes");
+        Address::new(vec![b's', b'i', b'm', number]).expect("four bytes are an address")
+    }
+
+    fn seat_at(&self, address: &Address) -> Option<Seat> {
+        (0..self.ends.len()).map(Seat).find(|seat| Self::address(*seat) == *address)
+    }
+
+    /// A node says where another one listens.
+    pub(crate) fn learn(&mut self, seat: Seat, address: &Address) {
+        if let Some(peer) = self.seat_at(address).filter(|peer| *peer != seat)
+            && self.end_mut(seat).knows.insert(peer)
+        {
+            self.redial(seat, peer);
+        }
+    }
+
+    /// A process starts; it has forgotten the addresses that it is not given again.
+    pub(crate) fn start(&mut self, seat: Seat, life: u64) {
+        let end = self.end_mut(seat);
+        end.life = life;
+        end.running = true;
+        end.paused = false;
+        end.knows.clear();
+        end.shares.clear();
+        end.refusals.clear();
+        for peer in self.others(seat) {
+            self.redial(seat, peer);
+        }
+    }
+
+    /// A process dies: its connections break, its requests are nobody's.
+    pub(crate) fn stop(&mut self, seat: Seat) {
+        self.end_mut(seat).running = false;
+        self.requests.retain(|_, pending| pending.from != seat);
+        for peer in self.others(seat) {
+            self.break_link(seat, peer);
+        }
+    }
+
+    /// A process stands still, or goes on.
+    pub(crate) fn pause(&mut self, seat: Seat, paused: bool) {
+        self.end_mut(seat).paused = paused;
+        for peer in self.others(seat) {
+            self.quiet(seat, peer);
+            self.redial(seat, peer);
+        }
+    }
+
+    /// A node shares a namespace from now on, or under new facts.
+    pub(crate) fn share(
+        &mut self,
+        seat: Seat,
+        namespace: &Namespace,
+        incarnation: Incarnation,
+        clusters: BTreeSet<ClusterId>,
+    ) {
+        let facts = (incarnation, clusters);
+        let old = self.end_mut(seat).shares.insert(namespace.clone(), facts.clone());
+        if old.as_ref() == Some(&facts) {
+            return;
+        }
+        for peer in self.others(seat) {
+            self.end_mut(peer).refusals.remove(&(seat, namespace.clone()));
+            self.tell_facts(seat, peer, namespace);
+            if old.is_none() {
+                self.tell_facts(peer, seat, namespace);
+            }
+        }
+    }
+
+    /// A node shares a namespace no more.
+    pub(crate) fn unshare(&mut self, seat: Seat, namespace: &Namespace) {
+        if self.end_mut(seat).shares.remove(namespace).is_none() {
+            return;
+        }
+        for peer in self.others(seat) {
+            if let Some(epoch) = self.epoch(seat, peer) {
+                self.post(seat, peer, Some(epoch), What::Unshared(namespace.clone()));
+            }
+        }
+    }
+
+    /// A node sends a message.
+    #[expect(clippy::too_many_arguments, reason = "the fields of one output, taken apart once")]
+    pub(crate) fn send(
+        &mut self,
+        from: Seat,
+        to: NodeId,
+        namespace: Namespace,
+        scope: Scope,
+        expected: Option<Incarnation>,
+        channel: Channel,
+        body: Body,
+    ) {
+        let Some((to, epoch)) = self.path(from, to) else { return };
+        let Some(author) = self.author(from, &namespace, scope) else { return };
+        let (consensus, bytes) = match body {
+            Body::Consensus(message) => {
+                (true, postcard::to_allocvec(&message).expect("a message encodes").into())
+            }
+            Body::Bytes(bytes) => (false, bytes),
+        };
+        let author = Some(author);
+        let letter = Letter { namespace, scope, author, expected, channel, consensus, bytes };
+        if self.random.hits(self.faults.duplicate) {
+            self.travel(from, to, epoch, channel, What::Message(letter.clone()));
+        }
+        self.travel(from, to, epoch, channel, What::Message(letter));
+    }
+
+    /// Who writes: the sender's incarnation, if it may use a handle of this scope at all.
+    fn author(&self, from: Seat, namespace: &Namespace, scope: Scope) -> Option<Incarnation> {
+        let (incarnation, clusters) = self.end(from).shares.get(namespace)?;
+        let ours = scope.cluster().is_none_or(|cluster| clusters.contains(&cluster));
+        ours.then_some(*incarnation)
+    }
+
+    /// What reaches the host, if anything does.
+    pub(crate) fn arrive(&mut self, arrival: Arrival) -> Vec<NetworkInput> {
+        let Arrival { to, from, life, epoch, what } = arrival;
+        let end = self.end(to);
+        let stale = epoch.is_some_and(|epoch| self.epoch(from, to) != Some(epoch));
+        if !end.running || end.life != life || stale {
+            return Vec::new();
+        }
+        let peer = self.end(from).node;
+        match what {
+            What::Connected { dialled } => vec![NetworkInput::Connected { peer, dialled }],
+            What::Disconnected => vec![NetworkInput::Disconnected { peer }],
+            What::Facts(namespace) => self.facts(from, to, &namespace).into_iter().collect(),
+            What::Unshared(namespace) => vec![NetworkInput::Unshared { peer, namespace }],
+            What::Refused { namespace, why } => {
+                vec![NetworkInput::Refused { peer, namespace, why }]
+            }
+            What::Message(letter) => self.deliver(from, to, letter, None),
+            What::Request { number, letter } => self.deliver(from, to, letter, Some(number)),
+            What::Reply { number, payload } => self.replied(number, Ok(payload)),
+            What::Failed { number } => {
+                self.replied(number, Err(meshraft_transport::RequestError::Lost))
+            }
+        }
+    }
+
+    /// The facts of `from`, told to `to`; noted, so that messages follow and do not lead.
+    fn facts(&mut self, from: Seat, to: Seat, namespace: &Namespace) -> Option<NetworkInput> {
+        self.end(to).shares.get(namespace)?;
+        let (incarnation, clusters) = self.end(from).shares.get(namespace)?.clone();
+        let facts = PeerFacts {
+            role: PeerRole::Member,
+            cluster: clusters.first().copied(),
+            clusters,
+            incarnation: Some(incarnation),
+        };
+        self.end_mut(to).told.insert((from, namespace.clone()));
+        let (peer, namespace) = (self.end(from).node, namespace.clone());
+        Some(NetworkInput::Shared { peer, namespace, facts })
+    }
+
+    fn deliver(
+        &mut self,
+        from: Seat,
+        to: Seat,
+        letter: Letter,
+        request: Option<u64>,
+    ) -> Vec<NetworkInput> {
+        if let Err(why) = self.admit(to, &letter) {
+            match request {
+                Some(number) => self.refuse_request(from, number, why),
+                None => self.refuse(from, to, letter.namespace, why),
+            }
+            return Vec::new();
+        }
+        let mut inputs = Vec::new();
+        if !self.end(to).told.contains(&(from, letter.namespace.clone())) {
+            inputs.extend(self.facts(from, to, &letter.namespace));
+        }
+        let Letter { namespace, scope, author, channel, consensus, bytes, .. } = letter;
+        let source = Source { node: self.end(from).node, incarnation: author, namespace, scope };
+        inputs.push(match request {
+            Some(number) => {
+                NetworkInput::Request { from: source, token: token(to, number), payload: bytes }
+            }
+            None => {
+                let body = if consensus {
+                    let message: Message =
+                        postcard::from_bytes(&bytes).expect("what was encoded decodes");
+                    Body::Consensus(message)
+                } else {
+                    Body::Bytes(bytes)
+                };
+                NetworkInput::Received { from: source, channel, body }
+            }
+        });
+        inputs
+    }
+
+    /// Whether the receiver has a handle for this letter.
+    fn admit(&self, to: Seat, letter: &Letter) -> Result<(), Refusal> {
+        let shares = self.end(to).shares.get(&letter.namespace);
+        let (incarnation, clusters) = shares.ok_or(Refusal::UnknownNamespace)?;
+        if let Some(asked) = letter.scope.cluster().filter(|asked| !clusters.contains(asked)) {
+            let speaks_for = clusters.iter().copied().collect();
+            return Err(Refusal::WrongCluster { asked, speaks_for });
+        }
+        match letter.expected {
+            Some(expected) if expected != *incarnation => {
+                Err(Refusal::WrongIncarnation { expected, found: *incarnation })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Tells the sender why, once for each change of the reason.
+    fn refuse(&mut self, sender: Seat, receiver: Seat, namespace: Namespace, why: Refusal) {
+        let key = (receiver, namespace.clone());
+        let old = self.end_mut(sender).refusals.insert(key, why.clone());
+        if old.as_ref() != Some(&why) {
+            let epoch = self.epoch(sender, receiver);
+            self.post(receiver, sender, epoch, What::Refused { namespace, why });
+        }
+    }
+
+    fn tell_facts(&mut self, from: Seat, to: Seat, namespace: &Namespace) {
+        let both = [from, to].iter().all(|seat| self.end(*seat).shares.contains_key(namespace));
+        if let Some(epoch) = self.epoch(from, to).filter(|_| both) {
+            self.post(from, to, Some(epoch), What::Facts(namespace.clone()));
+        }
+    }
+
+    /// The way to a node, if there is a connection.
+    fn path(&self, from: Seat, to: NodeId) -> Option<(Seat, Epoch)> {
+        let to = self.seat_of(to)?;
+        Some((to, self.epoch(from, to)?))
+    }
+
+    /// Puts something on its way that may be lost, late or reordered.
+    fn travel(&mut self, from: Seat, to: Seat, epoch: Epoch, channel: Channel, what: What) {
+        if self.is_cut(from, to) || self.random.hits(self.faults.loss) {
+            return;
+        }
+        let mut wait = self.latency();
+        if self.random.hits(self.faults.delay) {
+            wait += self.random.between(Duration::ZERO, self.faults.delay_max);
+        }
+        let mut at = self.now.plus(wait);
+        let last = self.arrivals.entry((from, to, channel)).or_default();
+        if self.random.hits(self.faults.reorder) {
+            at = at.plus(self.random.between(Duration::ZERO, Duration::from_millis(20)));
+        } else {
+            at = at.max(last.plus(Duration::from_nanos(1)));
+            *last = at;
+        }
+        let life = self.end(to).life;
+        self.plans.push((at, Wake::Arrive(Arrival { to, from, life, epoch: Some(epoch), what })));
+    }
+
+    /// Puts something on its way that surely arrives while the connection lasts.
+    fn post(&mut self, from: Seat, to: Seat, epoch: Option<Epoch>, what: What) {
+        let at = self.now.plus(self.latency());
+        let life = self.end(to).life;
+        self.plans.push((at, Wake::Arrive(Arrival { to, from, life, epoch, what })));
+    }
+
+    fn latency(&mut self) -> Duration {
+        self.random.between(Duration::from_micros(100), Duration::from_micros(700))
+    }
+
+    fn end(&self, seat: Seat) -> &End {
+        self.ends.get(seat.0).expect("a seat of this world")
+    }
+
+    fn end_mut(&mut self, seat: Seat) -> &mut End {
+        self.ends.get_mut(seat.0).expect("a seat of this world")
+    }
+
+    fn others(&self, seat: Seat) -> impl Iterator<Item = Seat> + use<> {
+        (0..self.ends.len()).map(Seat).filter(move |other| *other != seat)
+    }
+}
+
+/// The way back to whoever asked; the number alone names the request.
+const fn token(to: Seat, number: u64) -> meshraft_transport::ReplyToken {
+    meshraft_transport::ReplyToken::new(to.0 as u64, 0, number)
+}
+
+/// A node asks, with the fields of one output.
+#[derive(Debug)]
+pub(crate) struct Question {
+    pub(crate) id: RequestId,
+    pub(crate) to: NodeId,
+    pub(crate) namespace: Namespace,
+    pub(crate) scope: Scope,
+    pub(crate) payload: Bytes,
+    pub(crate) timeout: Duration,
+}

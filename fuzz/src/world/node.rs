@@ -1,0 +1,51 @@
+//! One node of a world: its identity, its disk and clock, and its process while it runs.
+
+use std::collections::BTreeMap;
+
+use meshraft::host::Host;
+use meshraft_consensus::{Moment, Namespace, NodeId};
+use meshraft_storage::Job;
+
+use super::{clock::LocalClock, disk::Disk};
+use crate::machine::Recording;
+
+/// One node.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) id: NodeId,
+    pub(super) clock: LocalClock,
+    pub(super) disk: Disk,
+    /// Counts its processes; what was meant for an earlier one never reaches a later one.
+    pub(super) life: u64,
+    pub(super) process: Option<Process>,
+    pub(super) paused_until: Option<Moment>,
+}
+
+/// A running process.
+#[derive(Debug)]
+pub(super) struct Process {
+    pub(super) host: Host,
+    pub(super) recordings: BTreeMap<Namespace, Recording>,
+    /// The earliest moment for which a deadline is planned.
+    pub(super) deadline: Option<Moment>,
+    /// Whether a drain is planned, and until then inputs are gathered.
+    pub(super) gathers: bool,
+    /// What the drain in progress hands to the disk.
+    pub(super) jobs: Vec<Job>,
+}
+
+impl Node {
+    pub(super) fn new(id: NodeId, clock: LocalClock) -> Self {
+        let disk = Disk::default();
+        Self { id, clock, disk, life: 0, process: None, paused_until: None }
+    }
+
+    pub(super) const fn is_running(&self) -> bool {
+        self.process.is_some()
+    }
+
+    /// The process, if it is still the one that was meant.
+    pub(super) fn living(&mut self, life: u64) -> Option<&mut Process> {
+        self.process.as_mut().filter(|_| self.life == life)
+    }
+}

@@ -1,0 +1,58 @@
+//! The end of a run: the healed world must work again, and nothing may be missing in it.
+
+use std::time::Duration;
+
+use super::{Event, Failure, World};
+use crate::check::{Stuck, Violation, check_acknowledged};
+
+/// How often the world is asked whether it works again.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+impl World {
+    /// Runs until everything works again, and then checks what clients saw in the whole run.
+    ///
+    /// # Errors
+    /// What does not work when the time for it is over, or what is missing.
+    pub fn expect_recovery(&mut self) -> Result<(), Failure> {
+        self.wait_for(Self::calm)?;
+        let probes = self.workload.probe(self.seats());
+        for probe in probes {
+            self.clock.after(Duration::ZERO, Event::Client(probe));
+        }
+        self.wait_for(Self::calm)?;
+        self.check_end().map_err(|violation| self.failure(violation))
+    }
+
+    /// Runs until a condition holds, for at most as long as the plan allows.
+    fn wait_for(&mut self, holds: impl Fn(&Self) -> Result<(), Stuck>) -> Result<(), Failure> {
+        let end = self.clock.now().plus(self.plan.recovery);
+        loop {
+            let look = self.clock.now().plus(LOOK_EVERY);
+            self.run_until(look)?;
+            match holds(self) {
+                Ok(()) => return Ok(()),
+                Err(stuck) if look >= end => return Err(self.failure(Violation::Stuck(stuck))),
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Every client is done, and every namespace works everywhere.
+    fn calm(&self) -> Result<(), Stuck> {
+        for namespace in &self.namespaces {
+            self.convergence(namespace, false).check()?;
+        }
+        match self.workload.busy() {
+            Some(client) => Err(Stuck::Client { client }),
+            None => Ok(()),
+        }
+    }
+
+    fn check_end(&self) -> Result<(), Violation> {
+        for namespace in &self.namespaces {
+            self.convergence(namespace, true).check_states()?;
+        }
+        self.checks.histories.check().map_err(Violation::History)?;
+        check_acknowledged(&self.checks.histories, &self.checks.states)
+    }
+}

@@ -1,0 +1,67 @@
+//! A slice of the seeds that the `seeds` program runs by the thousand.
+
+use std::time::Duration;
+
+use meshraft_fuzz::{Faults, Plan, faults::percent, simulate};
+
+/// Runs a plan and panics with what replays a failure.
+fn expect_clean(plan: &Plan) -> meshraft_fuzz::Report {
+    simulate(plan).unwrap_or_else(|failure| {
+        panic!(
+            "{failure}\nreplay: cargo run -p meshraft-fuzz --bin seeds -- --seed {} --trace",
+            plan.seed
+        )
+    })
+}
+
+#[test]
+fn a_hundred_seeds_are_clean() {
+    let mut crashes = 0;
+    for seed in 0..100 {
+        crashes += expect_clean(&Plan::of_seed(seed)).crashes;
+    }
+    assert!(crashes > 100, "{crashes} crashes in a hundred runs test little");
+}
+
+#[test]
+fn the_same_seed_is_the_same_run() {
+    for seed in [3, 1_000_003, u64::MAX] {
+        let plan = Plan::of_seed(seed);
+        assert_eq!(expect_clean(&plan), expect_clean(&plan), "seed {seed}");
+    }
+    let [one, other] = [3, 4].map(|seed| expect_clean(&Plan::of_seed(seed)).trace);
+    assert_ne!(one, other, "two seeds are two runs");
+}
+
+#[test]
+fn founding_survives_crashes_and_loss_from_the_first_moment() {
+    let faults = Faults {
+        loss: percent(25),
+        duplicate: percent(10),
+        reorder: percent(20),
+        crash: percent(15),
+        stall: percent(5),
+        partition: percent(5),
+        ..Faults::NONE
+    };
+    for seed in 0..30 {
+        let faults = faults.clone();
+        let stormy = Duration::from_secs(10);
+        expect_clean(&Plan { faults, stormy, ..Plan::of_seed(seed) });
+    }
+}
+
+#[test]
+fn a_world_without_faults_answers_everything() {
+    let plan = Plan {
+        founders: 3,
+        joiners: 0,
+        namespaces: 1,
+        clients: 4,
+        faults: Faults::NONE,
+        ..Plan::of_seed(7)
+    };
+    let report = expect_clean(&plan);
+    assert!(report.commands > 300, "only {} commands", report.commands);
+    assert_eq!(report.crashes, 0);
+}

@@ -1,0 +1,280 @@
+//! Why an operation of the embedding API failed: one enum per operation, with the facts in fields.
+//!
+//! Whether a failed operation may have taken effect is what a caller must know: every error of an
+//! operation on a namespace has `maybe_applied()`.
+
+use std::{io, path::PathBuf, time::Duration};
+
+use meshraft_consensus::{ConfigError, Namespace, NamespaceError};
+use meshraft_service::{ServiceError, wire::WireError};
+use meshraft_storage::DataDirError;
+use meshraft_transport::{
+    KeyError, Multiaddr,
+    identity::{IdentityError, NotEd25519},
+};
+
+use crate::{host::RecordError, shutdown::StopReason};
+
+/// Why a node does not start. What its data folder held before is unchanged.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// No data folder was named.
+    #[error("a node needs a data folder")]
+    NoDataDir,
+    /// The data folder can't be used.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// The identity in the data folder can't be used.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The log in the data folder can't be opened.
+    #[error("the log in {} can't be opened", path.display())]
+    Store {
+        /// The data folder.
+        path: PathBuf,
+        /// Why.
+        source: meshraft_storage::OpenError,
+    },
+    /// Something given as an address is none.
+    #[error("{address:?} is not a multiaddr")]
+    Address {
+        /// What was given.
+        address: String,
+        /// Why it is none.
+        source: libp2p::multiaddr::Error,
+    },
+    /// The address is none that this version can use: it knows TCP, and resolves no names.
+    #[error("{address} is not of the form /ip4/ADDRESS/tcp/PORT or /ip6/ADDRESS/tcp/PORT")]
+    NotTcp {
+        /// What was given.
+        address: Multiaddr,
+    },
+    /// The peer that an address names has a key that no node has.
+    #[error("{address} names no node")]
+    NotANode {
+        /// What was given.
+        address: Multiaddr,
+        /// Why.
+        source: NotEd25519,
+    },
+    /// The times contradict each other.
+    #[error("contradictory timing")]
+    Timing(#[from] ConfigError),
+    /// A key file can't be used.
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
+    /// The transport does not start.
+    #[error(transparent)]
+    Transport(#[from] meshraft_transport::StartError),
+    /// The system did not say in time that it listens.
+    #[error("not listening after {} ms", waited.as_millis())]
+    NotListening {
+        /// How long it was waited for.
+        waited: Duration,
+    },
+    /// The operating system gave no randomness.
+    #[error("the operating system gave no randomness")]
+    Randomness(#[source] getrandom::Error),
+    /// Opening the data folder panicked; the log of the program says where.
+    #[error("opening the data folder panicked")]
+    Panicked,
+}
+
+/// Why a namespace is not opened. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The name is no namespace.
+    #[error("{name:?} is not a namespace")]
+    Name {
+        /// What was given.
+        name: String,
+        /// Which rule it breaks.
+        source: NamespaceError,
+    },
+    /// A key file can't be used.
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
+    /// The times contradict each other.
+    #[error("contradictory timing for namespace {namespace}")]
+    Timing {
+        /// The namespace.
+        namespace: Namespace,
+        /// The contradiction.
+        source: ConfigError,
+    },
+    /// A cluster of no founders is expected.
+    #[error("namespace {namespace} expects 0 founders, it needs at least 1")]
+    ExpectsNobody {
+        /// The namespace.
+        namespace: Namespace,
+    },
+    /// The node hosts the namespace already.
+    #[error("namespace {namespace} is open already")]
+    AlreadyOpen {
+        /// The namespace.
+        namespace: Namespace,
+    },
+    /// The node hosted the namespace and closed it; it can be opened again by a new start.
+    #[error("namespace {namespace} was closed in this run of the node")]
+    Closed {
+        /// The namespace.
+        namespace: Namespace,
+    },
+    /// What the store holds of the namespace can't be read.
+    #[error("namespace {namespace} can't be opened")]
+    Unreadable {
+        /// The namespace.
+        namespace: Namespace,
+        /// Why.
+        source: RecordError,
+    },
+    /// The node does not run any more.
+    #[error("the node has stopped")]
+    Stopped(#[source] StopReason),
+}
+
+/// Why a key file holds no key.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyFileError {
+    /// It can't be read.
+    #[error("can't read the key file {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is no key.
+    #[error("the key file {} holds no key", path.display())]
+    Contents {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: KeyError,
+    },
+}
+
+/// Why a write (set, delete, propose) failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WriteError {
+    /// The cluster, or this node on its way there, said no or did not answer in time.
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+    /// It was applied, but the machine's answer can't be read: another machine runs there.
+    #[error("applied, but the answer can't be read")]
+    Answer(#[from] WireError),
+    /// It was applied, but the machine's answer is not one to this command.
+    #[error("applied, but the answer is to another kind of command")]
+    OtherAnswer,
+    /// The node had stopped before; surely not applied.
+    #[error("the node has stopped")]
+    NotSent(#[source] StopReason),
+    /// The node stopped while the write was under way.
+    #[error("the node stopped while the write was under way")]
+    Stopped(#[source] StopReason),
+    /// The operating system gave no randomness for a session; surely not applied.
+    #[error("the operating system gave no randomness")]
+    Randomness(#[source] getrandom::Error),
+}
+
+impl WriteError {
+    /// Whether the write may have taken effect, or still may.
+    pub const fn maybe_applied(&self) -> bool {
+        match self {
+            Self::Service(error) => error.maybe(),
+            Self::Answer(_) | Self::OtherAnswer | Self::Stopped(_) => true,
+            Self::NotSent(_) | Self::Randomness(_) => false,
+        }
+    }
+}
+
+/// Why a read (get, keys, query) or a barrier failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The cluster, or this node on its way there, said no or did not answer in time.
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+    /// The machine's answer can't be read: another machine runs there.
+    #[error("the answer can't be read")]
+    Answer(#[from] WireError),
+    /// The machine's answer is not one to this query.
+    #[error("the answer is to another kind of query")]
+    OtherAnswer,
+    /// The node has stopped.
+    #[error("the node has stopped")]
+    Stopped(#[source] StopReason),
+}
+
+impl ReadError {
+    /// Always false: a read has no effect.
+    pub const fn maybe_applied(&self) -> bool {
+        false
+    }
+}
+
+/// Why a namespace is not ready.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadyError {
+    /// It was not within the time given; [`crate::NamespaceHandle::status`] says what it waits for.
+    #[error("not ready after {} ms", waited.as_millis())]
+    Timeout {
+        /// The time given.
+        waited: Duration,
+        /// What the last try said.
+        #[source]
+        last: Option<ServiceError>,
+    },
+    /// It will not get ready in this process.
+    #[error(transparent)]
+    Service(ServiceError),
+    /// The node has stopped.
+    #[error("the node has stopped")]
+    Stopped(#[source] StopReason),
+}
+
+impl ReadyError {
+    /// Always false: waiting has no effect.
+    pub const fn maybe_applied(&self) -> bool {
+        false
+    }
+}
+
+/// Why there is no status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StatusError {
+    /// The namespace is closed.
+    #[error("the namespace is closed")]
+    Closed,
+    /// The node has stopped.
+    #[error("the node has stopped")]
+    Stopped(#[source] StopReason),
+}
+
+impl StatusError {
+    /// Always false: looking has no effect.
+    pub const fn maybe_applied(&self) -> bool {
+        false
+    }
+}
+
+/// Why there is no next event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EventsError {
+    /// The listener was too slow; the oldest events are lost, the next ones follow.
+    #[error("{count} events were missed")]
+    Missed {
+        /// How many.
+        count: u64,
+    },
+    /// The namespace is closed or the node has stopped.
+    #[error("the namespace is closed")]
+    Closed,
+}

@@ -1,0 +1,150 @@
+//! Settings of a namespace that a node shall host.
+
+use std::{num::NonZeroU16, path::PathBuf, time::Duration};
+
+use meshraft_consensus::Namespace;
+use meshraft_service::{StateMachine, kv::Kv};
+use meshraft_transport::{KeyRing, NamespaceKey};
+use tokio::sync::oneshot;
+
+use super::{
+    Node,
+    error::OpenError,
+    handle::NamespaceHandle,
+    keys::{Given, OneKey},
+};
+use crate::{
+    config::{Pace, Timing},
+    host::NamespaceOptions,
+    runtime::command::{Command, NotOpened, Open},
+};
+
+/// Settings of a namespace. [`NamespaceBuilder::open`] checks them all before anything is done.
+#[must_use = "a namespace is hosted when it is opened"]
+pub struct NamespaceBuilder {
+    node: Node,
+    name: String,
+    expect: Option<u16>,
+    pace: Pace,
+    keys: Given,
+    machine: Box<dyn StateMachine>,
+}
+
+impl NamespaceBuilder {
+    pub(super) fn new(node: Node, name: String) -> Self {
+        let pace = node.pace;
+        Self {
+            node,
+            name,
+            expect: None,
+            pace,
+            keys: Given::default(),
+            machine: Box::new(Kv::new()),
+        }
+    }
+
+    /// Found a cluster as soon as this many nodes agree, and never with fewer. Without it the node
+    /// only joins a living cluster, or goes on where it was.
+    pub fn expect(mut self, founders: u16) -> Self {
+        self.expect = Some(founders);
+        self
+    }
+
+    /// How far apart the members are; default is the node's.
+    pub fn timing(mut self, timing: Timing) -> Self {
+        self.pace = Pace { timing, ..Pace::default() };
+        self
+    }
+
+    /// The leader's heartbeat, instead of the preset's. Call it after [`NamespaceBuilder::timing`].
+    pub fn heartbeat(mut self, heartbeat: Duration) -> Self {
+        self.pace.heartbeat = Some(heartbeat);
+        self
+    }
+
+    /// The shortest election time-out, instead of the preset's; the longest is twice that. At
+    /// least four heartbeats. Call it after [`NamespaceBuilder::timing`].
+    pub fn election(mut self, election: Duration) -> Self {
+        self.pace.election = Some(election);
+        self
+    }
+
+    /// A key file of this namespace, instead of the node's keys: 32 raw bytes, or 64 hexadecimal
+    /// digits. Several form a ring: the first is used, the others are accepted.
+    pub fn key_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.keys.push(OneKey::File(path.into()));
+        self
+    }
+
+    /// As [`NamespaceBuilder::key_file`], from memory.
+    pub fn key(mut self, key: NamespaceKey) -> Self {
+        self.keys.push(OneKey::Key(key));
+        self
+    }
+
+    /// The whole ring of this namespace, instead of what was given before; empty is no key.
+    pub fn keys(mut self, keys: KeyRing) -> Self {
+        self.keys = Given::Ring(keys);
+        self
+    }
+
+    /// What commands are applied to, instead of the key-value machine. All members must use the
+    /// same: set, get, delete and keys do not work on it, propose and query do.
+    pub fn machine(mut self, machine: impl StateMachine + 'static) -> Self {
+        self.machine = Box::new(machine);
+        self
+    }
+
+    /// Hosts the namespace. Returns at once; [`NamespaceHandle::ready`] waits until it serves.
+    /// Cancelled, it may be hosted all the same.
+    ///
+    /// # Errors
+    /// Names what is wrong with the settings; nothing was changed then.
+    pub async fn open(self) -> Result<NamespaceHandle, OpenError> {
+        let Self { node, name, expect, pace, keys, machine } = self;
+        let namespace = match Namespace::new(&name) {
+            Ok(namespace) => namespace,
+            Err(source) => return Err(OpenError::Name { name, source }),
+        };
+        let expect = match expect.map(NonZeroU16::new) {
+            Some(None) => return Err(OpenError::ExpectsNobody { namespace }),
+            expect => expect.flatten(),
+        };
+        let core = match pace.core() {
+            Ok(core) => core,
+            Err(source) => return Err(OpenError::Timing { namespace, source }),
+        };
+        let keys = keys.ring()?.unwrap_or_else(|| node.keys.clone());
+        let options = NamespaceOptions {
+            expect,
+            found: expect.is_some(),
+            window: Pace::WINDOW,
+            core,
+            machine,
+            known: node.known.clone(),
+            targets: node.targets,
+        };
+        let (answer, opened) = oneshot::channel();
+        let open = Open { namespace: namespace.clone(), options, keys, answer };
+        node.running.send(Command::Open(Box::new(open))).await.map_err(OpenError::Stopped)?;
+        match opened.await {
+            Ok(Ok(board)) => Ok(NamespaceHandle::new(namespace, node.running, board)),
+            Ok(Err(NotOpened::AlreadyOpen)) => Err(OpenError::AlreadyOpen { namespace }),
+            Ok(Err(NotOpened::Closed)) => Err(OpenError::Closed { namespace }),
+            Ok(Err(NotOpened::Unreadable(source))) => {
+                Err(OpenError::Unreadable { namespace, source })
+            }
+            Err(_) => Err(OpenError::Stopped(node.ended().await)),
+        }
+    }
+}
+
+impl std::fmt::Debug for NamespaceBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NamespaceBuilder")
+            .field("name", &self.name)
+            .field("expect", &self.expect)
+            .field("pace", &self.pace)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,206 @@
+//! A node: one identity, one log, one transport, any number of namespaces.
+
+use std::{path::PathBuf, time::Duration};
+
+use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
+use meshraft_consensus::NodeId;
+use meshraft_transport::{KeyRing, NamespaceKey, PeerStatus, identity};
+use tokio::sync::oneshot;
+
+use super::{
+    error::{StartError, StatusError},
+    keys::{Given, OneKey},
+    namespace::NamespaceBuilder,
+};
+use crate::{
+    config::{Pace, Timing},
+    runtime::{self, Running, Setup, command::Command, network},
+    shutdown::StopReason,
+};
+
+/// Where a node listens that was told nothing: everywhere, on a port of the system's choice.
+const LISTEN_DEFAULT: &str = "/ip4/0.0.0.0/tcp/0";
+
+/// A running node. A cheap handle: clones share the node.
+///
+/// The node runs until [`Node::shutdown`], or until this handle, its clones and every
+/// [`crate::NamespaceHandle`] are dropped.
+#[derive(Clone, Debug)]
+pub struct Node {
+    pub(super) running: Running,
+    pub(super) pace: Pace,
+    pub(super) keys: KeyRing,
+    /// Peers that were named by their ids.
+    pub(super) known: Vec<NodeId>,
+    /// How many peers were named, with or without an id.
+    pub(super) targets: usize,
+}
+
+impl Node {
+    /// Settings of a node, to be completed and started.
+    pub fn builder() -> NodeBuilder {
+        NodeBuilder::default()
+    }
+
+    /// The node's id: the public key of its identity.
+    pub const fn id(&self) -> NodeId {
+        self.running.node
+    }
+
+    /// The node's id as libp2p spells it.
+    pub fn peer_id(&self) -> PeerId {
+        identity::peer_id(self.id())
+    }
+
+    /// Where the node listens, each address ending in `/p2p/` and its peer id.
+    pub fn addresses(&self) -> Vec<Multiaddr> {
+        self.running.addresses.borrow().clone()
+    }
+
+    /// Settings of a namespace, to be completed and opened. The name is checked then.
+    pub fn namespace(&self, name: impl Into<String>) -> NamespaceBuilder {
+        NamespaceBuilder::new(self.clone(), name.into())
+    }
+
+    /// The connected peers, what is shared with them, and what was refused. Cancel-safe.
+    ///
+    /// # Errors
+    /// The node has stopped.
+    pub async fn peers(&self) -> Result<Vec<PeerStatus>, StatusError> {
+        let (answer, receiver) = oneshot::channel();
+        self.running.send(Command::Peers { answer }).await.map_err(StatusError::Stopped)?;
+        match receiver.await {
+            Ok(peers) => Ok(peers),
+            Err(_) => Err(StatusError::Stopped(self.ended().await)),
+        }
+    }
+
+    /// Ends the node in order: whatever waits is answered, what was written is made durable,
+    /// connections and files are closed. Returns when all of that is done. Cancelled, the node
+    /// ends all the same.
+    pub async fn shutdown(self) -> StopReason {
+        // Fails only if the node has ended already.
+        let _ = self.running.send(Command::Shutdown).await;
+        self.ended().await
+    }
+
+    /// Waits until the node has ended, for whatever reason. Cancel-safe.
+    pub async fn ended(&self) -> StopReason {
+        self.running.ended().await
+    }
+}
+
+/// Settings of a node. [`NodeBuilder::start`] checks them all before it touches the disk.
+#[derive(Debug, Default)]
+#[must_use = "a node runs when it is started"]
+pub struct NodeBuilder {
+    data_dir: Option<PathBuf>,
+    listen: Vec<String>,
+    peers: Vec<String>,
+    pace: Pace,
+    keys: Given,
+}
+
+impl NodeBuilder {
+    /// Where identity and log are kept; created if it is not there. One process at a time.
+    pub fn data_dir(mut self, path: impl Into<PathBuf>) -> Self {
+        self.data_dir = Some(path.into());
+        self
+    }
+
+    /// A multiaddr to listen on; may be called several times. Without any, the node listens on all
+    /// IPv4 addresses of the machine, on a port that the system chooses.
+    pub fn listen(mut self, address: impl ToString) -> Self {
+        self.listen.push(address.to_string());
+        self
+    }
+
+    /// Multiaddrs of peers to start from, with or without `/p2p/`. One that answers is enough: the
+    /// others are learned from it.
+    pub fn peers<A: ToString>(mut self, addresses: impl IntoIterator<Item = A>) -> Self {
+        self.peers.extend(addresses.into_iter().map(|address| address.to_string()));
+        self
+    }
+
+    /// How far apart the nodes are; default [`Timing::Lan`]. Namespaces may differ.
+    pub fn timing(mut self, timing: Timing) -> Self {
+        self.pace.timing = timing;
+        self
+    }
+
+    /// A leader's heartbeat, instead of the preset's.
+    pub fn heartbeat(mut self, heartbeat: Duration) -> Self {
+        self.pace.heartbeat = Some(heartbeat);
+        self
+    }
+
+    /// The shortest election time-out, instead of the preset's; the longest is twice that. At
+    /// least four heartbeats.
+    pub fn election(mut self, election: Duration) -> Self {
+        self.pace.election = Some(election);
+        self
+    }
+
+    /// A key file for every namespace that names none itself: 32 raw bytes, or 64 hexadecimal
+    /// digits. Several form a ring: the first is used, the others are accepted.
+    pub fn key_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.keys.push(OneKey::File(path.into()));
+        self
+    }
+
+    /// As [`NodeBuilder::key_file`], from memory.
+    pub fn key(mut self, key: NamespaceKey) -> Self {
+        self.keys.push(OneKey::Key(key));
+        self
+    }
+
+    /// Whether to look for peers on the local network. Without effect: this version finds peers by
+    /// the addresses that it is given, and by those that peers tell each other.
+    pub fn mdns(self, _enabled: bool) -> Self {
+        self
+    }
+
+    /// Starts the node on the current tokio runtime and waits until it listens. Not cancel-safe:
+    /// cancelled, the node may go on until its data folder is opened, and ends then.
+    ///
+    /// # Errors
+    /// Names what is wrong with the settings or the data folder; nothing was changed there.
+    pub async fn start(self) -> Result<Node, StartError> {
+        let Self { data_dir, listen, peers, pace, keys } = self;
+        let data_dir = data_dir.ok_or(StartError::NoDataDir)?;
+        pace.core()?;
+        let mut listen = addresses(listen)?;
+        if listen.is_empty() {
+            listen = addresses(vec![LISTEN_DEFAULT.to_owned()])?;
+        }
+        let peers = addresses(peers)?;
+        let keys = keys.ring()?.unwrap_or_default();
+        let known = peers.iter().filter_map(network::named_node).collect();
+        let targets = peers.len();
+        let setup = Setup { data_dir, listen, peers, stall: pace.stall() };
+        Ok(Node { running: runtime::start(setup).await?, pace, keys, known, targets })
+    }
+}
+
+fn addresses(texts: Vec<String>) -> Result<Vec<Multiaddr>, StartError> {
+    texts.into_iter().map(usable).collect()
+}
+
+/// Parses an address and checks that a transport can use it: TCP over IP, perhaps with a node.
+fn usable(text: String) -> Result<Multiaddr, StartError> {
+    let address: Multiaddr = match text.parse() {
+        Ok(address) => address,
+        Err(source) => return Err(StartError::Address { address: text, source }),
+    };
+    let mut parts = address.iter();
+    let ip = matches!(parts.next(), Some(Protocol::Ip4(_) | Protocol::Ip6(_)));
+    let tcp = matches!(parts.next(), Some(Protocol::Tcp(_)));
+    match (parts.next(), parts.next()) {
+        (None, _) if ip && tcp => Ok(address),
+        (Some(Protocol::P2p(peer)), None) if ip && tcp => match identity::node_id(peer) {
+            Ok(_) => Ok(address),
+            Err(source) => Err(StartError::NotANode { address, source }),
+        },
+        _ => Err(StartError::NotTcp { address }),
+    }
+}

@@ -1,0 +1,345 @@
+//! The clap definition of the whole command line.
+//!
+//! Values are checked while they are parsed, so that a command never sees an invalid namespace or
+//! address: clap names the option and quotes the value, and exits with 2.
+
+use std::{num::NonZeroU16, path::PathBuf, str::FromStr, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use libp2p::{Multiaddr, PeerId};
+use meshraft_consensus::{Namespace, NamespaceError};
+
+const EXAMPLES: &str = "\
+Examples:
+  meshraft demo
+      three real nodes on this machine: watch them form, fail over and heal
+  meshraft serve --data-dir ./a -n /jobs/cron --expect 3 --listen /ip4/127.0.0.1/tcp/4001
+  meshraft serve --data-dir ./b -n /jobs/cron --expect 3 --peer /ip4/127.0.0.1/tcp/4001
+  meshraft serve --data-dir ./c -n /jobs/cron --expect 3 --peer /ip4/127.0.0.1/tcp/4001
+      three nodes that find each other and found one cluster
+  meshraft set -n /jobs/cron --peer /ip4/127.0.0.1/tcp/4001 greeting hello
+  meshraft get -n /jobs/cron --peer /ip4/127.0.0.1/tcp/4001 greeting
+
+Exit codes: 0 done, 1 failed or key absent, 2 usage or bad input.
+RUST_LOG=meshraft=debug shows what a node does, on standard error.";
+
+const SERVE_EXAMPLES: &str = "\
+Examples:
+  meshraft serve --data-dir ./a -n /jobs/cron --expect 3 --listen /ip4/0.0.0.0/tcp/4001
+      the first of three: waits until two more are there, then founds
+  meshraft serve --data-dir ./b -n /jobs/cron --expect 3 --peer /ip4/10.0.0.1/tcp/4001
+      another one; one address of any node is enough, the rest is learned
+  meshraft serve --data-dir ./d -n /jobs/cron --peer /ip4/10.0.0.1/tcp/4001
+      without --expect it never founds: it joins a living cluster, or goes on where it was
+  head -c 32 /dev/urandom > key && meshraft serve --data-dir ./a -n /jobs/cron --key-file key
+      only peers and clients with the same key take part, and all traffic is sealed with it
+
+Standard output has one JSON line once it listens, and one per change after that:
+  {\"event\":\"listening\",\"peer\":\"12D3…\",\"addrs\":[\"/ip4/…/tcp/…/p2p/12D3…\"]}
+  {\"event\":\"leader\",\"namespace\":\"/jobs/cron\",\"leader\":\"12D3…\",\"term\":2}
+SIGINT and SIGTERM end it in order, with exit code 0.";
+
+const PIPE_EXAMPLES: &str = "\
+Standard input has one request per line, standard output one answer per line, in any order:
+  {\"id\":1,\"op\":\"set\",\"key\":\"k\",\"value\":\"v\"}
+  {\"id\":2,\"op\":\"get\",\"key\":\"k\",\"read\":\"linearizable\"}
+  {\"id\":3,\"op\":\"get\",\"key\":\"k\",\"barrier_ms\":2000}
+  {\"id\":4,\"op\":\"keys\",\"prefix\":\"\",\"limit\":100}
+Answers: {\"id\":1,\"ok\":true,…} or {\"id\":1,\"ok\":false,\"error\":CODE,\"maybe\":false,\"message\":…};
+\"maybe\":true means that the request may have taken effect.";
+
+/// Consensus that just works on a peer-to-peer mesh.
+#[derive(Parser, Debug)]
+#[command(name = "meshraft", version, about, after_help = EXAMPLES)]
+pub(crate) struct Cli {
+    /// The namespace: UTF-8, 1 to 255 bytes, no control characters.
+    #[arg(short = 'n', long = "namespace", value_name = "NS", global = true)]
+    #[arg(value_parser = namespace)]
+    pub(crate) namespaces: Vec<Namespace>,
+    /// Print JSON, for programs.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+/// The options that every command takes.
+#[derive(Clone, Debug)]
+pub(crate) struct Global {
+    /// The namespaces, in the order given.
+    pub(crate) namespaces: Vec<Namespace>,
+    /// Whether to print JSON.
+    pub(crate) json: bool,
+}
+
+impl Global {
+    /// The one namespace of a command that takes exactly one.
+    ///
+    /// # Errors
+    /// A line for standard error, if there is none or more than one.
+    pub(crate) fn one_namespace(&self) -> Result<&Namespace, &'static str> {
+        match self.namespaces.as_slice() {
+            [namespace] => Ok(namespace),
+            [] => Err("--namespace NS is needed"),
+            _ => Err("--namespace can be given only once here"),
+        }
+    }
+}
+
+/// The commands.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Show it all on this machine: three nodes, writes, a killed leader, fail-over, rejoin.
+    Demo,
+    /// Run a node that hosts namespaces, until it is told to end.
+    #[command(after_help = SERVE_EXAMPLES)]
+    Serve(ServeArgs),
+    /// Drive a namespace with JSON lines, from any language.
+    #[command(after_help = PIPE_EXAMPLES)]
+    Pipe(PipeArgs),
+    /// Print the value of a key; exit code 1 if it is absent.
+    Get(GetArgs),
+    /// Set a key to a value.
+    Set(SetArgs),
+    /// Delete a key.
+    Delete(DeleteArgs),
+    /// List keys, in byte order.
+    Keys(KeysArgs),
+    /// What one node says of a namespace: role, leader, log, members, what it waits for.
+    Status(StatusArgs),
+    /// Who takes part in a namespace.
+    Members(MembersArgs),
+}
+
+/// Options of `serve`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ServeArgs {
+    /// Where the node keeps its identity and its log; created if it is not there.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: PathBuf,
+    /// Where to listen; may be given several times [default: /ip4/0.0.0.0/tcp/0].
+    #[arg(long, value_name = "MULTIADDR")]
+    pub(crate) listen: Vec<Multiaddr>,
+    /// A peer to start from, with or without /p2p/; may be given several times.
+    #[arg(long = "peer", value_name = "MULTIADDR")]
+    pub(crate) peers: Vec<Multiaddr>,
+    /// Do not look for peers on the local network (this build never does).
+    #[arg(long)]
+    pub(crate) no_mdns: bool,
+    /// Found a cluster once this many nodes agree, never with fewer; without it only join.
+    #[arg(long, value_name = "N")]
+    pub(crate) expect: Option<NonZeroU16>,
+    /// Time-outs for this distance between the nodes.
+    #[arg(long, value_enum, default_value_t = TimingName::Lan)]
+    pub(crate) timing: TimingName,
+    /// The leader's heartbeat, in milliseconds, instead of the preset's.
+    #[arg(long, value_name = "MS", value_parser = milliseconds)]
+    pub(crate) heartbeat: Option<Duration>,
+    /// The shortest election time-out, in milliseconds (the longest is twice that).
+    #[arg(long, value_name = "MS", value_parser = milliseconds)]
+    pub(crate) election: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) keys: KeyArgs,
+}
+
+/// Presets of timing, by their names on the command line.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TimingName {
+    /// One machine: round trips up to 0.5 ms.
+    Local,
+    /// One data centre: round trips up to 2 ms.
+    Lan,
+    /// One region: round trips up to 30 ms.
+    #[value(alias = "regional")]
+    Region,
+    /// The globe: round trips up to 300 ms.
+    Global,
+}
+
+/// The keys of the namespaces.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct KeyArgs {
+    /// A file of 32 bytes or 64 hex digits; NS=FILE for one namespace only. Several form a ring,
+    /// the first is used, the others are accepted.
+    #[arg(long = "key-file", value_name = "[NS=]FILE")]
+    pub(crate) key_files: Vec<KeyFileArg>,
+}
+
+impl KeyArgs {
+    /// The files of one namespace's ring: its own if there are any, else those of all namespaces.
+    ///
+    /// `namespaces` are those that the command line names: only their names are taken as such, so
+    /// that a path may hold an equals sign.
+    pub(crate) fn files(&self, namespace: &Namespace, namespaces: &[Namespace]) -> Vec<PathBuf> {
+        let own: Vec<PathBuf> =
+            self.key_files.iter().filter_map(|file| file.of(namespace)).collect();
+        if !own.is_empty() {
+            return own;
+        }
+        let of_any = |file: &&KeyFileArg| !namespaces.iter().any(|other| file.of(other).is_some());
+        self.key_files.iter().filter(of_any).map(|file| PathBuf::from(&file.0)).collect()
+    }
+}
+
+/// `FILE` or `NS=FILE`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct KeyFileArg(String);
+
+impl KeyFileArg {
+    /// The file, if this is `NS=FILE` for that namespace.
+    fn of(&self, namespace: &Namespace) -> Option<PathBuf> {
+        self.0.strip_prefix(namespace.as_str())?.strip_prefix('=').map(PathBuf::from)
+    }
+}
+
+impl FromStr for KeyFileArg {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// How a client reaches the mesh.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct TargetArgs {
+    /// A member to start from, with or without /p2p/; may be given several times.
+    #[arg(long = "peer", value_name = "MULTIADDR")]
+    pub(crate) peers: Vec<Multiaddr>,
+    #[command(flatten)]
+    pub(crate) keys: KeyArgs,
+}
+
+/// A client, one member of its choice, and its patience.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct RequestArgs {
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+    /// Ask exactly this member.
+    #[arg(long, value_name = "PEER")]
+    pub(crate) via: Option<PeerId>,
+    /// How long to wait, in milliseconds: 1 to 60000.
+    #[arg(long, value_name = "MS", default_value_t = 5_000)]
+    pub(crate) timeout_ms: u64,
+}
+
+/// How fresh a read must be.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ReadArgs {
+    /// Read what the asked member has applied; may be old.
+    #[arg(long)]
+    pub(crate) stale: bool,
+}
+
+/// Options of `pipe`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct PipeArgs {
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+}
+
+/// Options of `get`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct GetArgs {
+    #[command(flatten)]
+    pub(crate) request: RequestArgs,
+    #[command(flatten)]
+    pub(crate) read: ReadArgs,
+    /// Linearizable, within this many milliseconds: 1 to 30000.
+    #[arg(long, value_name = "MS", conflicts_with = "stale", allow_negative_numbers = true)]
+    pub(crate) barrier_ms: Option<i64>,
+    /// The key: 1 to 4096 bytes.
+    pub(crate) key: String,
+}
+
+/// Options of `set`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct SetArgs {
+    #[command(flatten)]
+    pub(crate) request: RequestArgs,
+    /// The key: 1 to 4096 bytes.
+    pub(crate) key: String,
+    /// The value: up to 1 MiB.
+    pub(crate) value: String,
+}
+
+/// Options of `delete`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct DeleteArgs {
+    #[command(flatten)]
+    pub(crate) request: RequestArgs,
+    /// The key: 1 to 4096 bytes.
+    pub(crate) key: String,
+}
+
+/// Options of `keys`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct KeysArgs {
+    #[command(flatten)]
+    pub(crate) request: RequestArgs,
+    #[command(flatten)]
+    pub(crate) read: ReadArgs,
+    /// Only keys that begin with this.
+    #[arg(default_value = "")]
+    pub(crate) prefix: String,
+    /// At most this many.
+    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    pub(crate) limit: u32,
+    /// Only keys after this one.
+    #[arg(long, value_name = "KEY")]
+    pub(crate) after: Option<String>,
+}
+
+/// Options of `status`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    pub(crate) request: RequestArgs,
+}
+
+/// Options of `members`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct MembersArgs {
+    #[command(flatten)]
+    pub(crate) request: RequestArgs,
+}
+
+fn namespace(text: &str) -> Result<Namespace, NamespaceError> {
+    Namespace::new(text)
+}
+
+fn milliseconds(text: &str) -> Result<Duration, std::num::ParseIntError> {
+    text.parse().map(Duration::from_millis)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_file_is_for_all_namespaces_or_for_the_one_it_names() {
+        let [jobs, locks] = ["/jobs", "/locks"].map(|name| Namespace::new(name).unwrap());
+        let all = [jobs.clone(), locks.clone()];
+        let files = ["one", "/jobs=two", "a=b", "/jobs=three"];
+        let keys = KeyArgs { key_files: files.map(|file| KeyFileArg(file.to_owned())).into() };
+        assert_eq!(keys.files(&jobs, &all), ["two", "three"].map(PathBuf::from));
+        assert_eq!(keys.files(&locks, &all), ["one", "a=b"].map(PathBuf::from));
+    }
+
+    #[test]
+    fn serve_takes_namespaces_before_and_after_its_name() {
+        let cli = Cli::try_parse_from(
+            "meshraft serve --data-dir d -n /a --namespace /b --expect 3 --timing regional"
+                .split(' '),
+        )
+        .unwrap();
+        assert_eq!(cli.namespaces.len(), 2);
+        let Some(Command::Serve(serve)) = cli.command else { panic!("not serve") };
+        assert_eq!(serve.expect, NonZeroU16::new(3));
+        assert_eq!(serve.timing, TimingName::Region);
+        for bad in ["", "a\u{7}b"] {
+            assert!(Cli::try_parse_from(["meshraft", "-n", bad, "demo"]).is_err());
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! The JSON lines that `serve` prints: one for each change that an operator or a tool acts on.
+
+use meshraft::{HaltReason, Member, Namespace, NodeEvent, NodeId, identity::peer_id};
+use meshraft_consensus::{Event as CoreEvent, Role};
+use meshraft_discovery::founding::Event as FoundingEvent;
+use meshraft_transport::Refusal;
+use serde_json::{Value, json};
+
+/// The line of an event; `None` for what concerns only a log.
+pub(crate) fn line(namespace: &Namespace, event: &NodeEvent) -> Option<Value> {
+    let namespace = namespace.as_str();
+    Some(match event {
+        NodeEvent::Leader { leader, term } => json!({
+            "event": "leader", "namespace": namespace,
+            "leader": leader.map(name), "term": term.get(),
+        }),
+        NodeEvent::Serving { cluster } => json!({
+            "event": "state", "namespace": namespace,
+            "state": "serving", "cluster_id": cluster.to_string(),
+        }),
+        NodeEvent::Members { voters, learners } => json!({
+            "event": "member", "namespace": namespace,
+            "voters": names(voters), "learners": names(learners),
+        }),
+        NodeEvent::Refused { peer, why } => json!({
+            "event": "refused", "namespace": namespace,
+            "peer": name(*peer), "error": refusal(why), "message": why.to_string(),
+        }),
+        NodeEvent::Unreadable(error) => json!({
+            "event": "state", "namespace": namespace,
+            "state": "unreadable", "message": error.to_string(),
+        }),
+        NodeEvent::Halted { reason } => json!({
+            "event": "state", "namespace": namespace,
+            "state": "halted", "reason": halt(*reason),
+        }),
+        NodeEvent::Core(event) => return core(namespace, event),
+        NodeEvent::Founding(event) => return founding(namespace, event),
+        _ => return None,
+    })
+}
+
+fn core(namespace: &str, event: &CoreEvent) -> Option<Value> {
+    Some(match event {
+        CoreEvent::BecameRole { role, term } => json!({
+            "event": "role", "namespace": namespace, "role": role_name(*role), "term": term.get(),
+        }),
+        CoreEvent::LeaderReady { term } => json!({
+            "event": "ready", "namespace": namespace, "term": term.get(),
+        }),
+        CoreEvent::QuorumLost { term } => json!({
+            "event": "quorum_lost", "namespace": namespace, "term": term.get(),
+        }),
+        CoreEvent::Damaged { range } => json!({
+            "event": "damage", "namespace": namespace,
+            "first": range.first.get(), "last": range.last.get(),
+        }),
+        _ => return None,
+    })
+}
+
+fn founding(namespace: &str, event: &FoundingEvent) -> Option<Value> {
+    let step = |step: &str, cluster: &meshraft::ClusterId| {
+        json!({
+            "event": "founding", "namespace": namespace,
+            "step": step, "cluster_id": cluster.to_string(),
+        })
+    };
+    Some(match event {
+        FoundingEvent::Coordinating { cluster, .. } => step("proposed", cluster),
+        FoundingEvent::Promised { cluster, .. } => step("promised", cluster),
+        FoundingEvent::Left { cluster, .. } => step("left", cluster),
+        FoundingEvent::Founded { cluster } => step("founded", cluster),
+        FoundingEvent::Joining { cluster, .. } => step("joining", cluster),
+        FoundingEvent::Joined { cluster } => step("joined", cluster),
+        FoundingEvent::NotAdmitted { cluster, .. } => step("not_admitted", cluster),
+        _ => return None,
+    })
+}
+
+fn name(node: NodeId) -> String {
+    peer_id(node).to_string()
+}
+
+fn names(members: &[Member]) -> Vec<String> {
+    members.iter().map(|member| name(member.node)).collect()
+}
+
+const fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::Learner => "learner",
+        Role::Follower => "follower",
+        Role::PreCandidate | Role::Candidate => "candidate",
+        Role::Leader => "leader",
+    }
+}
+
+const fn halt(reason: HaltReason) -> &'static str {
+    match reason {
+        HaltReason::UnknownCommand => "unknown_command",
+        HaltReason::Panicked => "panicked",
+        HaltReason::StoreFailed => "store_failed",
+        _ => "other",
+    }
+}
+
+const fn refusal(why: &Refusal) -> &'static str {
+    match why {
+        Refusal::UnknownNamespace => "unknown_namespace",
+        Refusal::KeyMismatch => "key_mismatch",
+        Refusal::WrongCluster { .. } => "wrong_cluster",
+        Refusal::WrongIncarnation { .. } => "wrong_incarnation",
+        Refusal::Version { .. } => "version",
+        _ => "refused",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use meshraft::Term;
+
+    use super::*;
+
+    #[test]
+    fn lines_name_peers_as_libp2p_does() {
+        let namespace = Namespace::new("/jobs").unwrap();
+        let leader = NodeId::new([7; 32]);
+        let event = NodeEvent::Leader { leader: Some(leader), term: Term::new(3) };
+        let line = line(&namespace, &event).unwrap();
+        assert_eq!(line["event"], "leader");
+        assert_eq!(line["leader"], peer_id(leader).to_string());
+        assert!(line["leader"].as_str().unwrap().starts_with("12D3"));
+        assert_eq!(line["term"], 3);
+    }
+}

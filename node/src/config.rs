@@ -1,0 +1,88 @@
+//! Settings of a node and of a namespace: presets by environment, checked as a whole.
+
+use std::time::Duration;
+
+use meshraft_consensus::{Config, ConfigBuilder, ConfigError};
+
+/// How far apart the nodes are: presets of heartbeat and election time-out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Timing {
+    /// One machine: round trips up to 0.5 ms; heartbeat 30 ms, election 300 to 600 ms.
+    Local,
+    /// One data centre: round trips up to 2 ms; heartbeat 50 ms, election 500 to 1000 ms.
+    #[default]
+    Lan,
+    /// One region: round trips up to 30 ms; heartbeat 100 ms, election 1 to 2 s.
+    Region,
+    /// The globe: round trips up to 300 ms; heartbeat 400 ms, election 4 to 8 s.
+    Global,
+}
+
+impl Timing {
+    const fn builder(self) -> ConfigBuilder {
+        match self {
+            Self::Local => ConfigBuilder::local(),
+            Self::Lan => ConfigBuilder::lan(),
+            Self::Region => ConfigBuilder::region(),
+            Self::Global => ConfigBuilder::global(),
+        }
+    }
+}
+
+/// A preset, and what is set instead of its values.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Pace {
+    /// The preset.
+    pub(crate) timing: Timing,
+    /// The leader's heartbeat.
+    pub(crate) heartbeat: Option<Duration>,
+    /// The shortest election time-out; the longest is twice that.
+    pub(crate) election: Option<Duration>,
+}
+
+impl Pace {
+    /// How long a free node observes before it decides, and the least time that a founder set is
+    /// given to gather: a tenth of what an operator would wait, and many round trips of any preset.
+    pub(crate) const WINDOW: Duration = Duration::from_secs(5);
+
+    /// Checks the values against each other. The core's seed is set later, by the host.
+    pub(crate) fn core(&self) -> Result<Config, ConfigError> {
+        let preset = self.timing.builder();
+        ConfigBuilder {
+            heartbeat: self.heartbeat.unwrap_or(preset.heartbeat),
+            election: self.election.unwrap_or(preset.election),
+            ..preset
+        }
+        .build()
+    }
+
+    /// After how much silence a path counts as dead: the longest election time-out, so that a path
+    /// is replaced about when its peer would be; within what a transport takes.
+    pub(crate) fn stall(&self) -> Duration {
+        let longest = self.election.unwrap_or(self.timing.builder().election).saturating_mul(2);
+        longest.clamp(Duration::from_millis(50), Duration::from_secs(60))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documented_times_are_those_of_the_presets_and_contradictions_are_refused() {
+        let lan = Pace::default().core().unwrap();
+        assert_eq!(lan.knobs().heartbeat, Duration::from_millis(50));
+        assert_eq!(lan.knobs().election, Duration::from_millis(500));
+        assert_eq!(Pace::default().stall(), Duration::from_secs(1));
+        let slow = Pace { election: Some(Duration::from_secs(3600)), ..Pace::default() };
+        assert_eq!((slow.core().is_ok(), slow.stall()), (true, Duration::from_secs(60)));
+        let times = [Timing::Local, Timing::Region, Timing::Global].map(|timing| {
+            let knobs = Pace { timing, ..Pace::default() }.core().unwrap().into_builder();
+            (knobs.heartbeat.as_millis(), knobs.election.as_millis())
+        });
+        assert_eq!(times, [(30, 300), (100, 1000), (400, 4000)]);
+        let pace = Pace { heartbeat: Some(Duration::from_millis(200)), ..Pace::default() };
+        assert!(matches!(pace.core(), Err(ConfigError::ElectionTooShort { .. })));
+    }
+}

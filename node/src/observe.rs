@@ -1,0 +1,131 @@
+//! Events into log lines: constant messages in lower case, everything variable a field.
+//!
+//! Levels: error = a person must act; warn = a promise slipped; info = role, membership, founding;
+//! debug = connections and single messages.
+
+use meshraft_consensus::{DropReason, Event as CoreEvent, Namespace, NodeId};
+use meshraft_discovery::founding::Event as FoundingEvent;
+use meshraft_transport::{Event as TransportEvent, PeerRole, Refusal, identity::peer_id};
+use tracing::{debug, error, info, warn};
+
+use crate::host::NodeEvent;
+
+/// Logs what happened in a namespace.
+pub(crate) fn node(node: NodeId, namespace: &Namespace, event: &NodeEvent) {
+    match event {
+        NodeEvent::Leader { leader: Some(leader), term } => {
+            info!(%node, %namespace, leader = %peer_id(*leader), %term, "leader known");
+        }
+        NodeEvent::Leader { leader: None, term } => info!(%node, %namespace, %term, "leader lost"),
+        NodeEvent::Serving { cluster } => info!(%node, %namespace, %cluster, "cluster served"),
+        NodeEvent::Members { voters, learners } => {
+            let (voters, learners) = (voters.len(), learners.len());
+            info!(%node, %namespace, voters, learners, "members changed");
+        }
+        NodeEvent::Refused { peer, why } => refused(node, *peer, namespace, why),
+        NodeEvent::Unreadable(error) => {
+            error!(%node, %namespace, %error, "namespace record unreadable");
+        }
+        NodeEvent::Halted { reason } => error!(%node, %namespace, ?reason, "replica halted"),
+        NodeEvent::Core(event) => core(node, namespace, event),
+        NodeEvent::Founding(event) => founding(node, namespace, event),
+    }
+}
+
+fn core(node: NodeId, namespace: &Namespace, event: &CoreEvent) {
+    match event {
+        CoreEvent::BecameRole { role, term } => {
+            info!(%node, %namespace, ?role, %term, "role changed");
+        }
+        CoreEvent::LeaderReady { term } => info!(%node, %namespace, %term, "leader ready"),
+        CoreEvent::ConfigurationChanged { index, joint } => {
+            info!(%node, %namespace, %index, joint, "configuration in force");
+        }
+        CoreEvent::ConfigurationRolledBack { index } => {
+            warn!(%node, %namespace, %index, "configuration rolled back");
+        }
+        CoreEvent::LearnerCaughtUp { member } => {
+            info!(%node, %namespace, %member, "learner caught up");
+        }
+        CoreEvent::Truncated { from, last } => {
+            info!(%node, %namespace, index = %from, at = %last, "conflicting tail truncated");
+        }
+        CoreEvent::QuorumLost { term } => warn!(%node, %namespace, %term, "quorum lost"),
+        CoreEvent::Damaged { range } => {
+            let (first, last) = (range.first, range.last);
+            error!(%node, %namespace, %first, %last, "log damaged");
+        }
+        CoreEvent::Dropped { from, reason } => match reason {
+            DropReason::SecondLeader | DropReason::CommittedConflict => {
+                error!(%node, %namespace, peer = %from, ?reason, "message refused");
+            }
+            DropReason::Malformed | DropReason::Impossible => {
+                warn!(%node, %namespace, peer = %from, ?reason, "message dropped");
+            }
+            _ => debug!(%node, %namespace, peer = %from, ?reason, "message dropped"),
+        },
+        // `NodeEvent::Leader` tells of the leader; the rest is for those who follow each step.
+        _ => debug!(%node, %namespace, ?event, "core observed"),
+    }
+}
+
+fn founding(node: NodeId, namespace: &Namespace, event: &FoundingEvent) {
+    match event {
+        FoundingEvent::Coordinating { cluster, founders } => {
+            info!(%node, %namespace, %cluster, founders, "founder set proposed");
+        }
+        FoundingEvent::Promised { cluster, ballot } => {
+            let counter = ballot.counter;
+            info!(%node, %namespace, %cluster, counter, "founder set promised");
+        }
+        FoundingEvent::Left { cluster, proof } => {
+            info!(%node, %namespace, %cluster, ?proof, "founder set left");
+        }
+        FoundingEvent::FateProposed { cluster, fate } => {
+            info!(%node, %namespace, %cluster, ?fate, "fate proposed");
+        }
+        FoundingEvent::Founded { cluster } => {
+            info!(%node, %namespace, %cluster, "cluster founded");
+        }
+        FoundingEvent::Joining { cluster, by } => {
+            info!(%node, %namespace, %cluster, peer = %peer_id(*by), "admission asked for");
+        }
+        FoundingEvent::Joined { cluster } => info!(%node, %namespace, %cluster, "cluster joined"),
+        FoundingEvent::NotAdmitted { cluster, by, .. } => {
+            info!(%node, %namespace, %cluster, peer = %peer_id(*by), ?event, "not admitted");
+        }
+        _ => debug!(%node, %namespace, ?event, "founding observed"),
+    }
+}
+
+/// Logs what happened between this node and its peers.
+pub(crate) fn transport(node: NodeId, event: &TransportEvent) {
+    match event {
+        TransportEvent::Listening(address) => info!(%node, %address, "listening"),
+        TransportEvent::Connected { peer, address, dialled } => {
+            debug!(%node, peer = %peer_id(*peer), %address, dialled, "peer connected");
+        }
+        TransportEvent::Disconnected { peer } => {
+            debug!(%node, peer = %peer_id(*peer), "peer disconnected");
+        }
+        TransportEvent::Shared { peer, namespace, facts } => {
+            let (peer, client) = (peer_id(*peer), facts.role == PeerRole::Client);
+            debug!(%node, %peer, %namespace, client, "namespace shared");
+        }
+        TransportEvent::Unshared { peer, namespace } => {
+            debug!(%node, peer = %peer_id(*peer), %namespace, "namespace shared no more");
+        }
+        // Refusals come back from the host, as events of their namespace.
+        _ => {}
+    }
+}
+
+fn refused(node: NodeId, peer: NodeId, namespace: &Namespace, why: &Refusal) {
+    let peer = peer_id(peer);
+    match why {
+        Refusal::KeyMismatch | Refusal::Version { .. } | Refusal::Malformed => {
+            warn!(%node, %peer, %namespace, error = %why, "hello refused");
+        }
+        _ => debug!(%node, %peer, %namespace, error = %why, "hello refused"),
+    }
+}

@@ -1,0 +1,48 @@
+//! Between the transport's words and the host's: events in, addresses both ways.
+
+use libp2p::{Multiaddr, multiaddr::Protocol};
+use meshraft_consensus::NodeId;
+use meshraft_discovery::peers::Address;
+use meshraft_transport::{Event, identity};
+
+use crate::host::NetworkInput;
+
+/// The host's input for an event; `None` for what does not concern it.
+pub(crate) fn input(event: Event) -> Option<NetworkInput> {
+    Some(match event {
+        Event::Connected { peer, address: at, dialled } => {
+            NetworkInput::Connected { peer, dialled: dialled.then(|| address(&at)).flatten() }
+        }
+        Event::Disconnected { peer } => NetworkInput::Disconnected { peer },
+        Event::Shared { peer, namespace, facts } => NetworkInput::Shared { peer, namespace, facts },
+        Event::Unshared { peer, namespace } => NetworkInput::Unshared { peer, namespace },
+        Event::Refused { peer, namespace, why } => NetworkInput::Refused { peer, namespace, why },
+        Event::Received { from, channel, body } => NetworkInput::Received { from, channel, body },
+        Event::Request { from, token, payload } => NetworkInput::Request { from, token, payload },
+        Event::Reply { id, result } => NetworkInput::Reply { id, result },
+        _ => return None,
+    })
+}
+
+/// An address as peers tell it to each other; `None` if it is longer than anyone would take.
+pub(crate) fn address(multiaddr: &Multiaddr) -> Option<Address> {
+    Address::new(without_peer(multiaddr).to_vec()).ok()
+}
+
+/// The address behind a peer's words; `None` if they are no address.
+pub(crate) fn multiaddr(address: &Address) -> Option<Multiaddr> {
+    Multiaddr::try_from(address.as_bytes().to_vec()).ok()
+}
+
+/// The node that an address names in its last part, if it is one that can take part.
+pub(crate) fn named_node(multiaddr: &Multiaddr) -> Option<NodeId> {
+    match multiaddr.iter().last() {
+        Some(Protocol::P2p(peer)) => identity::node_id(peer).ok(),
+        _ => None,
+    }
+}
+
+/// Whom an address leads to is told beside it, so that each address has one spelling.
+fn without_peer(multiaddr: &Multiaddr) -> Multiaddr {
+    multiaddr.iter().filter(|part| !matches!(part, Protocol::P2p(_))).collect()
+}

@@ -1,0 +1,262 @@
+//! What travels: every value survives its encoding, and foreign bytes are refused by type.
+
+use bytes::Bytes;
+use meshraft_consensus::{
+    ClusterId, Incarnation, Index, Member, Namespace, NodeId, Position, Term,
+};
+use meshraft_service::{
+    BadRequest, Feature, Refusal, Sequence, ServiceError, SessionId,
+    limits::{HOPS_MAX, MEMBERS_MAX, PAYLOAD_BYTES_MAX, REQUEST_BYTES_MAX, RESPONSE_BYTES_MAX},
+    wire::{
+        Level, MemberRole, MemberState, MemberStatus, NodeRole, Operation, Reply, Request,
+        Response, Status, Waiting, WaitingCode, WireError, decode_response, encode_response,
+    },
+};
+use proptest::prelude::*;
+
+fn member(number: u8) -> Member {
+    Member::new(NodeId::new([number; 32]), Incarnation::new([number; 16]))
+}
+
+fn operation() -> impl Strategy<Value = Operation> {
+    let level =
+        prop::sample::select(vec![Level::Stale, Level::Session, Level::Lease, Level::Linearizable]);
+    let write = (1_u8.., 1_u64.., any::<u64>(), any::<Vec<u8>>()).prop_map(
+        |(session, sequence, acked, payload)| Operation::Write {
+            session: SessionId::new([session; 16]),
+            sequence: Sequence::new(sequence),
+            acked_below: Sequence::new(acked % sequence),
+            payload: payload.into(),
+        },
+    );
+    prop_oneof![
+        write,
+        any::<Vec<u8>>().prop_map(|payload| Operation::Write {
+            session: SessionId::NONE,
+            sequence: Sequence::ZERO,
+            acked_below: Sequence::ZERO,
+            payload: payload.into(),
+        }),
+        (level, any::<Vec<u8>>())
+            .prop_map(|(level, query)| Operation::Read { level, query: query.into() }),
+        Just(Operation::Barrier),
+        any::<u8>().prop_map(|number| Operation::Admit { member: member(number) }),
+        Just(Operation::Status),
+        Just(Operation::Members),
+    ]
+}
+
+fn request() -> impl Strategy<Value = Request> {
+    (1_u32..=60_000, 0..=HOPS_MAX, operation()).prop_map(|(deadline_ms, hops, operation)| Request {
+        deadline_ms,
+        hops,
+        operation,
+    })
+}
+
+fn status() -> Status {
+    let of = |number, role| MemberStatus {
+        member: member(number),
+        role,
+        matched: Some(Index::new(7)),
+        state: Some(MemberState::Replicate),
+    };
+    Status {
+        namespace: Namespace::new("/jobs/cron").unwrap(),
+        cluster: Some(ClusterId::new([3; 32])),
+        node: NodeId::new([1; 32]),
+        incarnation: Incarnation::new([2; 16]),
+        role: NodeRole::Follower,
+        term: Term::new(5),
+        leader: Some(NodeId::new([4; 32])),
+        commit: Index::new(9),
+        applied: Index::new(8),
+        first: Index::new(1),
+        last: Index::new(10),
+        members: vec![of(1, MemberRole::Voter), of(2, MemberRole::Learner)],
+        waiting: Some(Waiting {
+            code: WaitingCode::Leader,
+            have: 1,
+            need: 2,
+            missing: vec![NodeId::new([4; 32])],
+        }),
+    }
+}
+
+fn responses() -> Vec<Response> {
+    let position = Position::new(Term::new(3), Index::new(700));
+    let response = Bytes::from_static(b"answer");
+    vec![
+        Ok(Reply::Written { position, response: response.clone() }),
+        Ok(Reply::Read { index: Index::new(9), response }),
+        Ok(Reply::Barrier { index: Index::new(1) }),
+        Ok(Reply::Admitted { members: vec![member(1), member(2)] }),
+        Ok(Reply::Status(Box::new(status()))),
+        Ok(Reply::Members(status().members)),
+    ]
+}
+
+/// Every error with its stable name and whether it may have taken effect, in wire order.
+fn errors() -> Vec<(ServiceError, &'static str, bool)> {
+    let leader = Some(NodeId::new([2; 32]));
+    vec![
+        (ServiceError::NoLeader, "no_leader", false),
+        (ServiceError::Timeout { maybe: true }, "timeout", true),
+        (ServiceError::Overloaded, "overloaded", false),
+        (ServiceError::BadRequest(BadRequest::EmptyKey), "bad_request", false),
+        (
+            ServiceError::BadTimeout { given_ms: -1, min_ms: 1, max_ms: 30_000 },
+            "bad_timeout",
+            false,
+        ),
+        (ServiceError::TooLarge { bytes: 9, limit_bytes: 8 }, "too_large", false),
+        (ServiceError::OutcomeUnknown, "outcome_unknown", true),
+        (ServiceError::SessionExpired { maybe: false }, "session_expired", false),
+        (ServiceError::ShuttingDown, "shutting_down", false),
+        (ServiceError::Founding, "founding", false),
+        (ServiceError::Unsupported(Feature::LeaseRead), "unsupported", false),
+        (ServiceError::KeyMismatch, "key_mismatch", false),
+        (ServiceError::Refused(Refusal::NotAdmitted), "refused", false),
+        (ServiceError::Compacted { oldest: 7 }, "compacted", false),
+        (ServiceError::NotLeader { leader, term: Term::new(5) }, "no_leader", false),
+        (ServiceError::ResponseDropped { bytes: 5000 }, "response_dropped", true),
+        (ServiceError::Halted, "halted", false),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn requests_survive_their_encoding(request in request()) {
+        prop_assert_eq!(Request::decode(&request.encode()), Ok(request));
+    }
+
+    #[test]
+    fn foreign_bytes_are_refused(bytes: Vec<u8>) {
+        let _ = Request::decode(&bytes);
+        let _ = decode_response(&bytes);
+        let versioned: Vec<u8> = [1].into_iter().chain(bytes).collect();
+        let _ = Request::decode(&versioned);
+        let _ = decode_response(&versioned);
+    }
+
+    #[test]
+    fn a_changed_request_is_checked_again(request in request(), at: prop::sample::Index, to: u8) {
+        let mut bytes = request.encode().to_vec();
+        let at = at.index(bytes.len());
+        bytes[at] = to;
+        if let Ok(changed) = Request::decode(&bytes) {
+            prop_assert!((1..=60_000).contains(&changed.deadline_ms));
+            prop_assert!(changed.hops <= HOPS_MAX);
+        }
+    }
+
+    #[test]
+    fn a_cut_request_is_refused(request in request(), at: prop::sample::Index, more in 1_usize..9) {
+        let mut bytes = request.encode().to_vec();
+        let cut = at.index(bytes.len());
+        prop_assert!(Request::decode(&bytes[..cut]).is_err());
+        bytes.extend(vec![0; more]);
+        prop_assert!(Request::decode(&bytes).is_err());
+    }
+
+    #[test]
+    fn a_changed_response_never_panics(which in 0_usize..6, at: prop::sample::Index, to: u8) {
+        let mut bytes = encode_response(&responses()[which]).to_vec();
+        let at = at.index(bytes.len());
+        bytes[at] = to;
+        let _ = decode_response(&bytes);
+    }
+}
+
+#[test]
+fn responses_survive_their_encoding() {
+    let errors = errors().into_iter().map(|(error, ..)| Err(error));
+    for response in responses().into_iter().chain(errors) {
+        assert_eq!(decode_response(&encode_response(&response)), Ok(response));
+    }
+}
+
+#[test]
+fn errors_have_stable_names_and_numbers() {
+    for (number, (error, code, maybe)) in errors().into_iter().enumerate() {
+        assert_eq!((error.code(), error.maybe()), (code, maybe));
+        let bytes = encode_response(&Err(error));
+        assert_eq!(bytes[..3], [1, 1, number as u8], "{code}");
+    }
+}
+
+#[test]
+fn operations_have_stable_numbers() {
+    let admit = Operation::Admit { member: member(1) };
+    let read = Operation::Read { level: Level::Linearizable, query: Bytes::new() };
+    let write = Operation::Write {
+        session: SessionId::NONE,
+        sequence: Sequence::ZERO,
+        acked_below: Sequence::ZERO,
+        payload: Bytes::new(),
+    };
+    let all = [write, read, Operation::Barrier, admit, Operation::Status, Operation::Members];
+    for (number, operation) in all.into_iter().enumerate() {
+        let bytes = Request { deadline_ms: 5, hops: 1, operation }.encode();
+        assert_eq!(bytes[..4], [1, 5, 1, number as u8]);
+    }
+}
+
+fn decode_with(deadline_ms: u32, hops: u8, operation: Operation) -> Result<Request, ServiceError> {
+    Request::decode(&Request { deadline_ms, hops, operation }.encode())
+}
+
+#[test]
+fn a_request_is_checked_when_it_is_decoded() {
+    let bad_timeout = |given_ms| ServiceError::BadTimeout { given_ms, min_ms: 1, max_ms: 60_000 };
+    assert_eq!(decode_with(0, 0, Operation::Barrier), Err(bad_timeout(0)));
+    assert_eq!(decode_with(60_001, 0, Operation::Barrier), Err(bad_timeout(60_001)));
+    let hops = ServiceError::BadRequest(BadRequest::Hops);
+    assert_eq!(decode_with(5, HOPS_MAX + 1, Operation::Barrier), Err(hops));
+    let write = |session, sequence, acked| Operation::Write {
+        session: SessionId::new([session; 16]),
+        sequence: Sequence::new(sequence),
+        acked_below: Sequence::new(acked),
+        payload: Bytes::new(),
+    };
+    for bad in [write(1, 0, 0), write(0, 1, 0), write(0, 0, 1), write(1, 2, 3)] {
+        let sequence = ServiceError::BadRequest(BadRequest::Sequence);
+        assert_eq!(decode_with(5, 0, bad), Err(sequence));
+    }
+    assert!(decode_with(5, 0, write(1, 2, 2)).is_ok());
+}
+
+#[test]
+fn what_a_later_build_asks_is_named() {
+    let unsupported = |feature| Err(ServiceError::Unsupported(feature));
+    assert_eq!(Request::decode(&[2, 5, 0, 2]), unsupported(Feature::WireVersion));
+    assert_eq!(Request::decode(&[1, 5, 0, 6, 1, 2, 3]), unsupported(Feature::Operation));
+    assert_eq!(decode_response(&[3, 0]), Err(WireError::Version { version: 3 }));
+}
+
+#[test]
+fn lengths_are_bounded() {
+    let too_long = vec![1; REQUEST_BYTES_MAX + 1];
+    let error = Request::decode(&too_long).unwrap_err();
+    assert_eq!(error.code(), "too_large");
+    let query = Bytes::from(vec![0; PAYLOAD_BYTES_MAX]);
+    let level = Level::Linearizable;
+    assert!(decode_with(5, 0, Operation::Read { level, query }).is_ok());
+
+    // A length that promises more than there is costs nothing.
+    let mut bytes = vec![1, 5, 0, 1, 3];
+    bytes.extend([0xff, 0xff, 0xff, 0xff, 0x0f]);
+    assert_eq!(Request::decode(&bytes).unwrap_err().code(), "bad_request");
+
+    let members = vec![member(1); MEMBERS_MAX + 1];
+    let bytes = encode_response(&Ok(Reply::Admitted { members }));
+    assert_eq!(decode_response(&bytes), Err(WireError::Malformed));
+
+    let response = Bytes::from(vec![0; RESPONSE_BYTES_MAX]);
+    let read = Ok(Reply::Read { index: Index::ZERO, response: response.clone() });
+    let decoded = decode_response(&encode_response(&read)).unwrap();
+    assert_eq!(decoded.unwrap_err().code(), "too_large");
+    let written = Ok(Reply::Written { position: Position::ZERO, response });
+    let decoded = decode_response(&encode_response(&written)).unwrap();
+    assert_eq!(decoded.unwrap_err().code(), "response_dropped");
+}

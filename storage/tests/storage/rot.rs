@@ -1,0 +1,228 @@
+//! Bits that flip on a disk at rest: told as damage, never passed on as data.
+
+use std::{fs, path::PathBuf};
+
+use meshraft_consensus::{Entry, LoadError};
+use meshraft_storage::{DataDir, GroupId, OpenError, Opened, Store, StoreOptions};
+use tempfile::TempDir;
+
+use crate::{
+    script::{Random, seeds},
+    subject::*,
+};
+
+const ENTRIES: u64 = 60;
+
+struct Rotten {
+    folder: TempDir,
+}
+
+fn payload(group: u64, index: u64) -> String {
+    format!("payload {index} of {group}, which no other bytes in the file are like")
+}
+
+fn entry(group: u64, index: u64) -> Entry {
+    if index == 1 {
+        return configuration_entry(1, index, &[group as u8, 100]);
+    }
+    command(1 + index / 20, index, payload(group, index))
+}
+
+impl Rotten {
+    /// Three groups, their entries interleaved over many commits, closed cleanly.
+    fn new() -> Self {
+        let mut disk = OnDisk::new();
+        disk.commit((1..=3).map(|group| create(&format!("n{group}"), group)).collect());
+        for index in 1..=ENTRIES {
+            let jobs = (1..=3).map(|group| {
+                let mut write = write(None, vec![entry(group, index)]);
+                write.hard = Some(hard(1 + index / 20, Some(group as u8), index - 1));
+                log(index, group, write)
+            });
+            disk.commit(jobs.collect());
+        }
+        Self { folder: disk.into_folder() }
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("log.redb")
+    }
+
+    /// Flips a bit of every occurrence of `bytes` in the file, `offset` bytes in.
+    fn flip_in(&self, bytes: &[u8], offset: usize) {
+        let mut file = fs::read(self.file()).unwrap();
+        let found: Vec<usize> =
+            (0..file.len() - bytes.len()).filter(|at| file[*at..].starts_with(bytes)).collect();
+        assert!(!found.is_empty(), "the bytes to be flipped are in the file");
+        found.iter().for_each(|at| file[at + offset] ^= 0x10);
+        fs::write(self.file(), file).unwrap();
+    }
+
+    fn open(&self) -> Result<(Store, Opened), OpenError> {
+        let dir = DataDir::open(self.folder.path()).unwrap();
+        Store::open(&dir, StoreOptions::default(), |_| {})
+    }
+}
+
+fn load(store: &Store, group: u64, first: u64, last: u64) -> Result<Vec<Entry>, LoadError> {
+    store.load(GroupId::new(group), range(first, last), 1 << 20)
+}
+
+fn expected(group: u64, first: u64, last: u64) -> Vec<Entry> {
+    (first..=last).map(|index| entry(group, index)).collect()
+}
+
+#[test]
+fn flipped_payload_is_damage_of_its_entry_alone() {
+    let rotten = Rotten::new();
+    rotten.flip_in(payload(2, 30).as_bytes(), 9);
+    let (store, opened) = rotten.open().unwrap();
+    // Payloads are not read by an open.
+    assert!(opened.namespaces.iter().all(|one| one.groups[0].damage.is_none()));
+    assert_eq!(load(&store, 2, 30, 40), Err(LoadError::Damaged(range(30, 30))));
+    assert_eq!(load(&store, 2, 25, 40), Ok(expected(2, 25, 29)));
+    assert_eq!(load(&store, 2, 31, 60), Ok(expected(2, 31, 60)));
+    assert_eq!(load(&store, 1, 1, 60), Ok(expected(1, 1, 60)));
+    assert_eq!(load(&store, 3, 1, 60), Ok(expected(3, 1, 60)));
+}
+
+#[test]
+fn flipped_large_payload_is_damage_of_its_entry_alone() {
+    let mut disk = OnDisk::new();
+    let pattern = |number: u8| [&[number; 100_000][..], b"end of a large payload"].concat();
+    let entries = vec![command(1, 1, pattern(1)), command(1, 2, "small")];
+    disk.commit(vec![create("a", 1), append(1, 1, entries)]);
+    let rotten = Rotten { folder: disk.into_folder() };
+    rotten.flip_in(b"end of a large payload", 3);
+    let (store, _) = rotten.open().unwrap();
+    assert_eq!(load(&store, 1, 1, 2), Err(LoadError::Damaged(range(1, 1))));
+    assert_eq!(load(&store, 1, 2, 2), Ok(vec![command(1, 2, "small")]));
+}
+
+#[test]
+fn flipped_configuration_is_damage_at_open() {
+    let rotten = Rotten::new();
+    rotten.flip_in(&configuration(&[2, 100]).encode(), 20);
+    let (store, opened) = rotten.open().unwrap();
+    let groups: Vec<_> = opened.namespaces.iter().map(|one| &one.groups[0]).collect();
+    assert_eq!(groups[1].damage, Some(range(1, 1)));
+    assert!(groups[1].configurations.is_empty());
+    assert_eq!((groups[0].damage, groups[2].damage), (None, None));
+    assert_eq!(load(&store, 2, 1, 9), Err(LoadError::Damaged(range(1, 1))));
+    assert_eq!(load(&store, 2, 2, 9), Ok(expected(2, 2, 9)));
+}
+
+/// The directory of the commit that wrote slot 30 of all three groups: nothing before it can be
+/// trusted to be the newest, everything after it can.
+#[test]
+fn flipped_directory_is_damage_of_its_groups_alone() {
+    let mut disk = OnDisk::new();
+    disk.commit((1..=2).map(|group| create(&format!("n{group}"), group)).collect());
+    disk.commit(vec![append(1, 2, expected(2, 1, 5))]);
+    disk.commit(vec![append(1, 1, expected(1, 1, 5))]);
+    disk.commit(vec![append(1, 1, vec![command(77, 6, "the row to be damaged")])]);
+    disk.commit(vec![append(1, 1, vec![command(77, 7, "a row after it")])]);
+    let rotten = Rotten { folder: disk.into_folder() };
+    // Kind, group, term and first slot of the section.
+    let section: Vec<u8> =
+        [&[1][..], &1_u64.to_be_bytes(), &77_u64.to_be_bytes(), &6_u64.to_be_bytes()].concat();
+    rotten.flip_in(&section, 12);
+    let (store, opened) = rotten.open().unwrap();
+    let groups: Vec<_> = opened.namespaces.iter().map(|one| &one.groups[0]).collect();
+    // No hard state was ever written, so it may be in the damaged row: open-ended.
+    assert_eq!(groups[0].damage, Some(range(1, 8)));
+    assert_eq!(groups[0].last, position(77, 7));
+    assert_eq!(groups[1].damage, None);
+    assert_eq!(load(&store, 1, 1, 9), Err(LoadError::Damaged(range(1, 6))));
+    assert_eq!(load(&store, 1, 7, 9), Ok(vec![command(77, 7, "a row after it")]));
+    assert_eq!(load(&store, 2, 1, 9), Ok(expected(2, 1, 5)));
+}
+
+/// Once everything doubtful was written anew, the damage is gone.
+#[test]
+fn damage_heals_when_it_is_overwritten() {
+    let mut disk = OnDisk::new();
+    disk.commit(vec![create("a", 1), append(1, 1, expected(1, 1, 5))]);
+    disk.commit(vec![append(1, 1, vec![command(77, 6, "damaged")])]);
+    let rotten = Rotten { folder: disk.into_folder() };
+    let section: Vec<u8> =
+        [&[1][..], &1_u64.to_be_bytes(), &77_u64.to_be_bytes(), &6_u64.to_be_bytes()].concat();
+    rotten.flip_in(&section, 12);
+    let (store, opened) = rotten.open().unwrap();
+    assert_eq!(opened.namespaces[0].groups[0].damage, Some(range(1, 6)));
+    let mut write = write(Some(1), expected(1, 1, 9));
+    write.hard = Some(hard(9, None, 0));
+    store.submit(vec![log(1, 1, write)]);
+    store.close();
+    let (store, opened) = rotten.open().unwrap();
+    assert_eq!(opened.namespaces[0].groups[0].damage, None);
+    assert_eq!(load(&store, 1, 1, 9), Ok(expected(1, 1, 9)));
+}
+
+#[test]
+fn flipped_record_keeps_the_store_shut() {
+    let rotten = Rotten::new();
+    rotten.flip_in(b"record of n2", 4);
+    let error = rotten.open().unwrap_err();
+    assert!(matches!(error, OpenError::Damaged(_)), "{error:?}");
+    assert_eq!(error.to_string(), "the log is damaged: row of namespace \"n2\"");
+}
+
+/// Any bit anywhere (`FLIPS=n` sets how many, `SEED=n` replays one): whatever is answered is what
+/// was written, or an error.
+#[test]
+fn no_flipped_bit_is_ever_passed_on_as_data() {
+    let rotten = Rotten::new();
+    let sound = fs::read(rotten.file()).unwrap();
+    let (mut harmless, mut told) = (0, 0);
+    for seed in seeds("FLIPS", 200) {
+        let mut random = Random(seed);
+        let mut file = sound.clone();
+        // Most of the file is empty; half of the flips aim at what is not.
+        let at = loop {
+            let at = random.below(file.len() as u64) as usize;
+            if seed % 2 == 0 || file[at] != 0 {
+                break at;
+            }
+        };
+        file[at] ^= 1 << random.below(8);
+        fs::write(rotten.file(), &file).unwrap();
+        if probe(&rotten, seed) { harmless += 1 } else { told += 1 }
+    }
+    assert!(harmless + told > 0, "nothing was flipped");
+}
+
+/// Whether everything was read; panics if something was read that was never written.
+fn probe(rotten: &Rotten, seed: u64) -> bool {
+    let Ok((store, opened)) = rotten.open() else { return false };
+    let mut all = opened.namespaces.len() == 3;
+    for namespace in &opened.namespaces {
+        assert!(namespace.record.starts_with(b"record of n"), "seed {seed}");
+        for group in &namespace.groups {
+            let number = group.group.get();
+            let tail = group.last.index.get();
+            // State may be lost or stale only if damage says so.
+            if group.damage.is_none() {
+                assert_eq!(tail, ENTRIES, "seed {seed}: the end of {number} was lost in silence");
+                let newest = hard(1 + tail / 20, Some(number as u8), tail - 1);
+                assert_eq!(group.hard, newest, "seed {seed}");
+            }
+            for index in 1..=ENTRIES {
+                match load(&store, number, index, index) {
+                    Ok(found) => assert_eq!(found, [entry(number, index)], "seed {seed}"),
+                    Err(_) => all = false,
+                }
+            }
+        }
+    }
+    all
+}
+
+#[test]
+fn log_that_is_no_log_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = DataDir::open(folder.path()).unwrap();
+    fs::write(folder.path().join("log.redb"), vec![0x5a; 10_000]).unwrap();
+    let error = Store::open(&dir, StoreOptions::default(), |_| {}).unwrap_err();
+    assert!(matches!(error, OpenError::Damaged(_) | OpenError::Io(_)), "{error:?}");
+}
