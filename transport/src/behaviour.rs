@@ -93,7 +93,14 @@ impl Behaviour {
     fn dial_failed(&mut self, id: ConnectionId, error: &DialError) {
         let Some(target) = self.dials.remove(&id) else { return };
         tracing::debug!(?target, %error, "dial failed");
+        let (DialError::WrongPeerId { address, .. } | DialError::LocalPeerId { address }) = error
+        else {
+            return self.dialer.failed(self.hub.now(), &target, false);
+        };
+        self.dialer.mistaken(&target, address.clone());
+        // A bare address that turns out to be our own is of no use to anyone.
         let own = matches!(error, DialError::LocalPeerId { .. });
+        let own = own && matches!(target, Target::Address(_));
         self.dialer.failed(self.hub.now(), &target, own);
     }
 

@@ -27,7 +27,7 @@ const LIVED: Duration = Duration::from_secs(10);
 /// A simultaneous dial makes its two connections well within this time. One that comes later means
 /// that the peer has lost the older one, whatever it looks like from here: nobody dials a peer that
 /// it is connected to.
-const SETTLED: Duration = Duration::from_secs(2);
+const SETTLED: Duration = Duration::from_secs(5);
 
 /// One connection.
 #[derive(Clone, Debug)]
