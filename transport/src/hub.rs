@@ -1,7 +1,7 @@
 //! What the façade, the swarm's task and the streams' tasks share.
 //!
-//! Locks are taken in this order and never the other way: peers, one peer, roster, one link. None is
-//! held across an await.
+//! Locks are taken in this order and never the other way: peers, one peer, roster, one link. None
+//! is held across an await.
 
 use std::{
     collections::{BTreeMap, VecDeque},
