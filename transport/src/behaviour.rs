@@ -86,13 +86,21 @@ impl Behaviour {
             ConnectedPoint::Dialer { address, .. } => (address.clone(), true),
             ConnectedPoint::Listener { send_back_addr, .. } => (send_back_addr.clone(), false),
         };
-        self.hub.connected(node, Connection { id, address, dialled });
+        let since = self.hub.now();
+        self.hub.connected(node, Connection { id, address, dialled, since });
     }
 
     fn dial_failed(&mut self, id: ConnectionId, error: &DialError) {
         let Some(target) = self.dials.remove(&id) else { return };
         tracing::debug!(?target, %error, "dial failed");
+        let (DialError::WrongPeerId { address, .. } | DialError::LocalPeerId { address }) = error
+        else {
+            return self.dialer.failed(self.hub.now(), &target, false);
+        };
+        self.dialer.mistaken(&target, address.clone());
+        // A bare address that turns out to be our own is of no use to anyone.
         let own = matches!(error, DialError::LocalPeerId { .. });
+        let own = own && matches!(target, Target::Address(_));
         self.dialer.failed(self.hub.now(), &target, own);
     }
 

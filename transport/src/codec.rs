@@ -205,7 +205,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_decode_or_are_refused(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn any_bytes_decode_or_are_refused(
+            bytes in proptest::collection::vec(any::<u8>(), 0..300),
+        ) {
             if let Ok(packet) = Packet::decode(&bytes) {
                 prop_assert_eq!(Packet::decode(&packet.encode(1000).unwrap()), Ok(packet));
             }

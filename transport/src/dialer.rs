@@ -47,6 +47,8 @@ enum Phase {
 #[derive(Clone, Debug)]
 struct Entry {
     addresses: Vec<Multiaddr>,
+    /// Who was there last; while that peer is connected, there is nothing to dial.
+    last: Option<NodeId>,
     failures: u32,
     phase: Phase,
 }
@@ -95,7 +97,7 @@ impl Dialer {
             Target::Peer(peer) if connected(*peer) => Phase::Connected { peer: *peer },
             _ => Phase::Waiting { until: now },
         };
-        let fresh = Entry { addresses: Vec::new(), failures: 0, phase };
+        let fresh = Entry { addresses: Vec::new(), last: None, failures: 0, phase };
         let entry = self.entries.entry(target).or_insert(fresh);
         if !entry.addresses.contains(&address) {
             // The newest comes first: it is where the peer was seen last.
@@ -158,9 +160,30 @@ impl Dialer {
     pub(crate) fn connected(&mut self, peer: NodeId, target: Option<&Target>) {
         if let Some(target) = target {
             self.dialling = self.dialling.saturating_sub(1);
-            self.settle(target, peer);
+            if let Some(entry) = self.entries.get_mut(target) {
+                entry.last = Some(peer);
+            }
         }
-        self.settle(&Target::Peer(peer), peer);
+        for (target, entry) in &mut self.entries {
+            if entry.last == Some(peer) || *target == Target::Peer(peer) {
+                entry.failures = 0;
+                // A dial that is still on its way ends by itself, and is counted when it does.
+                entry.phase = Phase::Connected { peer };
+            }
+        }
+    }
+
+    /// Somebody else answered at an address of this target. As long as the dials of one target
+    /// race each other, a wrong address that answers faster would keep the right one from winning.
+    pub(crate) fn mistaken(&mut self, target: &Target, mut address: Multiaddr) {
+        if let Some(Protocol::P2p(_)) = address.iter().last() {
+            address.pop();
+        }
+        if let Some(entry) = self.entries.get_mut(target)
+            && entry.addresses.len() > 1
+        {
+            entry.addresses.retain(|known| *known != address);
+        }
     }
 
     /// The last connection to `peer` is gone.
@@ -173,14 +196,6 @@ impl Dialer {
                 let pause = if later { SECOND_CHOICE } else { Duration::ZERO };
                 entry.phase = Phase::Waiting { until: now.plus(pause + jitter) };
             }
-        }
-    }
-
-    fn settle(&mut self, target: &Target, peer: NodeId) {
-        if let Some(entry) = self.entries.get_mut(target) {
-            entry.failures = 0;
-            // A dial that is still on its way ends by itself, and is counted when it does.
-            entry.phase = Phase::Connected { peer };
         }
     }
 
@@ -261,7 +276,11 @@ mod tests {
         dialer.add(at(5), None, address(1), |_| false);
         assert_eq!(dialer.deadline(), None, "added again, it stays connected");
         dialer.disconnected(at(10), node(1));
-        assert!(dialer.poll(at(10).plus(REDIAL_JITTER)).is_some());
+        let dial = dialer.poll(at(10).plus(REDIAL_JITTER)).unwrap();
+        // The peer comes back from elsewhere before this dial gets anywhere.
+        dialer.failed(at(60), &dial.target, false);
+        dialer.connected(node(1), None);
+        assert_eq!(dialer.deadline(), None);
     }
 
     #[test]
@@ -278,6 +297,18 @@ mod tests {
         let own = dialer.poll(at(0)).unwrap();
         dialer.failed(at(0), &own.target, true);
         assert_eq!(dialer.deadline(), None, "an address of our own is forgotten");
+    }
+
+    #[test]
+    fn an_address_where_somebody_else_lives_is_forgotten_unless_it_is_the_last() {
+        let mut dialer = dialer();
+        dialer.add(at(0), Some(node(1)), address(1), |_| false);
+        dialer.add(at(0), Some(node(1)), address(2), |_| false);
+        let target = Target::Peer(node(1));
+        let other = Protocol::P2p(crate::identity::peer_id(node(2)));
+        dialer.mistaken(&target, address(2).with(other));
+        dialer.mistaken(&target, address(1));
+        assert_eq!(dialer.poll(at(0)).unwrap().addresses, [address(1)]);
     }
 
     #[test]

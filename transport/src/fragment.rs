@@ -253,7 +253,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_split_or_are_refused(mut bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn any_bytes_split_or_are_refused(
+            mut bytes in proptest::collection::vec(any::<u8>(), 0..200),
+        ) {
             let total = bytes.len();
             let mut rest = bytes.as_mut_slice();
             let mut taken = 0;

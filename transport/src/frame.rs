@@ -181,7 +181,10 @@ mod tests {
     proptest! {
         #[test]
         fn frames_survive_any_cut(
-            chunks in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..3000), 1..60),
+            chunks in proptest::collection::vec(
+                proptest::collection::vec(any::<u8>(), 0..3000),
+                1..60,
+            ),
             cuts in proptest::collection::vec(1..5000usize, 1..50),
         ) {
             let mut out = Vec::new();

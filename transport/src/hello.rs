@@ -307,7 +307,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_decode_or_are_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn any_bytes_decode_or_are_refused(
+            bytes in proptest::collection::vec(any::<u8>(), 0..200),
+        ) {
             if let Ok(greeting) = Greeting::decode(&bytes) {
                 prop_assert_eq!(Greeting::decode(&greeting.encode()), Ok(greeting));
             }

@@ -1,7 +1,7 @@
 //! What the façade, the swarm's task and the streams' tasks share.
 //!
-//! Locks are taken in this order and never the other way: peers, one peer, roster, one link. None is
-//! held across an await.
+//! Locks are taken in this order and never the other way: peers, one peer, roster, one link. None
+//! is held across an await.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -34,6 +34,10 @@ use crate::{
 const PRUNE_OWN: Duration = Duration::from_secs(1);
 /// ... and if it does not, the other one does.
 const PRUNE_ANY: Duration = Duration::from_secs(5);
+
+/// The largest message on Control: votes, heartbeats and what founding says are far below it.
+const CONTROL_BYTES_MAX: usize = 256 * 1024;
+const CONTROL_ASSEMBLY_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// What the swarm's task is asked to do.
 #[derive(Debug)]
@@ -159,8 +163,11 @@ impl Hub {
         let mut peers = self.peers.write().unwrap_or_else(PoisonError::into_inner);
         let known = peers.contains_key(&node);
         let peer = Arc::clone(peers.entry(node).or_insert_with(|| Peer::new(self.me, node)));
-        peer.connect(connection);
+        let dead = peer.connect(connection);
         drop(peers);
+        for connection in dead {
+            self.give_up(node, connection);
+        }
         if known {
             self.prune_later(&peer);
         } else {
@@ -370,7 +377,7 @@ impl Hub {
     /// Hands a message to the caller. Control never waits; every other channel's reader does.
     pub(crate) async fn deliver(&self, channel: Channel, delivery: Delivery) {
         match channel {
-            Channel::Control => self.inbox.control(delivery.event),
+            Channel::Control => self.inbox.control(delivery.event, delivery.bytes),
             _ => self.inbox.bulk(delivery.event, delivery.bytes).await,
         }
     }
@@ -458,12 +465,18 @@ impl Hub {
     }
 
     fn link_config(&self, channel: Channel, peer: NodeId, number: u64) -> LinkConfig {
+        let mut limits = self.limits.clone();
+        if channel == Channel::Control {
+            // What is never waited for must be small.
+            limits.message_bytes_max = limits.message_bytes_max.min(CONTROL_BYTES_MAX);
+            limits.assembly_bytes_max = limits.assembly_bytes_max.min(CONTROL_ASSEMBLY_BYTES_MAX);
+        }
         LinkConfig {
             channel,
             me: self.me,
             peer,
             stall: self.stall,
-            limits: self.limits.clone(),
+            limits,
             seed: sha256(&[b"meshraft stream", &self.seed, &number.to_be_bytes()]),
         }
     }

@@ -1,7 +1,7 @@
 //! What waits for the caller: three queues, each bounded in its own way.
 //!
 //! 1. Notices (lifecycle, refusals, replies) are never dropped; readers wait until there are fewer.
-//! 2. Control messages are never waited for: the oldest goes when there are too many.
+//! 2. Control messages are never waited for: the oldest go when there are too many.
 //! 3. All other messages are bounded in bytes; their stream's reader waits, and so, in the end,
 //!    does the sender.
 
@@ -16,6 +16,7 @@ use crate::event::Event;
 
 const NOTICES_MAX: usize = 4_096;
 const CONTROL_MAX: usize = 4_096;
+const CONTROL_BYTES_MAX: usize = 16 * 1024 * 1024;
 const BULK_MAX: usize = 16_384;
 /// One permit stands for this many bytes, so that every limit fits the semaphore's range.
 const PERMIT_BYTES: usize = 256;
@@ -63,7 +64,8 @@ impl Drop for Events {
 #[derive(Debug, Default)]
 struct Queues {
     notices: VecDeque<Event>,
-    control: VecDeque<Event>,
+    control: VecDeque<(Event, usize)>,
+    control_bytes: usize,
     bulk: VecDeque<(Event, OwnedSemaphorePermit)>,
     dropped: u64,
     closed: bool,
@@ -72,8 +74,14 @@ struct Queues {
 impl Queues {
     fn take(&mut self) -> Option<Event> {
         let notice = self.notices.pop_front();
-        let control = || self.control.pop_front();
-        notice.or_else(control).or_else(|| self.bulk.pop_front().map(|(event, _)| event))
+        let notice = notice.or_else(|| self.take_control());
+        notice.or_else(|| self.bulk.pop_front().map(|(event, _)| event))
+    }
+
+    fn take_control(&mut self) -> Option<Event> {
+        let (event, bytes) = self.control.pop_front()?;
+        self.control_bytes -= bytes;
+        Some(event)
     }
 }
 
@@ -121,14 +129,19 @@ impl Inbox {
         }
     }
 
-    /// A control message: the oldest one gives way.
-    pub(crate) fn control(&self, event: Event) {
+    /// A control message of `bytes` bytes: the oldest ones give way.
+    pub(crate) fn control(&self, event: Event, bytes: usize) {
         self.push(|queues| {
-            if queues.control.len() >= CONTROL_MAX {
-                queues.control.pop_front();
+            while queues.control.len() >= CONTROL_MAX
+                || queues.control_bytes + bytes > CONTROL_BYTES_MAX
+            {
+                if queues.take_control().is_none() {
+                    break;
+                }
                 queues.dropped += 1;
             }
-            queues.control.push_back(event);
+            queues.control_bytes += bytes;
+            queues.control.push_back((event, bytes));
         });
     }
 
@@ -186,5 +199,75 @@ impl Inbox {
             push(&mut queues);
         }
         self.wake.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::types::RequestId;
+
+    fn event(number: u64) -> Event {
+        Event::Reply { id: RequestId::new(number), result: Ok(Bytes::new()) }
+    }
+
+    fn number(event: Option<Event>) -> Option<u64> {
+        match event? {
+            Event::Reply { id, .. } => Some(id.get()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn notices_come_first_and_the_oldest_control_goes() {
+        let inbox = Inbox::new(1 << 20);
+        let mut events = Events::new(Arc::clone(&inbox));
+        inbox.bulk(event(1), 10).await;
+        inbox.control(event(2), 10);
+        inbox.notify(event(3));
+        let order = [events.try_recv(), events.recv().await, events.recv().await].map(number);
+        assert_eq!(order, [Some(3), Some(2), Some(1)]);
+        assert_eq!(events.try_recv(), None);
+
+        (0..CONTROL_MAX as u64 + 5).for_each(|id| inbox.control(event(id), 1));
+        assert_eq!(inbox.dropped(), 5);
+        assert_eq!(number(events.try_recv()), Some(5));
+        (0..20).for_each(|id| inbox.control(event(id), CONTROL_BYTES_MAX / 10));
+        let kept: Vec<_> = std::iter::from_fn(|| number(events.try_recv())).collect();
+        assert_eq!(kept, (10..20).collect::<Vec<_>>());
+    }
+
+    #[tokio::test]
+    async fn bulk_waits_for_room_and_an_end_wakes_everyone() {
+        let inbox = Inbox::new(64 * 1024);
+        let mut events = Events::new(Arc::clone(&inbox));
+        inbox.bulk(event(1), 64 * 1024).await;
+        let second = inbox.bulk(event(2), 1);
+        tokio::pin!(second);
+        let full = tokio::time::timeout(Duration::ZERO, &mut second).await;
+        assert!(full.is_err(), "there is no room yet");
+        assert_eq!(number(events.recv().await), Some(1));
+        second.await;
+        inbox.close();
+        assert_eq!(number(events.recv().await), Some(2), "what waits is still handed out");
+        assert_eq!(events.recv().await, None);
+        inbox.bulk(event(3), 1 << 30).await;
+        assert_eq!(events.recv().await, None);
+    }
+
+    #[tokio::test]
+    async fn readers_wait_while_there_are_too_many_notices() {
+        let inbox = Inbox::new(1 << 20);
+        let mut events = Events::new(Arc::clone(&inbox));
+        (0..NOTICES_MAX as u64).for_each(|id| inbox.notify(event(id)));
+        let room = inbox.notice_room();
+        tokio::pin!(room);
+        assert!(tokio::time::timeout(Duration::ZERO, &mut room).await.is_err());
+        events.recv().await;
+        room.await;
     }
 }

@@ -17,12 +17,17 @@ use crate::{
 };
 
 /// Streams that a peer may have opened to us, on all its connections together.
-const INBOUND_MAX: usize = 64;
+const INBOUND_MAX: usize = 16;
 /// A stream that ended is not opened again before this.
 const REOPEN_FIRST: Duration = Duration::from_millis(50);
 const REOPEN_MAX: Duration = Duration::from_secs(5);
 /// A stream that lived so long ended for a reason of its own.
 const LIVED: Duration = Duration::from_secs(10);
+
+/// A simultaneous dial makes its two connections well within this time. One that comes later means
+/// that the peer has lost the older one, whatever it looks like from here: nobody dials a peer that
+/// it is connected to.
+const SETTLED: Duration = Duration::from_secs(5);
 
 /// One connection.
 #[derive(Clone, Debug)]
@@ -30,6 +35,7 @@ pub(crate) struct Connection {
     pub(crate) id: ConnectionId,
     pub(crate) address: Multiaddr,
     pub(crate) dialled: bool,
+    pub(crate) since: Moment,
 }
 
 /// The stream that we open on one channel.
@@ -90,16 +96,20 @@ impl Peer {
     }
 
     /// Of several connections, the one dialled by the smaller node stays; of several of those, the
-    /// oldest.
+    /// newest.
     fn preferred<'a>(&self, state: &'a State) -> Option<&'a Connection> {
-        let rank =
-            |connection: &&Connection| (connection.dialled != self.ours_first, connection.id);
-        state.connections.iter().min_by_key(rank)
+        let rank = |connection: &&Connection| {
+            (connection.dialled == self.ours_first, connection.since, connection.id)
+        };
+        state.connections.iter().max_by_key(rank)
     }
 
-    /// A connection is up. Streams on a connection that is no longer preferred drain.
-    pub(crate) fn connect(&self, connection: Connection) {
+    /// A connection is up. Streams on a connection that is no longer preferred drain. Returns the
+    /// connections that it proves dead.
+    pub(crate) fn connect(&self, connection: Connection) -> Vec<ConnectionId> {
         let mut state = self.lock();
+        let outlived = |old: &&Connection| connection.since.since(old.since) > SETTLED;
+        let dead = state.connections.iter().filter(outlived).map(|old| old.id).collect();
         state.connections.push(connection);
         let keep = self.preferred(&state).map(|connection| connection.id);
         let State { slots, others, .. } = &mut *state;
@@ -108,6 +118,7 @@ impl Peer {
                 others.push(port);
             }
         }
+        dead
     }
 
     /// A connection is gone, and its streams with it. `None` if it was gone already.
@@ -256,5 +267,66 @@ impl Peer {
             namespaces,
             handles: ports.iter().flat_map(|port| port.link().handles()).collect(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connection(id: usize, dialled: bool, since_ms: u64) -> Connection {
+        Connection {
+            id: ConnectionId::new_unchecked(id),
+            address: Multiaddr::empty(),
+            dialled,
+            since: Moment::from_millis(since_ms),
+        }
+    }
+
+    fn ids(ids: &[usize]) -> Vec<ConnectionId> {
+        ids.iter().map(|id| ConnectionId::new_unchecked(*id)).collect()
+    }
+
+    fn peer(me: u8, other: u8) -> Arc<Peer> {
+        Peer::new(NodeId::new([me; 32]), NodeId::new([other; 32]))
+    }
+
+    #[test]
+    fn both_ends_of_a_simultaneous_dial_keep_the_same_connection() {
+        // Node 1 dialled connection 1, node 2 dialled connection 2; each sees them in its order.
+        let [smaller, larger] = [peer(1, 2), peer(2, 1)];
+        assert!(smaller.connect(connection(1, true, 0)).is_empty());
+        assert!(smaller.connect(connection(2, false, 10)).is_empty());
+        larger.connect(connection(2, true, 0));
+        larger.connect(connection(1, false, 10));
+        assert_eq!(smaller.surplus(false), ids(&[]), "node 2 closes what it dialled");
+        assert_eq!(larger.surplus(false), ids(&[2]));
+        assert_eq!(smaller.surplus(true), ids(&[2]));
+    }
+
+    #[test]
+    fn a_later_connection_proves_the_older_one_dead() {
+        let peer = peer(1, 2);
+        peer.connect(connection(1, true, 0));
+        assert_eq!(peer.connect(connection(2, false, 60_000)), ids(&[1]));
+        let loss = peer.disconnect(ConnectionId::new_unchecked(1)).unwrap();
+        assert!(!loss.last);
+        assert!(peer.disconnect(ConnectionId::new_unchecked(1)).is_none());
+        assert_eq!(peer.surplus(true), ids(&[]));
+        assert!(peer.disconnect(ConnectionId::new_unchecked(2)).unwrap().last);
+    }
+
+    #[test]
+    fn news_are_told_once_and_never_after_the_loss() {
+        let peer = peer(1, 2);
+        peer.connect(connection(1, true, 0));
+        let jobs = Namespace::new("/jobs").unwrap();
+        let mut told = 0;
+        (0..2).for_each(|_| peer.refuse(&jobs, &Refusal::KeyMismatch, || told += 1));
+        (0..2).for_each(|_| peer.refuse(&jobs, &Refusal::UnknownNamespace, || told += 1));
+        assert_eq!(told, 2);
+        peer.disconnect(ConnectionId::new_unchecked(1));
+        peer.refuse(&jobs, &Refusal::KeyMismatch, || told += 1);
+        assert_eq!(told, 2);
     }
 }

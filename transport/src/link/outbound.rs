@@ -211,8 +211,12 @@ impl Outbound {
             && *at <= now
             && let Some((at, key)) = self.retries.pop_first()
         {
-            let due = |outlet: &&Outlet| matches!(outlet.state, State::Refused { retry_at, .. } if retry_at == Some(at));
-            if self.outlets.get(&key).filter(due).is_some() {
+            let retry_at = match self.outlets.get(&key).map(|outlet| &outlet.state) {
+                Some(State::Refused { retry_at, .. }) => *retry_at,
+                _ => None,
+            };
+            // Another refusal, or none any more, has a time of its own.
+            if retry_at == Some(at) {
                 self.retry(&key);
             }
         }
