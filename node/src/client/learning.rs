@@ -1,8 +1,8 @@
 //! Decides when a client asks where the members are, and what it takes from the answers.
 //!
-//! The addresses that a client is given are enough to begin with; by those that it learns it outlives
-//! the members that it began with. Any one connected member is asked: when it connects, when one is
-//! lost, and from time to time, as members may come back elsewhere.
+//! The addresses that a client is given are enough to begin with; by those that it learns it
+//! outlives the members that it began with. Any one connected member is asked: when it connects,
+//! when one is lost, and from time to time, as members may come back elsewhere.
 //!
 //! Invariants:
 //! 1. At most one question is under way.
