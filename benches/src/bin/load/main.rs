@@ -2,8 +2,8 @@
 //! last one is answered.
 //!
 //! It drives a mesh that runs already (`--peer`), or starts three processes of its own on real
-//! disks (`--spawn`) and then also measures fail-over and start. Figures are only worth something on
-//! an otherwise idle machine.
+//! disks (`--spawn`) and then also measures fail-over and start. Figures are only worth something
+//! on an otherwise idle machine.
 
 mod closed;
 mod interruptions;
