@@ -1,9 +1,11 @@
 //! Bits that flip on a disk at rest: told as damage, never passed on as data.
 
-use std::{fs, path::PathBuf};
+use std::{fs, iter, path::PathBuf};
 
-use meshraft_consensus::{Entry, LoadError};
-use meshraft_storage::{DataDir, GroupId, Job, OpenError, Opened, Store, StoreOptions};
+use meshraft_consensus::{ConfigBuilder, Core, Entry, Event, LoadError, Moment, Output, Restored};
+use meshraft_storage::{
+    DataDir, GroupId, Job, OpenError, Opened, OpenedGroup, Store, StoreOptions,
+};
 use tempfile::TempDir;
 
 use crate::{
@@ -182,6 +184,46 @@ fn flipped_directory_is_damage_of_a_group_born_after_rows_that_went() {
     // No hard state was ever written, so it may be in the damaged row: open-ended.
     assert_eq!(damage, [None, Some(range(1, 3)), None]);
     assert_eq!(load(&store, 2, 1, 2), Err(LoadError::Damaged(range(1, 2))));
+}
+
+/// The start of the log is lost, and with it where its first term begins: a core is still restored
+/// from what is left, and knows that it is damaged.
+#[test]
+fn core_is_restored_from_a_log_without_its_start() {
+    let mut disk = OnDisk::new();
+    disk.commit(vec![create("n1", 1)]);
+    disk.commit(vec![append(1, 1, vec![command(77, 1, "the row to be damaged")])]);
+    let after = [command(78, 2, "a row after it"), command(79, 3, "and a later term")];
+    disk.commit(vec![append(1, 1, after.to_vec())]);
+    let rotten = Rotten { folder: disk.into_folder() };
+    rotten.flip_in(&section(1, 77, 1), 12);
+    let (store, opened) = rotten.open().unwrap();
+    let group = opened.namespaces[0].groups[0].clone();
+    assert_eq!(group.terms, [position(78, 1), position(79, 3)]);
+    assert_eq!(load(&store, 1, 1, 3), Err(LoadError::Damaged(range(1, 1))));
+    let damage = group.damage.unwrap();
+    // No hard state was ever written, so it may be in the damaged row: open-ended.
+    assert_eq!(damage, range(1, 4));
+    let mut core = core(group);
+    let told = iter::from_fn(|| core.poll())
+        .any(|output| output == Output::Observe(Event::Damaged { range: damage }));
+    assert!(told, "the core does not say that it is damaged");
+}
+
+/// What a driver makes of a group that it found.
+fn core(group: OpenedGroup) -> Core {
+    let restored = Restored {
+        me: member(1),
+        cluster: group.cluster,
+        founding: None,
+        hard: group.hard,
+        snapshot: group.snapshot,
+        terms: group.terms,
+        configurations: group.configurations,
+        last: group.last,
+        damage: group.damage,
+    };
+    Core::new(ConfigBuilder::lan().build().unwrap(), restored, Moment::ZERO)
 }
 
 #[test]
