@@ -9,8 +9,11 @@ use crate::{faults::Faults, mistake::Mistake, random::Random};
 pub struct Plan {
     /// Seeds everything.
     pub seed: u64,
-    /// How many nodes found the cluster; each expects all of them.
+    /// How many nodes may found the cluster.
     pub founders: usize,
+    /// How many each of them expects: more than half, so that there can be only one cluster. Those
+    /// that are left over join.
+    pub expect: usize,
     /// How many nodes only join, some time later.
     pub joiners: usize,
     /// How many namespaces every node hosts.
@@ -38,10 +41,12 @@ impl Plan {
         let founders = match random.below(20) {
             0 => 1,
             1 => 2,
-            2 => 4,
-            3..6 => 5,
+            2..5 => 4,
+            5..9 => 5,
             _ => 3,
         };
+        let majority = founders / 2 + 1;
+        let expect = if random.below(2) == 0 { majority.max(founders.min(3)) } else { founders };
         let joiners = usize::from(random.below(4) == 0);
         let namespaces = if random.below(4) == 0 { 2 } else { 1 };
         let clients = 1 + random.place(4);
@@ -53,6 +58,7 @@ impl Plan {
         Self {
             seed,
             founders,
+            expect,
             joiners,
             namespaces,
             clients,

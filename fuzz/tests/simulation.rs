@@ -55,6 +55,7 @@ fn founding_survives_crashes_and_loss_from_the_first_moment() {
 fn a_world_without_faults_answers_everything() {
     let plan = Plan {
         founders: 3,
+        expect: 3,
         joiners: 0,
         namespaces: 1,
         clients: 4,

@@ -52,14 +52,14 @@ impl World {
 
     fn options(&mut self, seat: Seat, namespace: &Namespace) -> NamespaceOptions {
         let founds = seat.0 < self.plan.founders;
-        let founders = u16::try_from(self.plan.founders).expect("a world has few nodes");
+        let expect = u16::try_from(self.plan.expect).expect("a world has few nodes");
         let recording = Recording::default();
         let machine = Box::new(Recorder::new(recording.clone()));
         let process = self.node_mut(seat).process.as_mut().expect("a process that starts");
         process.recordings.insert(namespace.clone(), recording);
         let core = ConfigBuilder::simulation().build().expect("the preset is valid");
         NamespaceOptions {
-            expect: founds.then_some(founders).and_then(NonZeroU16::new),
+            expect: founds.then_some(expect).and_then(NonZeroU16::new),
             found: founds,
             window: Duration::from_secs(1),
             core,

@@ -110,10 +110,13 @@ impl World {
         }
     }
 
-    /// One disk of a run may be lost, if a majority of the founders' disks is left.
+    /// One disk of a run may be lost, if a majority of the founders' disks is left, and if its
+    /// new incarnation is not the candidate too many that makes a second cluster possible.
     fn strike_wipe(&mut self) {
         let (seat, down) = (self.victim(), self.while_it_lasts());
-        if self.wiped || self.plan.founders < 3 || !self.node(seat).is_running() {
+        let candidates = self.plan.founders + 1;
+        let bearable = self.plan.expect >= 3 && candidates < 2 * self.plan.expect;
+        if self.wiped || !bearable || !self.node(seat).is_running() {
             return;
         }
         self.wiped = true;
