@@ -51,6 +51,16 @@ fn founding_survives_crashes_and_loss_from_the_first_moment() {
     }
 }
 
+/// What a peer is told of others may be lost on a connection that then lasts: it is told again.
+#[test]
+fn nodes_find_each_other_although_most_words_are_lost() {
+    let faults = Faults { loss: percent(70), ..Faults::NONE };
+    for seed in 0..30 {
+        let (faults, stormy) = (faults.clone(), Duration::from_secs(5));
+        expect_clean(&Plan { founders: 5, expect: 5, faults, stormy, ..Plan::of_seed(seed) });
+    }
+}
+
 #[test]
 fn a_world_without_faults_answers_everything() {
     let plan = Plan {
