@@ -1,4 +1,4 @@
-//! Runs `meshraft serve` as a child process: for the demo, the process tests and the load generator.
+//! Runs `meshraft serve` as a child process, for demo, process tests and load generator.
 //!
 //! Invariants:
 //! 1. A child never outlives its [`Server`]: dropping one kills the process and reaps it.

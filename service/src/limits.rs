@@ -25,6 +25,8 @@ pub const REQUEST_BYTES_MAX: usize = PAYLOAD_BYTES_MAX + KIB;
 pub const RESPONSE_BYTES_MAX: usize = ANSWER_BYTES_MAX + 64 * KIB;
 /// The most members that one response lists.
 pub const MEMBERS_MAX: usize = 1024;
+/// The most addresses that one response lists, all members together.
+pub const ADDRESSES_MAX: usize = 4 * MEMBERS_MAX;
 
 /// How often a request may be passed on: asked member, leader, its successor.
 pub const HOPS_MAX: u8 = 2;

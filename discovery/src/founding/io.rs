@@ -11,7 +11,7 @@ use crate::{
 
 /// Number of a durable write of one namespace's record. Writes are durable in this order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RecordId(u64);
+pub struct RecordId(pub(super) u64);
 
 impl RecordId {
     /// The record that founding started from: durable from the beginning.

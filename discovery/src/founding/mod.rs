@@ -19,6 +19,8 @@
 mod backoff;
 mod canvass;
 mod event;
+#[cfg(test)]
+mod exhaustive;
 mod fate;
 mod io;
 mod join;

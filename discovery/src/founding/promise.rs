@@ -61,7 +61,7 @@ impl Founding {
         self.coordinate(now, members);
     }
 
-    fn coordinate(&mut self, now: Moment, members: BTreeSet<Member>) {
+    pub(super) fn coordinate(&mut self, now: Moment, members: BTreeSet<Member>) {
         let seen = self.record().seen;
         let told = self.roster.counter_max(&seen);
         let Some(counter) = seen.counter.max(told).checked_add(1) else { return };

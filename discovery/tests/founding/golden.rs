@@ -100,11 +100,7 @@ impl Runner for Script {
             // wipe a: the disk is lost and the process starts with an empty one.
             "wipe" => {
                 for at in letters(&mut args)? {
-                    self.crash(at);
-                    let it = self.node(at)?;
-                    it.incarnation += 1;
-                    it.record = Record::default();
-                    self.start(at);
+                    self.wipe(at)?;
                 }
             }
             "waiting" => {
@@ -126,6 +122,16 @@ impl Runner for Script {
 }
 
 impl Script {
+    /// The node at this letter comes back with an empty disk, and so as another member.
+    fn wipe(&mut self, at: char) -> Done {
+        self.crash(at);
+        let it = self.node(at)?;
+        it.incarnation += 1;
+        it.record = Record::default();
+        self.start(at);
+        Ok(())
+    }
+
     /// What the driver tells about groups, admissions, and forged messages.
     fn group_command(&mut self, command: &Command, args: &mut ArgumentConsumer<'_>) -> Done {
         let at = one(args)?;

@@ -7,4 +7,5 @@ mod golden;
 mod group;
 mod notation;
 mod random;
+mod starts;
 mod world;

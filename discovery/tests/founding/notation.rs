@@ -1,7 +1,7 @@
 //! How scenarios write members, founder sets, messages and outputs.
 //!
-//! A member is a letter, with the number of its incarnation from the second on: `a`, `a2`. A founder
-//! set is its members and its ballot: `{a,b,c}1a` has counter 1 and coordinator `a`.
+//! A member is a letter, with the number of its incarnation from the second on: `a`, `a2`. A
+//! founder set is its members and its ballot: `{a,b,c}1a` has counter 1 and coordinator `a`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;

@@ -73,7 +73,7 @@ fn alive(name: &str) -> Result<(), String> {
     // The attributes of a test stand directly above it; a property test's are inside `proptest!`.
     let above = &text[..declared];
     let block = above.rfind("\n\n").map_or(above, |start| &above[start..]);
-    match block.contains("test]") || above.contains("proptest!") {
+    match ["test]", "test("].iter().any(|end| block.contains(end)) || above.contains("proptest!") {
         true => Ok(()),
         false => Err(format!("{name} is no test")),
     }

@@ -217,6 +217,21 @@ impl Logs {
         Ok(positions)
     }
 
+    /// A member that leads, and did before, commits with an entry of its own term.
+    pub(crate) fn expect_own_term(
+        &self,
+        member: Member,
+        cluster: ClusterId,
+        commit: Index,
+        term: Term,
+    ) -> Result<(), Violation> {
+        let entry = self.of(member, cluster).and_then(|group| group.believed.at(commit));
+        match entry.map(|entry| entry.position).filter(|position| position.term != term) {
+            Some(position) => Err(Violation::OldTermCommit { member, term, position }),
+            None => Ok(()),
+        }
+    }
+
     /// A new leader holds everything that is committed.
     pub(crate) fn leads(
         &self,

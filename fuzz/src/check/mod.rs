@@ -101,6 +101,16 @@ pub enum Violation {
         /// What this member has there.
         found: Option<Position>,
     },
+    /// A leader committed an entry of an earlier term by counting (thesis 3.6.2).
+    #[error("{member} committed {position} by counting, in term {term}")]
+    OldTermCommit {
+        /// The leader.
+        member: Member,
+        /// The term that it leads.
+        term: Term,
+        /// What it committed.
+        position: Position,
+    },
     /// An entry was committed that no quorum has on disk.
     #[error("{position} of {cluster} is committed by {member} with {durable:?} having it on disk")]
     NotDurable {
@@ -223,14 +233,22 @@ pub(crate) struct Checks {
     logs: Logs,
     pub(crate) states: States,
     pub(crate) histories: Histories,
-    commits: BTreeMap<Seat, BTreeMap<ClusterId, Index>>,
+    seen: BTreeMap<Seat, BTreeMap<ClusterId, Seen>>,
+}
+
+/// What a core said of itself when it was last looked at.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    commit: Index,
+    /// The term that it led.
+    led: Option<Term>,
 }
 
 impl Checks {
     /// A node's process starts on what is on its disk.
     pub(crate) fn started(&mut self, seat: Seat) {
         self.logs.started(seat);
-        self.commits.remove(&seat);
+        self.seen.remove(&seat);
         self.states.started(seat);
     }
 
@@ -265,13 +283,18 @@ impl Checks {
         if role == Role::Leader && self.elections.leads(cluster, term, me)? {
             self.logs.leads(cluster, term, me)?;
         }
-        let seen = self.commits.entry(seat).or_default().entry(cluster).or_default();
-        let from = std::mem::replace(seen, commit);
+        let leads = (role == Role::Leader).then_some(term);
+        let seen = self.seen.entry(seat).or_default().entry(cluster).or_default();
+        let before = std::mem::replace(seen, Seen { commit, led: leads });
+        let from = before.commit;
         if commit < from {
             return Err(Violation::CommitWentBack { member: me, from, to: commit });
         }
         if commit > from {
             self.committed(me, cluster, from, commit, configuration)?;
+            if leads.is_some() && leads == before.led {
+                self.logs.expect_own_term(me, cluster, commit, term)?;
+            }
             if from == Index::ZERO && self.logs.is_founded(cluster) {
                 self.states.lives(namespace, cluster)?;
             }

@@ -17,10 +17,20 @@ enum TargetError {
     Key(#[from] KeyFileError),
 }
 
+/// Whom a command may ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// Every member, the learned ones included.
+    All,
+    /// Those that the command line names: it wants to hear of them.
+    Named,
+}
+
 /// Checks the options, then runs `command` with a client on a runtime of its own.
 pub(crate) fn with_client(
     target: &TargetArgs,
     global: &Global,
+    reach: Reach,
     command: impl AsyncFnOnce(Client) -> ExitCode,
 ) -> ExitCode {
     let (namespace, keys) = match checked(target, global) {
@@ -32,7 +42,12 @@ pub(crate) fn with_client(
         Err(error) => return failed(&error),
     };
     let code = runtime.block_on(async {
-        match Client::connect(namespace, target.peers.clone(), keys).await {
+        let peers = target.peers.clone();
+        let client = match reach {
+            Reach::All => Client::connect(namespace, peers, keys).await,
+            Reach::Named => Client::connect_only(namespace, peers, keys).await,
+        };
+        match client {
             Ok(client) => command(client).await,
             Err(error @ (ConnectError::NotEd25519 { .. } | ConnectError::NoPeers)) => usage(error),
             Err(error) => failed(&error),

@@ -16,7 +16,7 @@ use super::{
     DONE, DeleteArgs, FAILED, GetArgs, Global, KeysArgs, MembersArgs, RequestArgs, SetArgs,
     StatusArgs, USAGE,
     answer::{Answer, ask, failure_object, level},
-    connect,
+    connect::{self, Reach},
     json::Object,
     request::{self, Operation, RequestError},
     usage,
@@ -91,7 +91,11 @@ fn run(
         Err(error) => return usage(format_args!("--via: {error}")),
     };
     let json = global.json;
-    connect::with_client(&args.target, global, async |client: Client| {
+    let reach = match operation {
+        Operation::Status | Operation::Members if via.is_none() => Reach::Named,
+        _ => Reach::All,
+    };
+    connect::with_client(&args.target, global, reach, async |client: Client| {
         let client = via.map_or_else(|| client.clone(), |member| client.via(member));
         let bare = matches!(operation, Operation::Status);
         let outcome = ask(&client, operation, timeout).await;

@@ -1,7 +1,7 @@
 //! Joins the routing of a client, a value, to the transport and the clock: one task.
 //!
 //! It decides nothing about requests. What it adds is what the value can't know: whether any member
-//! was ever reached, and why those that were reached refused to talk.
+//! was ever reached, and why those that were reached refused to talk; and [`Learning`].
 
 use std::{collections::BTreeMap, pin::pin, time::Duration};
 
@@ -22,7 +22,7 @@ use tokio::{
     time::sleep_until,
 };
 
-use super::{CallError, ConnectError};
+use super::{CallError, ConnectError, learning::Learning};
 use crate::clock::Clock;
 
 /// Events and calls that are looked at between two drains of the routing.
@@ -66,13 +66,14 @@ pub(super) async fn start(
     namespace: Namespace,
     peers: Vec<Multiaddr>,
     keys: KeyRing,
+    learns: bool,
     submissions: mpsc::Receiver<Submission>,
 ) -> Result<(), ConnectError> {
     let identity = Identity::ephemeral().map_err(ConnectError::Identity)?;
     let config = TransportConfig::new(identity, Vec::new());
     let (transport, events) = Transport::start(config).await.map_err(ConnectError::Transport)?;
     transport.open(LocalNamespace { namespace: namespace.clone(), keys, role: LocalRole::Client });
-    let driver = Driver {
+    let mut driver = Driver {
         transport,
         namespace,
         clock: Clock::start(),
@@ -81,6 +82,7 @@ pub(super) async fn start(
         next_call: 0,
         answered: false,
         refused: None,
+        learning: Learning::new(learns),
     };
     for address in peers {
         driver.add_address(address);
@@ -100,6 +102,7 @@ struct Driver {
     answered: bool,
     /// Why the last member that refused to talk did so.
     refused: Option<Refusal>,
+    learning: Learning,
 }
 
 /// A caller.
@@ -113,7 +116,8 @@ impl Driver {
         let mut timer = pin!(sleep_until(self.clock.instant(Moment::ZERO)));
         let mut armed = None;
         loop {
-            let deadline = self.routing.deadline();
+            let deadlines = [self.routing.deadline(), self.learning.deadline()];
+            let deadline = deadlines.into_iter().flatten().min();
             if deadline != armed
                 && let Some(deadline) = deadline
             {
@@ -160,8 +164,20 @@ impl Driver {
 
     fn event(&mut self, event: Event) {
         match event {
-            Event::Connected { peer, .. } => self.input(Input::PeerUp(peer)),
-            Event::Disconnected { peer } => self.input(Input::PeerDown(peer)),
+            Event::Connected { peer, .. } => {
+                self.learning.up(self.clock.now(), peer);
+                self.input(Input::PeerUp(peer));
+            }
+            Event::Disconnected { peer } => {
+                self.learning.down(self.clock.now(), peer);
+                self.input(Input::PeerDown(peer));
+            }
+            Event::Reply { id, result } if Learning::is_own(id) => {
+                let addresses = result.map(|payload| self.learning.learned(&payload));
+                for address in addresses.unwrap_or_default() {
+                    self.transport.add_address(peer_of(&address).and_then(Result::ok), address);
+                }
+            }
             Event::Reply { id, result } => {
                 let attempt = AttemptId::new(id.get());
                 let result = self.reply(result);
@@ -205,9 +221,11 @@ impl Driver {
         }
     }
 
-    fn add_address(&self, address: Multiaddr) {
-        let peer = peer_of(&address).and_then(Result::ok);
-        self.transport.add_address(peer, address);
+    fn add_address(&mut self, address: Multiaddr) {
+        if self.learning.take(&address) {
+            let peer = peer_of(&address).and_then(Result::ok);
+            self.transport.add_address(peer, address);
+        }
     }
 
     /// Does what the routing asks for.
@@ -215,6 +233,10 @@ impl Driver {
     /// # Errors
     /// The operating system gave no randomness: there can be no session.
     fn drain(&mut self) -> Result<(), getrandom::Error> {
+        if let Some((id, to, request)) = self.learning.due(self.clock.now()) {
+            let (scope, payload) = (Scope::Free, request.encode());
+            self.transport.request(id, to, &self.namespace, scope, payload, Learning::TIMEOUT);
+        }
         while let Some(output) = self.routing.poll() {
             match output {
                 Output::NeedSession => {

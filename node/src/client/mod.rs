@@ -13,6 +13,7 @@
 
 mod driver;
 mod error;
+mod learning;
 
 use std::time::Duration;
 
@@ -47,7 +48,8 @@ pub struct Client {
 
 impl Client {
     /// Connects to a namespace through these members; their addresses may end in `/p2p/` and an id.
-    /// With an empty key ring the namespace is taken as open.
+    /// The addresses of the other members are learned, so that the client outlives those it began
+    /// with. With an empty key ring the namespace is taken as open.
     ///
     /// Returns at once: a call waits until a member is reached, or says why none is. Must be called
     /// within a tokio runtime, on which the client's task then runs.
@@ -59,7 +61,27 @@ impl Client {
         peers: impl IntoIterator<Item = Multiaddr>,
         keys: KeyRing,
     ) -> Result<Self, ConnectError> {
-        let peers: Vec<_> = peers.into_iter().collect();
+        Self::start(namespace, peers.into_iter().collect(), keys, true).await
+    }
+
+    /// As [`Client::connect`], but asks only the members at these addresses.
+    ///
+    /// # Errors
+    /// No address was given, or the transport could not be started.
+    pub async fn connect_only(
+        namespace: Namespace,
+        peers: impl IntoIterator<Item = Multiaddr>,
+        keys: KeyRing,
+    ) -> Result<Self, ConnectError> {
+        Self::start(namespace, peers.into_iter().collect(), keys, false).await
+    }
+
+    async fn start(
+        namespace: Namespace,
+        peers: Vec<Multiaddr>,
+        keys: KeyRing,
+        learns: bool,
+    ) -> Result<Self, ConnectError> {
         if peers.is_empty() {
             return Err(ConnectError::NoPeers);
         }
@@ -67,7 +89,7 @@ impl Client {
             driver::check_address(address)?;
         }
         let (submissions, receiver) = mpsc::channel(SUBMISSIONS_MAX);
-        driver::start(namespace, peers, keys, receiver).await?;
+        driver::start(namespace, peers, keys, learns, receiver).await?;
         let timeout = Duration::from_millis(u64::from(limits::TIMEOUT_MS_DEFAULT));
         Ok(Self { submissions, timeout, via: None })
     }

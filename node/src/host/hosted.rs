@@ -363,6 +363,7 @@ impl Hosted {
         let told = match operation {
             Operation::Status => Reply::Status(Box::new(self.status())),
             Operation::Members => Reply::Members(self.status().members),
+            Operation::Addresses => Reply::Addresses(self.member_addresses()),
             operation => {
                 let input = replica::Input::Submit { id, hops, deadline, operation };
                 return self.replica.handle(now, input);

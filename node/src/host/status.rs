@@ -1,9 +1,11 @@
 //! What a node tells of one namespace: the core's view, or why there is no cluster yet.
 
-use meshraft_consensus::{FollowerState, Index, Role, Status as CoreStatus, Term};
+use bytes::Bytes;
+use meshraft_consensus::{FollowerState, Index, NodeId, Role, Status as CoreStatus, Term};
 use meshraft_discovery::founding;
-use meshraft_service::wire::{
-    MemberRole, MemberState, MemberStatus, NodeRole, Status, Waiting, WaitingCode,
+use meshraft_service::{
+    limits,
+    wire::{MemberRole, MemberState, MemberStatus, NodeRole, Status, Waiting, WaitingCode},
 };
 
 use super::hosted::Hosted;
@@ -45,6 +47,17 @@ impl Hosted {
         status
     }
 
+    /// Where the members can be reached, as far as this node knows: the newest addresses of each.
+    pub(super) fn member_addresses(&self) -> Vec<(NodeId, Bytes)> {
+        const EACH_MAX: usize = limits::ADDRESSES_MAX / limits::MEMBERS_MAX;
+        let members = self.status().members.into_iter().map(|status| status.member.node);
+        let newest = |node| {
+            let addresses = self.peers.addresses(node).take(EACH_MAX);
+            addresses.map(move |address| (node, Bytes::copy_from_slice(address.as_bytes())))
+        };
+        members.take(limits::MEMBERS_MAX).flat_map(newest).collect()
+    }
+
     fn idle_role(&self) -> NodeRole {
         let record = self.founding.record();
         if self.halted.is_some() {
@@ -58,7 +71,7 @@ impl Hosted {
         }
     }
 
-    fn missing_voters(&self, core: &CoreStatus) -> Vec<meshraft_consensus::NodeId> {
+    fn missing_voters(&self, core: &CoreStatus) -> Vec<NodeId> {
         let voters = core.configuration.voters.iter().map(|member| member.node);
         voters.filter(|node| *node != self.me.node && !self.shared.contains_key(node)).collect()
     }

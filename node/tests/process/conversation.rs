@@ -39,6 +39,21 @@ async fn the_same_holds_under_a_key_and_a_wrong_key_is_named() {
 }
 
 #[tokio::test]
+async fn a_client_outlives_the_member_that_it_was_given() {
+    let _alone = alone().await;
+    let mut nodes = Nodes::founded("outlives").await;
+    let leader = nodes.leader().await;
+    let mut pipe = nodes.pipe(leader);
+    for node in 1..=3 {
+        let via = pipe.ask(json!({"op":"status","via":nodes.peer(node)})).await;
+        assert_eq!(via["peer"], nodes.peer(node), "its address is learned: {via}");
+    }
+    nodes.kill(leader);
+    let set = pipe.ask(json!({"op":"set","key":"k","value":"v","timeout_ms":10000})).await;
+    assert_eq!(set["ok"], true, "{set}");
+}
+
+#[tokio::test]
 async fn one_shot_commands_tell_by_their_exit_code() {
     let _alone = alone().await;
     let nodes = Nodes::founded("one-shot").await;
@@ -93,7 +108,7 @@ async fn converse(nodes: &Nodes) {
     let via = pipe.ask(json!({"op":"status","via":nodes.peer(follower)})).await;
     assert_eq!(via["peer"], nodes.peer(follower), "{via}");
     let other = 1 + follower % 3;
-    let via = pipe.ask(json!({"op":"status","via":nodes.address(other)})).await;
+    let via = pipe.ask(json!({"op":"status","via":nodes.peer(other)})).await;
     assert_eq!(via["peer"], nodes.peer(other), "{via}");
     assert_eq!(pipe.ask(json!({"op":"barrier"})).await["ok"], true);
     refusals(&mut pipe).await;

@@ -1,7 +1,8 @@
 //! Decides which sequence a write gets, and what the client has acknowledged.
 //!
 //! The first write of a session goes alone; once it is answered, the oldest write under way and the
-//! newest are less than [`PIPELINE_MAX`] sequences apart. A session whose first write failed, or that has expired, is never used again.
+//! newest are less than [`PIPELINE_MAX`] sequences apart. A session whose first write failed, or
+//! that has expired, is never used again.
 
 use std::collections::BTreeSet;
 

@@ -169,7 +169,7 @@ impl Router {
                 return Some(ServiceError::Unsupported(Feature::LeaseRead));
             }
             // These tell of the member itself: whoever owns it answers them, nothing is routed.
-            Operation::Status | Operation::Members => {
+            Operation::Status | Operation::Members | Operation::Addresses => {
                 return Some(ServiceError::Unsupported(Feature::Operation));
             }
             _ => {}

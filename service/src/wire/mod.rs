@@ -6,20 +6,22 @@
 mod status;
 
 use bytes::Bytes;
-use meshraft_consensus::{Index, Member, Position};
+use meshraft_consensus::{Index, Member, NodeId, Position};
 use serde::{Deserialize, Serialize};
 
 pub use crate::codec::WireError;
 use crate::{
     codec,
     error::{BadRequest, ServiceError},
-    limits::{HOPS_MAX, MEMBERS_MAX, REQUEST_BYTES_MAX, RESPONSE_BYTES_MAX, TIMEOUT_MS},
+    limits::{
+        ADDRESSES_MAX, HOPS_MAX, MEMBERS_MAX, REQUEST_BYTES_MAX, RESPONSE_BYTES_MAX, TIMEOUT_MS,
+    },
     session::{Sequence, SessionId},
 };
 pub use status::{MemberRole, MemberState, MemberStatus, NodeRole, Status, Waiting, WaitingCode};
 
 const VERSION: u8 = 1;
-const OPERATIONS: u32 = 6;
+const OPERATIONS: u32 = 7;
 
 /// One request on its way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,6 +66,8 @@ pub enum Operation {
     Status,
     /// Tell who takes part.
     Members,
+    /// Tell where the members can be reached, as far as the asked one knows.
+    Addresses,
 }
 
 /// How fresh a read is. The order of the variants is their number on the wire.
@@ -113,6 +117,8 @@ pub enum Reply {
     Status(Box<Status>),
     /// To a request for members; at most [`MEMBERS_MAX`].
     Members(Vec<MemberStatus>),
+    /// To a request for addresses; at most [`ADDRESSES_MAX`], each in the transport's own form.
+    Addresses(Vec<(NodeId, Bytes)>),
 }
 
 impl Operation {
@@ -121,7 +127,9 @@ impl Operation {
         match self {
             Self::Write { payload, .. } => payload.len(),
             Self::Read { query, .. } => query.len(),
-            Self::Barrier | Self::Admit { .. } | Self::Status | Self::Members => 0,
+            Self::Barrier | Self::Admit { .. } | Self::Status | Self::Members | Self::Addresses => {
+                0
+            }
         }
     }
 
@@ -212,6 +220,7 @@ pub fn decode_response(bytes: &[u8]) -> Result<Response, WireError> {
             let missing = status.waiting.as_ref().map_or(0, |waiting| waiting.missing.len());
             status.members.len().max(missing)
         }
+        Ok(Reply::Addresses(addresses)) => addresses.len().div_ceil(ADDRESSES_MAX / MEMBERS_MAX),
         _ => 0,
     };
     if members > MEMBERS_MAX { Err(WireError::Malformed) } else { Ok(response) }

@@ -6,7 +6,10 @@ use meshraft_consensus::{
 };
 use meshraft_service::{
     BadRequest, Feature, Refusal, Sequence, ServiceError, SessionId,
-    limits::{HOPS_MAX, MEMBERS_MAX, PAYLOAD_BYTES_MAX, REQUEST_BYTES_MAX, RESPONSE_BYTES_MAX},
+    limits::{
+        ADDRESSES_MAX, HOPS_MAX, MEMBERS_MAX, PAYLOAD_BYTES_MAX, REQUEST_BYTES_MAX,
+        RESPONSE_BYTES_MAX,
+    },
     wire::{
         Level, MemberRole, MemberState, MemberStatus, NodeRole, Operation, Reply, Request,
         Response, Status, Waiting, WaitingCode, WireError, decode_response, encode_response,
@@ -43,6 +46,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         any::<u8>().prop_map(|number| Operation::Admit { member: member(number) }),
         Just(Operation::Status),
         Just(Operation::Members),
+        Just(Operation::Addresses),
     ]
 }
 
@@ -195,8 +199,9 @@ fn operations_have_stable_numbers() {
         acked_below: Sequence::ZERO,
         payload: Bytes::new(),
     };
-    let all = [write, read, Operation::Barrier, admit, Operation::Status, Operation::Members];
-    for (number, operation) in all.into_iter().enumerate() {
+    let told = [Operation::Status, Operation::Members, Operation::Addresses];
+    let all = [write, read, Operation::Barrier, admit].into_iter().chain(told);
+    for (number, operation) in all.enumerate() {
         let bytes = Request { deadline_ms: 5, hops: 1, operation }.encode();
         assert_eq!(bytes[..4], [1, 5, 1, number as u8]);
     }
@@ -230,7 +235,7 @@ fn a_request_is_checked_when_it_is_decoded() {
 fn what_a_later_build_asks_is_named() {
     let unsupported = |feature| Err(ServiceError::Unsupported(feature));
     assert_eq!(Request::decode(&[2, 5, 0, 2]), unsupported(Feature::WireVersion));
-    assert_eq!(Request::decode(&[1, 5, 0, 6, 1, 2, 3]), unsupported(Feature::Operation));
+    assert_eq!(Request::decode(&[1, 5, 0, 7, 1, 2, 3]), unsupported(Feature::Operation));
     assert_eq!(decode_response(&[3, 0]), Err(WireError::Version { version: 3 }));
 }
 
@@ -250,6 +255,9 @@ fn lengths_are_bounded() {
 
     let members = vec![member(1); MEMBERS_MAX + 1];
     let bytes = encode_response(&Ok(Reply::Admitted { members }));
+    assert_eq!(decode_response(&bytes), Err(WireError::Malformed));
+    let addresses = vec![(member(1).node, Bytes::new()); ADDRESSES_MAX + 1];
+    let bytes = encode_response(&Ok(Reply::Addresses(addresses)));
     assert_eq!(decode_response(&bytes), Err(WireError::Malformed));
 
     let response = Bytes::from(vec![0; RESPONSE_BYTES_MAX]);

@@ -1,9 +1,9 @@
 //! A closed-loop load generator on the client library: every client sends its next request when the
 //! last one is answered.
 //!
-//! It drives a mesh that runs already (`--peer`), or starts three processes of its own on real disks
-//! (`--spawn`) and then also measures fail-over and start. Figures are only worth something on an
-//! otherwise idle machine.
+//! It drives a mesh that runs already (`--peer`), or starts three processes of its own on real
+//! disks (`--spawn`) and then also measures fail-over and start. Figures are only worth something
+//! on an otherwise idle machine.
 
 mod closed;
 mod interruptions;

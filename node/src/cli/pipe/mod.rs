@@ -29,7 +29,7 @@ use self::{
 use super::{
     DONE, FAILED, Global, PipeArgs,
     answer::{Answer, ask, failure_object, refusal_object},
-    connect,
+    connect::{self, Reach},
     json::Object,
     request::{Operation, Request, RequestError},
 };
@@ -41,7 +41,7 @@ const LINE_BYTES_MAX: usize = 8 << 20;
 
 /// Runs until the input ends; 0 then, whatever single requests were answered.
 pub(crate) fn run(args: &PipeArgs, global: &Global) -> ExitCode {
-    connect::with_client(&args.target, global, async |client| {
+    connect::with_client(&args.target, global, Reach::All, async |client| {
         let pipe = Pipe::new(client);
         match pipe.run().await {
             Ok(()) => ExitCode::from(DONE),
