@@ -66,14 +66,29 @@ fn create(path: &Path) -> Result<(), DataDirError> {
     match fs::metadata(path) {
         Ok(found) if found.is_dir() => Ok(()),
         Ok(_) => Err(DataDirError::NotAFolder { path: path.into() }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => fs::create_dir_all(path)
-            .and_then(|()| path.parent().map_or(Ok(()), sync_folder))
+        Err(error) if error.kind() == io::ErrorKind::NotFound => create_missing(path, sync_folder)
             .map_err(|source| DataDirError::Create { path: path.into(), source }),
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
             Err(DataDirError::Create { path: path.into(), source: error })
         }
         Err(source) => Err(DataDirError::Unreadable { path: path.into(), source }),
     }
+}
+
+/// Creates every folder of `path` that is missing, from the top, and makes the name of each durable
+/// before anything is put into it.
+fn create_missing(path: &Path, sync: impl Fn(&Path) -> io::Result<()>) -> io::Result<()> {
+    let is_missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.is_dir();
+    let missing: Vec<&Path> = path.ancestors().take_while(is_missing).collect();
+    for folder in missing.into_iter().rev() {
+        match fs::create_dir(folder) {
+            // Another process was faster, but may not have made the name durable yet.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => {}
+            created => created?,
+        }
+        folder.parent().map_or(Ok(()), &sync)?;
+    }
+    Ok(())
 }
 
 /// Whether there is a `format` file; it then names a format that this release knows.
@@ -149,7 +164,40 @@ pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
     use super::*;
+
+    #[test]
+    fn name_of_every_new_folder_is_made_durable_before_it_is_used() {
+        let parent = tempfile::tempdir().unwrap();
+        let [a, b, c] = ["a", "a/b", "a/b/c"].map(|below| parent.path().join(below));
+        let synced = RefCell::new(Vec::new());
+        let sync = |folder: &Path| {
+            let below = fs::read_dir(folder)?.map(|entry| Ok(entry?.path()));
+            synced.borrow_mut().push((folder.to_path_buf(), below.collect::<io::Result<_>>()?));
+            Ok(())
+        };
+        create_missing(&c, sync).unwrap();
+        let expected = [
+            (parent.path().to_path_buf(), vec![a.clone()]),
+            (a, vec![b.clone()]),
+            (b, vec![c.clone()]),
+        ];
+        assert_eq!(synced.take(), expected);
+        assert_eq!(fs::read_dir(&c).unwrap().count(), 0);
+        // What is there was made durable by whoever made it.
+        create_missing(&c, sync).unwrap();
+        assert_eq!(synced.take(), []);
+    }
+
+    #[test]
+    fn folder_whose_name_may_not_be_durable_is_not_used() {
+        let parent = tempfile::tempdir().unwrap();
+        let failing = |_: &Path| Err(io::Error::other("a disk that fails"));
+        create_missing(&parent.path().join("a/b"), failing).unwrap_err();
+        assert!(!parent.path().join("a/b").exists());
+    }
 
     #[test]
     fn formats_are_parsed_strictly() {

@@ -251,7 +251,10 @@ impl Group {
             }
             self.skip_to(index.previous());
             if self.terms.last().is_none_or(|begin| begin.term < *term) {
-                self.terms.push(Position::new(*term, *index));
+                // Whatever terms the first slots had, if they are lost: a log's terms reach down to
+                // its start, and one that is damaged never counts in an election.
+                let begin = if self.terms.is_empty() { floor.next() } else { *index };
+                self.terms.push(Position::new(*term, begin));
             }
             self.slots.push_back(Some(*slot));
         }

@@ -58,7 +58,10 @@ fn read(disk: &Disk) -> Result<(Catalog, Opened), OpenError> {
         tracing::warn!(rows = scan.unreadable.len(), "unreadable rows found");
         catalog.rows.keep_before(before);
     }
-    catalog.next_row = scan.next.max(snapshot.after_pieces()?);
+    // A group may have been born after rows that are gone: below that key its rows would be taken
+    // for somebody else's.
+    let born = catalog.groups.values().map(|group| group.born).max();
+    catalog.next_row = scan.next.max(snapshot.after_pieces()?).max(born.unwrap_or(RowKey::FIRST));
     count(&mut catalog, scan);
     let opened = catalog.opened(&configurations);
     Ok((catalog, opened))

@@ -152,7 +152,8 @@ pub struct OpenedGroup {
     pub hard: HardState,
     /// The newest snapshot, if one was recorded.
     pub snapshot: Option<SnapshotMeta>,
-    /// Where each term begins in the log that is left: strictly ascending in term and index.
+    /// Where each term begins in the log that is left: strictly ascending in term and index. The
+    /// first reaches down to the start of the log, over slots that are lost too.
     pub terms: Vec<Position>,
     /// Every configuration in the log that is left, with its slot, ascending.
     pub configurations: Vec<(Index, Configuration)>,

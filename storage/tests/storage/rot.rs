@@ -1,9 +1,11 @@
 //! Bits that flip on a disk at rest: told as damage, never passed on as data.
 
-use std::{fs, path::PathBuf};
+use std::{fs, iter, path::PathBuf};
 
-use meshraft_consensus::{Entry, LoadError};
-use meshraft_storage::{DataDir, GroupId, OpenError, Opened, Store, StoreOptions};
+use meshraft_consensus::{ConfigBuilder, Core, Entry, Event, LoadError, Moment, Output, Restored};
+use meshraft_storage::{
+    DataDir, GroupId, Job, OpenError, Opened, OpenedGroup, Store, StoreOptions,
+};
 use tempfile::TempDir;
 
 use crate::{
@@ -62,6 +64,11 @@ impl Rotten {
         let dir = DataDir::open(self.folder.path()).unwrap();
         Store::open(&dir, StoreOptions::default(), |_| {})
     }
+}
+
+/// How a section of entries begins: its kind, group, term and first slot.
+fn section(group: u64, term: u64, first: u64) -> Vec<u8> {
+    [&[1][..], &group.to_be_bytes(), &term.to_be_bytes(), &first.to_be_bytes()].concat()
 }
 
 fn load(store: &Store, group: u64, first: u64, last: u64) -> Result<Vec<Entry>, LoadError> {
@@ -123,10 +130,7 @@ fn flipped_directory_is_damage_of_its_groups_alone() {
     disk.commit(vec![append(1, 1, vec![command(77, 6, "the row to be damaged")])]);
     disk.commit(vec![append(1, 1, vec![command(77, 7, "a row after it")])]);
     let rotten = Rotten { folder: disk.into_folder() };
-    // Kind, group, term and first slot of the section.
-    let section: Vec<u8> =
-        [&[1][..], &1_u64.to_be_bytes(), &77_u64.to_be_bytes(), &6_u64.to_be_bytes()].concat();
-    rotten.flip_in(&section, 12);
+    rotten.flip_in(&section(1, 77, 6), 12);
     let (store, opened) = rotten.open().unwrap();
     let groups: Vec<_> = opened.namespaces.iter().map(|one| &one.groups[0]).collect();
     // No hard state was ever written, so it may be in the damaged row: open-ended.
@@ -145,9 +149,7 @@ fn damage_heals_when_it_is_overwritten() {
     disk.commit(vec![create("a", 1), append(1, 1, expected(1, 1, 5))]);
     disk.commit(vec![append(1, 1, vec![command(77, 6, "damaged")])]);
     let rotten = Rotten { folder: disk.into_folder() };
-    let section: Vec<u8> =
-        [&[1][..], &1_u64.to_be_bytes(), &77_u64.to_be_bytes(), &6_u64.to_be_bytes()].concat();
-    rotten.flip_in(&section, 12);
+    rotten.flip_in(&section(1, 77, 6), 12);
     let (store, opened) = rotten.open().unwrap();
     assert_eq!(opened.namespaces[0].groups[0].damage, Some(range(1, 6)));
     let mut write = write(Some(1), expected(1, 1, 9));
@@ -157,6 +159,71 @@ fn damage_heals_when_it_is_overwritten() {
     let (store, opened) = rotten.open().unwrap();
     assert_eq!(opened.namespaces[0].groups[0].damage, None);
     assert_eq!(load(&store, 1, 1, 9), Ok(expected(1, 1, 9)));
+}
+
+/// A group that was created when all rows before it were dead, and that wrote its first one only
+/// after they were removed and the store was opened again.
+#[test]
+fn flipped_directory_is_damage_of_a_group_born_after_rows_that_went() {
+    let mut disk = OnDisk::new();
+    disk.commit(vec![create("n1", 1)]);
+    (1..=5).for_each(|index| disk.commit(vec![append(index, 1, vec![entry(1, index)])]));
+    let Job::Record { ticket, namespace, record, .. } = create("n1", 1) else { unreachable!() };
+    let drop = vec![GroupId::new(1)];
+    disk.commit(vec![Job::Record { ticket, namespace, record, create: None, drop }]);
+    disk.commit(vec![create("n2", 2)]);
+    disk.commit(vec![create("n3", 3)]);
+    assert_eq!(disk.store().usage().stored_bytes, 0, "every row is dead and removed");
+    disk.reopen();
+    disk.commit(vec![append(1, 2, expected(2, 1, 2))]);
+    disk.commit(vec![append(1, 2, vec![command(77, 3, "the row to be damaged")])]);
+    let rotten = Rotten { folder: disk.into_folder() };
+    rotten.flip_in(&section(2, 77, 3), 12);
+    let (store, opened) = rotten.open().unwrap();
+    let damage: Vec<_> = opened.namespaces.iter().map(|one| one.groups.first()?.damage).collect();
+    // No hard state was ever written, so it may be in the damaged row: open-ended.
+    assert_eq!(damage, [None, Some(range(1, 3)), None]);
+    assert_eq!(load(&store, 2, 1, 2), Err(LoadError::Damaged(range(1, 2))));
+}
+
+/// The start of the log is lost, and with it where its first term begins: a core is still restored
+/// from what is left, and knows that it is damaged.
+#[test]
+fn core_is_restored_from_a_log_without_its_start() {
+    let mut disk = OnDisk::new();
+    disk.commit(vec![create("n1", 1)]);
+    disk.commit(vec![append(1, 1, vec![command(77, 1, "the row to be damaged")])]);
+    let after = [command(78, 2, "a row after it"), command(79, 3, "and a later term")];
+    disk.commit(vec![append(1, 1, after.to_vec())]);
+    let rotten = Rotten { folder: disk.into_folder() };
+    rotten.flip_in(&section(1, 77, 1), 12);
+    let (store, opened) = rotten.open().unwrap();
+    let group = opened.namespaces[0].groups[0].clone();
+    assert_eq!(group.terms, [position(78, 1), position(79, 3)]);
+    assert_eq!(load(&store, 1, 1, 3), Err(LoadError::Damaged(range(1, 1))));
+    let damage = group.damage.unwrap();
+    // No hard state was ever written, so it may be in the damaged row: open-ended.
+    assert_eq!(damage, range(1, 4));
+    let mut core = core(group);
+    let told = iter::from_fn(|| core.poll())
+        .any(|output| output == Output::Observe(Event::Damaged { range: damage }));
+    assert!(told, "the core does not say that it is damaged");
+}
+
+/// What a driver makes of a group that it found.
+fn core(group: OpenedGroup) -> Core {
+    let restored = Restored {
+        me: member(1),
+        cluster: group.cluster,
+        founding: None,
+        hard: group.hard,
+        snapshot: group.snapshot,
+        terms: group.terms,
+        configurations: group.configurations,
+        last: group.last,
+        damage: group.damage,
+    };
+    Core::new(ConfigBuilder::lan().build().unwrap(), restored, Moment::ZERO)
 }
 
 #[test]
