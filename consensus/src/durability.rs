@@ -231,6 +231,7 @@ fn replaces(new: &Output, old: &Output) -> bool {
             (new.kind, new.request_term) == (old.kind, old.request_term)
         }
         (Message::VoteRequest(_), Message::VoteRequest(_)) => true,
+        (Message::ReadResponse(new), Message::ReadResponse(old)) => new.id == old.id,
         _ => false,
     }
 }

@@ -8,7 +8,7 @@ use crate::{
     identity::{ClusterId, Member},
     membership::Configuration,
     role::RoleState,
-    types::{Index, Position, Term},
+    types::{Index, IndexRange, Position, Term},
 };
 
 /// A core at one moment.
@@ -28,6 +28,8 @@ pub struct Status {
     pub ready: bool,
     /// Whether the fate of the founder set is still open, or `Abandon`.
     pub founding: bool,
+    /// Slots of its log that it can't read: it neither votes nor leads.
+    pub damage: Option<IndexRange>,
     /// Known to be committed.
     pub commit: Index,
     /// Applied by the driver.
@@ -77,6 +79,7 @@ impl Core {
             leader: self.leader(),
             ready: self.is_ready(),
             founding: self.is_founding(),
+            damage: self.damage,
             commit: self.commit,
             applied: self.apply.applied(),
             first: self.log.base().index.next(),

@@ -8,7 +8,7 @@ use std::{
     ops::Range,
 };
 
-use meshraft_consensus::{Configuration, HardState, Index, Namespace, Term};
+use meshraft_consensus::{Configuration, HardState, Index, Namespace, Position, Term};
 
 use crate::{
     group::Group,
@@ -17,6 +17,11 @@ use crate::{
     rows::Rows,
     types::{GroupId, Opened, OpenedGroup, OpenedNamespace},
 };
+
+/// The terms that begin within the log: a lost last entry takes the term that it began with it.
+fn terms_within(terms: &[Position], last: Position) -> Vec<Position> {
+    terms.iter().filter(|begin| begin.index <= last.index).copied().collect()
+}
 
 /// Everything that the store holds, and where.
 #[derive(Debug)]
@@ -120,7 +125,7 @@ impl Catalog {
                 cluster: group.cluster,
                 hard: group.hard,
                 snapshot: group.base.as_ref().map(|base| base.snapshot.clone()),
-                terms: group.terms().to_vec(),
+                terms: terms_within(group.terms(), group.last()),
                 configurations: configurations.get(&id).cloned().unwrap_or_default(),
                 last: group.last(),
                 damage: group.damage(),

@@ -56,6 +56,11 @@ impl DataDir {
         Ok(Self { held: Arc::new(Held { path: path.into(), _lock: lock }) })
     }
 
+    /// Whether a log was ever created in it.
+    pub fn has_log(&self) -> bool {
+        self.path().join(LOG_FILE).exists()
+    }
+
     /// The folder.
     pub fn path(&self) -> &Path {
         &self.held.path

@@ -143,6 +143,10 @@ impl Core {
                 self.advance_commit_to(heartbeat.commit);
             }
         }
+        if self.damage.is_some() {
+            // It may have lost what it promised: it confirms no read and is part of no quorum.
+            return;
+        }
         let message = Message::HeartbeatResponse(HeartbeatResponse {
             term: self.hard.term,
             round: heartbeat.round,

@@ -28,6 +28,15 @@ pub enum StartError {
     /// The identity in the data folder can't be used.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// There is a log and no identity. A new identity would be a member that nobody knows.
+    #[error(
+        "{} is missing beside an existing log: put it back, or start with an empty folder",
+        path.display()
+    )]
+    IdentityMissing {
+        /// Where the identity should be.
+        path: PathBuf,
+    },
     /// The log in the data folder can't be opened.
     #[error("the log in {} can't be opened", path.display())]
     Store {

@@ -98,6 +98,8 @@ const fn role_name(role: Role) -> &'static str {
 const fn halt(reason: HaltReason) -> &'static str {
     match reason {
         HaltReason::UnknownCommand => "unknown_command",
+        HaltReason::UnknownConfiguration => "unknown_configuration",
+        HaltReason::WrongResponses { .. } => "wrong_responses",
         HaltReason::Panicked => "panicked",
         HaltReason::StoreFailed => "store_failed",
         _ => "other",

@@ -24,7 +24,7 @@ const LINES_MAX: usize = 1_024;
 /// How long the end of the program waits for that reader.
 const LINES_WAIT: Duration = Duration::from_secs(1);
 
-/// Why `serve` does not serve; each is bad input.
+/// Why `serve` does not serve.
 #[derive(Debug, thiserror::Error)]
 enum ServeError {
     #[error("serve needs at least one --namespace NS")]
@@ -41,6 +41,22 @@ enum ServeError {
     Signals(#[source] std::io::Error),
 }
 
+impl ServeError {
+    /// Whether what was given is wrong, and not what became of it.
+    const fn is_input(&self) -> bool {
+        !matches!(
+            self,
+            Self::Signals(_)
+                | Self::Open(OpenError::Stopped(_))
+                | Self::Start(
+                    StartError::Panicked
+                        | StartError::NotListening { .. }
+                        | StartError::Randomness(_)
+                )
+        )
+    }
+}
+
 /// Runs a node until a signal ends it.
 pub(crate) fn run(args: &ServeArgs, global: &Global) -> ExitCode {
     let runtime = match Runtime::new() {
@@ -53,7 +69,8 @@ pub(crate) fn run(args: &ServeArgs, global: &Global) -> ExitCode {
     match ended {
         Ok(StopReason::Shutdown) => ExitCode::from(DONE),
         Ok(reason) => failed(&reason),
-        Err(error) => usage(Chain(&error)),
+        Err(error) if error.is_input() => usage(Chain(&error)),
+        Err(error) => failed(&error),
     }
 }
 

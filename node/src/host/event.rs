@@ -55,6 +55,15 @@ pub enum NodeEvent {
 pub enum HaltReason {
     /// A command that this build does not know: going on would diverge.
     UnknownCommand,
+    /// A configuration that this build does not know.
+    UnknownConfiguration,
+    /// The state machine gave another number of responses than it got commands.
+    WrongResponses {
+        /// Commands given.
+        commands: usize,
+        /// Responses got.
+        responses: usize,
+    },
     /// The state machine panicked.
     Panicked,
     /// The store failed.

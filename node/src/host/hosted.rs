@@ -3,7 +3,10 @@
 //! Founding decides which group exists; the replica runs it. What a group's core learns of its
 //! first entry goes back to founding. Peers that share the namespace tell each other addresses.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use meshraft_consensus::{
@@ -57,6 +60,33 @@ pub(super) struct ActiveGroup {
     pub(super) persisted: WriteId,
 }
 
+/// Whether the addresses of peers are on their way to the store: one write at a time, however often
+/// they change.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum PeersWrite {
+    #[default]
+    Idle,
+    Out,
+    /// They changed since.
+    Again,
+}
+
+/// When peers are told everything once more, as any message may be lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Gossip {
+    pub(super) due: Moment,
+    pub(super) pause: Duration,
+}
+
+impl Gossip {
+    pub(super) const PAUSE_MIN: Duration = Duration::from_secs(2);
+    pub(super) const PAUSE_MAX: Duration = Duration::from_secs(600);
+
+    pub(super) fn soon(now: Moment) -> Self {
+        Self { due: now.plus(Self::PAUSE_MIN), pause: Self::PAUSE_MIN }
+    }
+}
+
 /// One namespace of a node.
 pub(super) struct Hosted {
     pub(super) namespace: Namespace,
@@ -80,16 +110,21 @@ pub(super) struct Hosted {
     core_config: Config,
     told_clusters: Option<BTreeSet<ClusterId>>,
     pub(super) asked_empty: Option<ClusterId>,
+    pub(super) peers_write: PeersWrite,
+    pub(super) gossip: Gossip,
     pub(super) halted: Option<HaltReason>,
 }
 
 /// What a record on disk holds.
-pub(super) fn check(found: &OpenedNamespace) -> Result<(), RecordError> {
-    parse(found).map(|_| ())
+pub(super) fn check(found: &OpenedNamespace, node: NodeId) -> Result<(), RecordError> {
+    parse(found, node).map(|_| ())
 }
 
-fn parse(found: &OpenedNamespace) -> Result<(HostRecord, Record), RecordError> {
+fn parse(found: &OpenedNamespace, node: NodeId) -> Result<(HostRecord, Record), RecordError> {
     let record = HostRecord::decode(&found.record)?;
+    if record.node != node {
+        return Err(RecordError::OtherNode { of: record.node, node });
+    }
     let founding = Record::decode(&record.founding).map_err(|_| RecordError::Corrupt)?;
     Ok((record, founding))
 }
@@ -104,7 +139,7 @@ impl Hosted {
         now: Moment,
         desk: &mut Desk,
     ) -> Result<Self, RecordError> {
-        let parsed = found.as_ref().map(parse).transpose()?;
+        let parsed = found.as_ref().map(|found| parse(found, config.node)).transpose()?;
         let born = parsed.is_some();
         let mut peers = PeerMap::new(config.node);
         let (incarnation, record) = match parsed {
@@ -143,6 +178,8 @@ impl Hosted {
             origins: BTreeMap::new(),
             told_clusters: None,
             asked_empty: None,
+            peers_write: PeersWrite::Idle,
+            gossip: Gossip::soon(now),
             halted: None,
             namespace,
             me,
@@ -206,7 +243,8 @@ impl Hosted {
             submitted: WriteId::ZERO,
             persisted: WriteId::ZERO,
         });
-        self.replica.handle(now, replica::Input::Start(Box::new(core)));
+        self.replica
+            .handle(now, replica::Input::Start { core: Box::new(core), founding: set.is_some() });
         for (node, facts) in &self.shared {
             if let Some(incarnation) =
                 facts.incarnation.filter(|_| facts.clusters.contains(&cluster))
@@ -252,13 +290,16 @@ impl Hosted {
         }
     }
 
-    pub(super) fn timeout(&mut self, now: Moment) {
+    pub(super) fn timeout(&mut self, now: Moment, desk: &mut Desk) {
+        self.tell_again(now, desk);
         self.founding.handle(now, founding::Input::Timeout);
         self.replica.handle(now, replica::Input::Timeout);
     }
 
     pub(super) fn deadline(&self) -> Option<Moment> {
-        self.founding.deadline().into_iter().chain(self.replica.deadline()).min()
+        let told_again = (!self.shared.is_empty()).then_some(self.gossip.due);
+        let inner = self.founding.deadline().into_iter().chain(self.replica.deadline());
+        inner.chain(told_again).min()
     }
 
     pub(super) fn replica(&self) -> &Replica {
@@ -269,7 +310,11 @@ impl Hosted {
     pub(super) fn stored(&mut self, now: Moment, purpose: Purpose, desk: &mut Desk) {
         match purpose {
             Purpose::Birth => self.born = true,
-            Purpose::Peers => {}
+            Purpose::Peers => {
+                if std::mem::take(&mut self.peers_write) == PeersWrite::Again {
+                    self.remember_peers(desk);
+                }
+            }
             Purpose::Founding(id) => {
                 self.founding.handle(now, founding::Input::Persisted(id));
             }
@@ -362,7 +407,11 @@ impl Hosted {
             return false;
         };
         let settled = active.submitted == active.persisted;
-        let empty = self.replica.status().is_some_and(|core| core.last == Position::ZERO);
+        // A log that can't be read looks empty, and is not.
+        let empty = self
+            .replica
+            .status()
+            .is_some_and(|core| core.last == Position::ZERO && core.damage.is_none());
         if settled && empty {
             self.founding.handle(now, founding::Input::Empty { cluster });
         }
@@ -399,6 +448,7 @@ impl Hosted {
         });
         let drop = drop.iter().filter_map(|cluster| self.groups.remove(cluster)).collect();
         let record = HostRecord {
+            node: self.me.node,
             incarnation: self.me.incarnation,
             founding: self.record.encode().to_vec(),
             peers: remembered(&self.peers, self.me.node),

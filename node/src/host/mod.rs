@@ -18,6 +18,8 @@ mod output;
 mod outputs;
 mod record;
 mod status;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -150,7 +152,9 @@ impl Host {
     /// # Errors
     /// Says what is wrong with the record that is there.
     pub fn check(&self, namespace: &Namespace) -> Result<(), RecordError> {
-        self.found_on_disk.get(namespace).map_or(Ok(()), hosted::check)
+        self.found_on_disk
+            .get(namespace)
+            .map_or(Ok(()), |found| hosted::check(found, self.config.node))
     }
 
     fn with(&mut self, namespace: &Namespace, act: impl FnOnce(&mut Hosted, &mut Desk, Moment)) {
@@ -164,7 +168,7 @@ impl Host {
 
     fn timeout(&mut self) {
         while let Some(namespace) = self.deadlines.pop_due(self.now) {
-            self.with(&namespace, |hosted, _, now| hosted.timeout(now));
+            self.with(&namespace, |hosted, desk, now| hosted.timeout(now, desk));
         }
     }
 

@@ -26,7 +26,7 @@ use super::{
     Host, NetworkInput,
     desk::{Desk, Purpose},
     event::NodeEvent,
-    hosted::{Hosted, Origin},
+    hosted::{Gossip, Hosted, Origin, PeersWrite},
     output::Output,
 };
 use crate::replica;
@@ -123,11 +123,18 @@ impl Hosted {
         if facts.role == PeerRole::Client {
             return;
         }
+        let known = self.shared.get(&peer);
+        if known.is_some_and(|known| known.incarnation != facts.incarnation) {
+            // Another life behind a connection that replaced the old one: nothing told to that one
+            // is known to this one.
+            self.unshared(now, peer);
+        }
         let before = self.shared.insert(peer, facts.clone());
         if before.is_none() {
+            self.gossip = Gossip::soon(now);
             self.founding.handle(now, founding::Input::PeerUp(peer));
             if dialled.is_some_and(|address| self.peers.learn(peer, address)) {
-                self.write_record(Purpose::Peers, None, Vec::new(), desk);
+                self.remember_peers(desk);
             }
             self.tell_peers(desk);
         }
@@ -303,7 +310,31 @@ impl Hosted {
         for (peer, address) in learned {
             desk.push(Output::AddAddress { peer, address });
         }
-        self.write_record(Purpose::Peers, None, Vec::new(), desk);
+        self.remember_peers(desk);
+        self.tell_peers(desk);
+    }
+
+    /// Keeps the addresses of peers, one write at a time.
+    pub(super) fn remember_peers(&mut self, desk: &mut Desk) {
+        if self.peers_write == PeersWrite::Idle {
+            self.peers_write = PeersWrite::Out;
+            self.write_record(Purpose::Peers, None, Vec::new(), desk);
+        } else {
+            self.peers_write = PeersWrite::Again;
+        }
+    }
+
+    /// Tells every peer everything once more, ever more rarely.
+    pub(super) fn tell_again(&mut self, now: Moment, desk: &mut Desk) {
+        if self.shared.is_empty() || self.gossip.due > now {
+            return;
+        }
+        let pause = (self.gossip.pause * 2).min(Gossip::PAUSE_MAX);
+        self.gossip = Gossip { due: now.plus(pause), pause };
+        let peers: Vec<_> = self.shared.keys().copied().collect();
+        for peer in peers {
+            self.peers.disconnected(peer);
+        }
         self.tell_peers(desk);
     }
 }

@@ -172,7 +172,6 @@ const ADMISSION_TIMEOUT: Duration = Duration::from_secs(5);
 fn not_admitted(error: &ServiceError) -> NotAdmitted {
     match error {
         ServiceError::Overloaded => NotAdmitted::Busy,
-        ServiceError::Refused(_) => NotAdmitted::Denied,
         ServiceError::Founding => NotAdmitted::NotLiving,
         _ => NotAdmitted::NoLeader,
     }

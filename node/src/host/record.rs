@@ -12,6 +12,8 @@ const VERSION: u8 = 1;
 /// A namespace's record in the store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct HostRecord {
+    /// Whose record it is: a store under another identity would be a member that nobody knows.
+    pub(crate) node: NodeId,
     /// Drawn when the record was created.
     pub(crate) incarnation: Incarnation,
     /// An encoded [`meshraft_discovery::Record`].
@@ -50,6 +52,14 @@ pub enum RecordError {
         /// The version found.
         version: u8,
     },
+    /// The record is of another node: the identity file was replaced or lost.
+    #[error("the store belongs to node {of}, not to {node}: was its identity file replaced?")]
+    OtherNode {
+        /// Whose it is.
+        of: NodeId,
+        /// Who opens it.
+        node: NodeId,
+    },
     /// The bytes are no record.
     #[error("the namespace record is corrupt")]
     Corrupt,
@@ -84,6 +94,7 @@ mod tests {
     #[test]
     fn a_record_survives_its_encoding_and_strangers_are_refused() {
         let record = HostRecord {
+            node: NodeId::new([2; 32]),
             incarnation: Incarnation::new([7; 16]),
             founding: vec![1, 2],
             peers: vec![(NodeId::new([1; 32]), Address::new(vec![4, 127, 0, 0, 1]).unwrap())],

@@ -1,7 +1,7 @@
 //! What a node tells of one namespace: the core's view, or why there is no cluster yet.
 
 use bytes::Bytes;
-use meshraft_consensus::{FollowerState, Index, NodeId, Role, Status as CoreStatus, Term};
+use meshraft_consensus::{FollowerState, Index, Member, NodeId, Role, Status as CoreStatus, Term};
 use meshraft_discovery::founding;
 use meshraft_service::{
     limits,
@@ -78,10 +78,15 @@ impl Hosted {
 }
 
 fn reachable_and_needed(hosted: &Hosted, core: &CoreStatus) -> (u32, u32) {
-    let voters = core.configuration.voters.len();
-    let missing = hosted.missing_voters(core).len();
     let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-    (number(voters.saturating_sub(missing)), number(voters / 2 + 1))
+    let here = |voter: &&Member| **voter == hosted.me || hosted.shared.contains_key(&voter.node);
+    let halves = [&core.configuration.voters, &core.configuration.outgoing];
+    let halves = halves.into_iter().filter(|half| !half.is_empty());
+    let counts = halves.map(|half| (half.iter().filter(here).count(), half.len() / 2 + 1));
+    // Of the halves of a joint change, the one that lacks more of its quorum.
+    let (have, need) =
+        counts.min_by_key(|(have, need)| have.saturating_sub(*need)).unwrap_or((0, 1));
+    (number(have), number(need))
 }
 
 fn role(core: &CoreStatus) -> NodeRole {

@@ -16,7 +16,7 @@ use meshraft_consensus::{
     RejectReason, Role, Status, WriteId,
 };
 use meshraft_service::{
-    Applied, QueryError, Replicated, StateMachine,
+    Applied, HaltReason as ApplyHalt, QueryError, Replicated, ServiceError, StateMachine,
     router::{self, AdmitResult, ProposeResult, RequestId},
 };
 
@@ -53,8 +53,8 @@ pub(super) struct Group {
 }
 
 impl Group {
-    pub(super) fn new(core: Core, machine: Box<dyn StateMachine>) -> Self {
-        let fate_open = core.status().founding;
+    /// `fate_open`: the host does not know the fate of the founder set yet.
+    pub(super) fn new(core: Core, machine: Box<dyn StateMachine>, fate_open: bool) -> Self {
         Self {
             core,
             state: Replicated::new(machine),
@@ -85,6 +85,12 @@ impl Group {
     /// Whether the fate of a founder set is not known here yet.
     pub(super) fn is_founding(&self) -> bool {
         self.fate_open
+    }
+
+    /// Whether the machine takes a command; one that panics takes none.
+    pub(super) fn check(&self, payload: &[u8]) -> Result<(), ServiceError> {
+        catch_unwind(AssertUnwindSafe(|| self.state.check(payload)))
+            .unwrap_or(Err(ServiceError::Halted))
     }
 
     /// A query may panic as little as a command: a machine that does answers nothing more.
@@ -266,13 +272,15 @@ impl Group {
             && let Some(first) = entries.first().filter(|entry| entry.position.index.get() == 1)
         {
             self.fate_open = false;
-            let fate = if first.kind == EntryKind::Abandon { Fate::Abandon } else { Fate::Found };
+            // The core's own rule: only a configuration as entry 1 makes the cluster live.
+            let found = first.kind == EntryKind::Configuration;
+            let fate = if found { Fate::Found } else { Fate::Abandon };
             effects.push(Effect::Out(ReplicaOutput::Decided(fate)));
         }
         let state = &mut self.state;
         let (applied, halt) = match catch_unwind(AssertUnwindSafe(|| state.apply(entries))) {
             Ok(Ok(applied)) => (applied, None),
-            Ok(Err(halt)) => (halt.applied, Some(HaltReason::UnknownCommand)),
+            Ok(Err(halt)) => (halt.applied, Some(halted(halt.reason))),
             Err(_) => return effects.push(Effect::Halt(HaltReason::Panicked)),
         };
         self.log_time.applied(self.state.log_time_ms());
@@ -293,5 +301,16 @@ impl Group {
         let Applied { effective, response, .. } = applied;
         let result = ProposeResult::Applied { position: effective, response };
         Some(router::Input::Proposed { id, result })
+    }
+}
+
+/// Why the state stopped, in the words of a node.
+const fn halted(reason: ApplyHalt) -> HaltReason {
+    match reason {
+        ApplyHalt::Configuration => HaltReason::UnknownConfiguration,
+        ApplyHalt::Responses { commands, responses } => {
+            HaltReason::WrongResponses { commands, responses }
+        }
+        _ => HaltReason::UnknownCommand,
     }
 }

@@ -18,7 +18,13 @@ pub enum Input {
     /// The moment of [`super::Replica::deadline`] has come.
     Timeout,
     /// A group begins: a founder set's, a joined cluster's, or one found on disk.
-    Start(Box<Core>),
+    Start {
+        /// Its core.
+        core: Box<Core>,
+        /// Whether founding has yet to be told the fate of the founder set. The core may know it
+        /// already, from its commit hint, when the record does not say so.
+        founding: bool,
+    },
     /// The group is dead: its founder set was abandoned, or this node joined another cluster.
     Stop,
     /// A message of the group arrived.

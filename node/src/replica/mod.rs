@@ -73,7 +73,7 @@ impl Replica {
                 self.router.handle(now, router::Input::Timeout);
                 self.with_group(|group| group.timeout(now));
             }
-            Input::Start(core) => self.start(*core),
+            Input::Start { core, founding } => self.start(*core, founding),
             Input::Stop => self.stop(),
             Input::Receive { from, message } => {
                 self.with_group(|group| group.receive(now, from, message));
@@ -142,12 +142,12 @@ impl Replica {
         }
     }
 
-    fn start(&mut self, core: Core) {
+    fn start(&mut self, core: Core, founding: bool) {
         assert!(self.group.is_none(), "a group starts before the last one stopped");
         if let Some(machine) = self.machine.take() {
             // Nothing of this group is applied yet, whatever was of one before it.
             self.router.handle(self.now, router::Input::Applied(Index::ZERO));
-            self.group = Some(Group::new(core, machine));
+            self.group = Some(Group::new(core, machine, founding));
         }
     }
 
@@ -237,7 +237,7 @@ impl Replica {
         let now = self.now;
         let result = match &mut self.group {
             None => ProposeResult::Rejected(RejectReason::NotLeader { leader: None }),
-            Some(group) => match group.replicated().check(&command.payload) {
+            Some(group) => match group.check(&command.payload) {
                 Err(error) => ProposeResult::Refused(error),
                 Ok(()) => {
                     command.log_time_ms = group.log_time_ms(now);

@@ -83,7 +83,11 @@ pub(crate) async fn start(setup: Setup) -> Result<Running, StartError> {
 async fn open(path: PathBuf, acknowledge: mpsc::Sender<Ack>) -> Result<Folder, StartError> {
     let opening = tokio::task::spawn_blocking(move || {
         let dir = DataDir::open(&path)?;
-        let identity = Identity::load_or_create(dir.path().join("identity"))?;
+        let identity_path = dir.path().join("identity");
+        if !identity_path.exists() && dir.has_log() {
+            return Err(StartError::IdentityMissing { path: identity_path });
+        }
+        let identity = Identity::load_or_create(identity_path)?;
         // Fails only if the driver has ended, and then nobody waits for what is durable.
         let tell = move |ack| drop(acknowledge.blocking_send(ack));
         // The store holds the lock on the folder from here on.

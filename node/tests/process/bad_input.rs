@@ -2,8 +2,10 @@
 
 use std::{
     fs,
-    os::unix::fs::PermissionsExt,
+    io::ErrorKind,
+    os::unix::{fs::PermissionsExt, process::CommandExt},
     path::{Path, PathBuf},
+    process::{Command, Output},
 };
 
 use serde_json::json;
@@ -174,17 +176,26 @@ async fn a_data_folder_has_one_owner() {
 
 #[tokio::test]
 async fn a_folder_that_may_not_be_read_is_named() {
+    /// The user that owns nothing, by convention.
+    const NOBODY: u32 = 65_534;
     let _alone = alone().await;
     let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let data = folder.path().join("data");
     fs::create_dir(&data).unwrap();
     fs::set_permissions(&data, fs::Permissions::from_mode(0o000)).unwrap();
-    if fs::read_dir(&data).is_ok() {
-        return; // The superuser may read everything, so there is nothing to refuse.
-    }
     let path = data.to_str().unwrap();
-    let arguments = ["serve", "--data-dir", path, "-n", "/x", "--listen", LISTEN];
-    expect_refusal("an unreadable data folder", &arguments.map(str::to_owned), path);
+    let mut command = Command::new(PROGRAM);
+    command.args(["serve", "--data-dir", path, "-n", "/x", "--listen", LISTEN]);
+    if fs::read_dir(&data).is_ok() {
+        // The superuser may read everything, so somebody else has to try.
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    match command.output() {
+        Ok(output) => check_refusal("an unreadable data folder", &output, path),
+        // Where the executable lies, nobody else may start it.
+        Err(error) => assert_eq!(error.kind(), ErrorKind::PermissionDenied),
+    }
     fs::set_permissions(&data, fs::Permissions::from_mode(0o700)).unwrap();
     assert_eq!(contents(&data).len(), 1);
 }
@@ -227,10 +238,13 @@ fn an_unreachable_mesh_fails_within_the_time_out() {
 }
 
 fn expect_refusal(what: &str, arguments: &[String], names: &str) {
-    let output = run(arguments);
-    let message = String::from_utf8(output.stderr).unwrap();
-    let printed = String::from_utf8(output.stdout).unwrap();
-    let told = format!("{what}: {arguments:?}\n{printed}{message}");
+    check_refusal(&format!("{what}: {arguments:?}"), &run(arguments), names);
+}
+
+fn check_refusal(what: &str, output: &Output, names: &str) {
+    let message = String::from_utf8_lossy(&output.stderr);
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let told = format!("{what}\n{printed}{message}");
     assert_eq!(output.status.code(), Some(2), "{told}");
     assert!(message.contains(names), "{names} is not named\n{told}");
     assert!(!message.contains("panicked"), "{told}");
@@ -274,8 +288,7 @@ fn copy(from: &Path, to: &Path) {
 
 #[test]
 fn help_comes_without_arguments_and_begins_with_the_demo() {
-    let output =
-        std::process::Command::new(PROGRAM).env_remove("CARGO_MANIFEST_DIR").output().unwrap();
+    let output = Command::new(PROGRAM).env_remove("CARGO_MANIFEST_DIR").output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{text}");
     let (demo, serve) = (text.find("demo").unwrap(), text.find("serve").unwrap());

@@ -15,7 +15,10 @@ use tokio::{
 
 use crate::{Op, Outcome};
 
-const KEYS: u64 = 100_000;
+/// Keys that writes go to.
+const KEYS_WRITTEN: u64 = 100_000;
+/// Keys that are read; they are written first.
+const KEYS_READ: u64 = 1_000;
 const WARM_UP: Duration = Duration::from_millis(500);
 /// Latencies are recorded in microseconds, up to a minute, to three digits.
 const MICROS_MAX: u64 = 60_000_000;
@@ -71,6 +74,23 @@ pub(crate) async fn measure(
     Ok(Measured { micros, elapsed: length })
 }
 
+/// Writes every key that is read.
+pub(crate) async fn prepare(client: &Client, bytes: usize) -> Outcome<()> {
+    let mut tasks = JoinSet::new();
+    for number in 0..KEYS_READ {
+        let (client, value) = (client.clone(), vec![b'v'; bytes]);
+        tasks.spawn(async move { client.set(key(number), value).await });
+    }
+    while let Some(written) = tasks.join_next().await {
+        written??;
+    }
+    Ok(())
+}
+
+fn key(number: u64) -> String {
+    format!("key-{number:012}")
+}
+
 async fn one_client(
     client: Client,
     load: Load,
@@ -86,7 +106,8 @@ async fn one_client(
         if start >= end {
             return Ok(micros);
         }
-        let key = format!("key-{:012}", random.next() % KEYS);
+        let keys = if load.op == Op::Set { KEYS_WRITTEN } else { KEYS_READ };
+        let key = key(random.next() % keys);
         request(&client, load.op, key, &value).await?;
         let stop = Instant::now();
         if start >= begin && stop <= end {

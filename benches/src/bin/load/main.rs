@@ -96,9 +96,9 @@ struct SpawnArgs {
 enum Op {
     /// Sets one of 100,000 keys.
     Set,
-    /// Reads one of them, linearizable.
+    /// Reads one of 1,000 keys, linearizable.
     Get,
-    /// Reads one of them from what the asked member has applied.
+    /// Reads one of 1,000 keys from what the asked member has applied.
     GetStale,
 }
 
@@ -149,6 +149,11 @@ async fn run(args: &RunArgs, json: bool) -> Outcome<()> {
                 client.via(follower)
             }
         });
+    }
+    if args.op != Op::Set
+        && let Some(client) = clients.first()
+    {
+        closed::prepare(client, args.bytes).await?;
     }
     show::run_header(args, json);
     for &count in &args.clients {
