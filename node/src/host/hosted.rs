@@ -80,7 +80,7 @@ pub(super) struct Gossip {
 
 impl Gossip {
     pub(super) const PAUSE_MIN: Duration = Duration::from_secs(2);
-    pub(super) const PAUSE_MAX: Duration = Duration::from_secs(600);
+    pub(super) const PAUSE_MAX: Duration = Duration::from_secs(60);
 
     pub(super) fn soon(now: Moment) -> Self {
         Self { due: now.plus(Self::PAUSE_MIN), pause: Self::PAUSE_MIN }
