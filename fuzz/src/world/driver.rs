@@ -85,6 +85,7 @@ impl World {
         let jobs = self.node_mut(seat).disk.crash(done);
         self.checks.durable(seat, &jobs);
         self.node_mut(seat).paused_until = None;
+        self.node_mut(seat).deferred.clear();
         self.trace.note(now, format_args!("n{} crashes", seat.0));
         self.network.at(now).stop(seat);
         for (client, wait) in self.workload.crashed(seat, now, &mut self.checks.histories) {
@@ -96,6 +97,9 @@ impl World {
         let now = self.clock.now();
         if self.node(seat).paused_until.is_some_and(|until| until <= now) {
             self.node_mut(seat).paused_until = None;
+            for event in std::mem::take(&mut self.node_mut(seat).deferred) {
+                self.clock.at(now, event);
+            }
             self.network.at(now).pause(seat, false);
         }
     }

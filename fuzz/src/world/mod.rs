@@ -265,9 +265,9 @@ impl World {
 
     fn happen(&mut self, event: Event) -> Result<(), Violation> {
         if let Some(seat) = Self::seat_of(&event)
-            && let Some(until) = self.node(seat).paused_until
+            && self.node(seat).paused_until.is_some()
         {
-            self.clock.at(until, event);
+            self.node_mut(seat).deferred.push(event);
             return Ok(());
         }
         match event {

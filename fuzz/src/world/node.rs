@@ -6,7 +6,7 @@ use meshraft::host::Host;
 use meshraft_consensus::{Moment, Namespace, NodeId};
 use meshraft_storage::Job;
 
-use super::{clock::LocalClock, disk::Disk};
+use super::{Event, clock::LocalClock, disk::Disk};
 use crate::machine::Recording;
 
 /// One node.
@@ -19,6 +19,8 @@ pub(super) struct Node {
     pub(super) life: u64,
     pub(super) process: Option<Process>,
     pub(super) paused_until: Option<Moment>,
+    /// What came while the process stood still, in order.
+    pub(super) deferred: Vec<Event>,
 }
 
 /// A running process.
@@ -35,8 +37,9 @@ pub(super) struct Process {
 }
 
 impl Node {
-    pub(super) const fn new(id: NodeId, clock: LocalClock, disk: Disk) -> Self {
-        Self { id, clock, disk, life: 0, process: None, paused_until: None }
+    pub(super) fn new(id: NodeId, clock: LocalClock, disk: Disk) -> Self {
+        let (process, paused_until, deferred) = (None, None, Vec::new());
+        Self { id, clock, disk, life: 0, process, paused_until, deferred }
     }
 
     pub(super) const fn is_running(&self) -> bool {
