@@ -97,8 +97,6 @@ pub(super) struct Hosted {
     pub(super) peers: PeerMap,
     /// Members of this namespace to which a handle exists.
     pub(super) shared: BTreeMap<NodeId, PeerFacts>,
-    /// Those of them that asked what this node is bound to.
-    pub(super) canvassed: BTreeSet<NodeId>,
     pub(super) origins: BTreeMap<RequestId, Origin>,
     groups: BTreeMap<ClusterId, GroupId>,
     /// Groups that the store held when it was opened, until they are started.
@@ -174,7 +172,6 @@ impl Hosted {
             on_disk: BTreeMap::new(),
             active: None,
             shared: BTreeMap::new(),
-            canvassed: BTreeSet::new(),
             origins: BTreeMap::new(),
             told_clusters: None,
             asked_empty: None,

@@ -146,7 +146,6 @@ impl Hosted {
     fn unshared(&mut self, now: Moment, peer: NodeId) {
         let Some(before) = self.shared.remove(&peer) else { return };
         self.peers.disconnected(peer);
-        self.canvassed.remove(&peer);
         self.founding.handle(now, founding::Input::PeerDown(peer));
         if let Some(cluster) = self.active.as_ref().map(|active| active.cluster) {
             self.peer_moved(now, peer, cluster, Some(&before), None);
@@ -196,9 +195,6 @@ impl Hosted {
             ) => self.consensus(now, cluster, member, message),
             (Channel::Control, Scope::Free, Body::Bytes(bytes)) => {
                 if let Ok(message) = founding_wire::Message::decode(&bytes) {
-                    if matches!(message, founding_wire::Message::Canvass(_)) {
-                        self.canvassed_by(from.node, desk);
-                    }
                     let input = founding::Input::Receive { from: member, message };
                     self.founding.handle(now, input);
                 }
@@ -290,15 +286,6 @@ impl Hosted {
             self.peers.learn(self.me.node, address.clone());
         }
         self.tell_peers(desk);
-    }
-
-    /// A peer that asks again is in no cluster yet, and may miss someone of whom it was told in a
-    /// message that was lost: it is told everything once more.
-    fn canvassed_by(&mut self, peer: NodeId, desk: &mut Desk) {
-        if self.shared.contains_key(&peer) && !self.canvassed.insert(peer) {
-            self.peers.disconnected(peer);
-            self.tell_peer(peer, desk);
-        }
     }
 
     fn learn_peers(&mut self, from: NodeId, bytes: &[u8], desk: &mut Desk) {
