@@ -154,6 +154,7 @@ impl Core {
             Input::SnapshotTaken(_)
             | Input::SnapshotProgress { .. }
             | Input::SnapshotSent { .. }
+            | Input::SnapshotFetched { .. }
             | Input::SnapshotInstalled(_) => self.drop_message(self.me, DropReason::Unsupported),
             Input::PeerDown(peer) => self.peer_changed(peer, false),
             Input::PeerUp(peer) => self.peer_changed(peer, true),
@@ -242,7 +243,9 @@ impl Core {
             Message::TimeoutNow(_)
             | Message::Quiesce(_)
             | Message::SnapshotOffer(_)
-            | Message::SnapshotResponse(_) => self.drop_message(from, DropReason::Unsupported),
+            | Message::SnapshotResponse(_)
+            | Message::Amnesia(_)
+            | Message::Dismissed(_) => self.drop_message(from, DropReason::Unsupported),
             Message::AppendResponse(_)
             | Message::HeartbeatResponse(_)
             | Message::VoteResponse(_)
@@ -296,7 +299,8 @@ impl Core {
         let hinted = self.hard.commit_hint;
         self.hard.commit_hint = self.commit;
         let hard = (due.hard || hinted != self.commit).then_some(self.hard);
-        let write = Write { id: due.id, hard, truncate_from: due.truncate_from, append };
+        let write =
+            Write { id: due.id, snapshot: None, hard, truncate_from: due.truncate_from, append };
         self.outputs.push_back(Output::Persist(write));
     }
 

@@ -60,17 +60,38 @@ pub struct HardState {
 
 /// One numbered write that the driver makes durable, all of it or nothing.
 ///
-/// The store applies `truncate_from` before `append`.
+/// The store applies `snapshot` first, then `truncate_from`, then `append`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Write {
     /// Its number; [`crate::Input::Persisted`] acknowledges it and every earlier one.
     pub id: WriteId,
+    /// The snapshot that the log begins after from now on; its file is durable already.
+    pub snapshot: Option<SnapshotWrite>,
     /// The hard state, if it changed.
     pub hard: Option<HardState>,
     /// Drop every entry from this slot on.
     pub truncate_from: Option<Index>,
     /// Entries to append, contiguous, directly after what is left.
     pub append: Vec<Entry>,
+}
+
+/// A snapshot that becomes the newest one of a group, and what becomes of the log with it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SnapshotWrite {
+    /// What the snapshot stands for.
+    pub meta: SnapshotMeta,
+    /// What becomes of the log.
+    pub log: LogAfterSnapshot,
+}
+
+/// What becomes of a group's log when a snapshot is recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LogAfterSnapshot {
+    /// Entries before this slot go, up to the snapshot's own slot at most; what follows stays. A
+    /// log that ends before the snapshot is replaced.
+    KeepFrom(Index),
+    /// The whole log goes: the snapshot came from a leader, and the next entry follows on it.
+    Replace,
 }
 
 /// What a snapshot stands for: the state after the entry at `position`.

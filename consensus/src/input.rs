@@ -10,7 +10,7 @@ use crate::{
     identity::Member,
     membership::Change,
     message::Message,
-    types::{Index, LoadId, ProposalId, ReadId, Term, WriteId},
+    types::{Index, LoadId, Position, ProposalId, ReadId, Term, WriteId},
 };
 
 /// One input. Its variants are final; one not yet handled is answered `Unsupported`, or observed.
@@ -75,23 +75,32 @@ pub enum Input {
     },
     /// A snapshot of this member's own state is durable.
     SnapshotTaken(SnapshotMeta),
-    /// Chunks of a snapshot moved; counts as contact with the leader of `term` only.
+    /// Chunks of a snapshot moved, to or from `peer`. On a follower it counts as contact with the
+    /// leader of `term` only, on a leader as an answer of the follower.
     SnapshotProgress {
         /// The other end.
         peer: Member,
-        /// The term in which the transfer began.
+        /// The leader's term when the chunk left it.
         term: Term,
         /// Bytes that arrived.
         offset: u64,
     },
-    /// A snapshot left for `peer`, or failed to.
+    /// A snapshot was served to `peer` to its end, or can't be.
     SnapshotSent {
         /// The receiver.
         peer: Member,
-        /// Whether all of it arrived.
+        /// Whether all of it left.
         ok: bool,
     },
-    /// The answer to an [`crate::Output::Install`].
+    /// The answer to an [`crate::Output::FetchSnapshot`]: its file is durable and checked, or why
+    /// it is not.
+    SnapshotFetched {
+        /// Which.
+        position: Position,
+        /// Whether it is there.
+        result: Result<(), InstallError>,
+    },
+    /// The answer to an [`crate::Output::InstallSnapshot`].
     SnapshotInstalled(Result<SnapshotMeta, InstallError>),
     /// The transport lost its last path to a member.
     PeerDown(Member),

@@ -101,16 +101,18 @@ mod types;
 
 pub use self::core::Core;
 pub use config::{Config, ConfigBuilder, ConfigError};
-pub use entry::{Entry, EntryKind, HardState, Restored, SnapshotMeta, Write};
+pub use entry::{
+    Entry, EntryKind, HardState, LogAfterSnapshot, Restored, SnapshotMeta, SnapshotWrite, Write,
+};
 pub use error::{InstallError, LoadError, ReadError, RejectReason};
 pub use event::{DropReason, Event, Role};
 pub use identity::{ClusterId, Incarnation, Member, Namespace, NamespaceError, NodeId};
 pub use input::{Fate, Input, ReadLevel};
 pub use membership::{Change, ChangeStep, Configuration, ConfigurationError};
 pub use message::{
-    AppendRequest, AppendResponse, AppendResult, Heartbeat, HeartbeatResponse, Message, Quiesce,
-    ReadRequest, ReadResponse, SnapshotOffer, SnapshotResponse, TimeoutNow, VoteKind, VoteRequest,
-    VoteResponse,
+    Amnesia, AppendRequest, AppendResponse, AppendResult, Dismissed, Heartbeat, HeartbeatResponse,
+    Message, Quiesce, ReadRequest, ReadResponse, SnapshotOffer, SnapshotResponse, TimeoutNow,
+    VoteKind, VoteRequest, VoteResponse,
 };
 pub use output::{Lane, Outcome, Output};
 pub use status::{FollowerState, FollowerStatus, Status};

@@ -39,6 +39,10 @@ pub enum Message {
     SnapshotOffer(SnapshotOffer),
     /// Follower to leader: how the snapshot fared.
     SnapshotResponse(SnapshotResponse),
+    /// Leader to a follower that no longer has what it acknowledged.
+    Amnesia(Amnesia),
+    /// Leader to a member that is not in its committed configuration any more.
+    Dismissed(Dismissed),
 }
 
 impl Message {
@@ -57,6 +61,8 @@ impl Message {
             Self::Quiesce(message) => message.term,
             Self::SnapshotOffer(message) => message.term,
             Self::SnapshotResponse(message) => message.term,
+            Self::Amnesia(message) => message.term,
+            Self::Dismissed(message) => message.term,
         }
     }
 }
@@ -215,4 +221,22 @@ pub struct SnapshotResponse {
     pub position: Position,
     /// Whether it is installed; if not, the leader probes again.
     pub installed: bool,
+}
+
+/// The receiver's store went back in time: a copied, restored or rotted one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Amnesia {
+    /// The leader's term.
+    pub term: Term,
+    /// What the receiver acknowledged as durable, in this very incarnation, to this leader.
+    pub acknowledged: Index,
+}
+
+/// The receiver is no member any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Dismissed {
+    /// The leader's term.
+    pub term: Term,
+    /// The slot of the committed configuration that does not hold it.
+    pub index: Index,
 }

@@ -60,19 +60,36 @@ pub enum Output {
         /// Why.
         error: ReadError,
     },
-    /// Stream a snapshot.
+    /// A snapshot was offered to a follower: keep its file for it until
+    /// [`crate::Input::SnapshotSent`] or another offer to the same follower.
     SendSnapshot {
         /// The receiver.
         to: Member,
-        /// It must cover at least this slot.
-        at_least: Index,
+        /// Which.
+        meta: SnapshotMeta,
     },
-    /// Install a snapshot that is being offered and answer [`crate::Input::SnapshotInstalled`].
-    Install {
+    /// Fetch a snapshot that is being offered, going on where an earlier attempt stopped, and
+    /// answer [`crate::Input::SnapshotFetched`] once its file is durable and checked. A later one
+    /// replaces it.
+    FetchSnapshot {
         /// The leader that offers it.
         from: Member,
         /// What it covers.
         meta: SnapshotMeta,
+    },
+    /// Replace the state by a fetched snapshot, which is durable and recorded, and answer
+    /// [`crate::Input::SnapshotInstalled`]. Nothing is handed out to apply meanwhile.
+    InstallSnapshot(SnapshotMeta),
+    /// A leader proved that this store went back in time: it no longer has what this incarnation
+    /// acknowledged. Stop this group and draw a new incarnation; this one never acts again.
+    Amnesia {
+        /// What it had acknowledged as durable.
+        acknowledged: Index,
+    },
+    /// The configuration without this member is committed: it takes part no more.
+    Departed {
+        /// The configuration's slot.
+        index: Index,
     },
     /// This core leads a founder set's group with an empty log: answer
     /// [`crate::Input::FirstEntry`]. Once a term.

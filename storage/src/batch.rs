@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
-use meshraft_consensus::{ClusterId, Index, Namespace, SnapshotMeta, Write};
+use meshraft_consensus::{ClusterId, Index, LogAfterSnapshot, Namespace, SnapshotMeta, Write};
 
 use crate::{
     catalog::{Catalog, Step},
@@ -15,7 +15,7 @@ use crate::{
     namespace::{ListedGroup, NamespaceRow},
     row::Base,
     stage::Stage,
-    types::{GroupId, Job, LogAfterSnapshot, Ticket},
+    types::{GroupId, Job, Ticket},
 };
 
 /// A job on its way to the disk. A write is shared with the readers until it is published.

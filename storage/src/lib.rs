@@ -34,6 +34,6 @@ pub use memory::MemoryStore;
 pub use meshraft_consensus::LoadError;
 pub use redb::StorageBackend;
 pub use store::{Store, StoreOptions, Usage};
-pub use types::{
-    Ack, GroupId, Job, LogAfterSnapshot, Opened, OpenedGroup, OpenedNamespace, Ticket,
-};
+pub use types::{Ack, GroupId, Job, Opened, OpenedGroup, OpenedNamespace, Ticket};
+
+pub use meshraft_consensus::LogAfterSnapshot;

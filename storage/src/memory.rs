@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use meshraft_consensus::{
-    ClusterId, Configuration, Entry, EntryKind, HardState, Index, IndexRange, LoadError, Namespace,
-    Position, SnapshotMeta, Write,
+    ClusterId, Configuration, Entry, EntryKind, HardState, Index, IndexRange, LoadError,
+    LogAfterSnapshot, Namespace, Position, SnapshotMeta, Write,
 };
 
-use crate::types::{GroupId, Job, LogAfterSnapshot, Opened, OpenedGroup, OpenedNamespace};
+use crate::types::{GroupId, Job, Opened, OpenedGroup, OpenedNamespace};
 
 /// A store in memory. A clone is what a crash at this moment would leave.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -4,8 +4,8 @@ use std::fmt;
 
 use bytes::Bytes;
 use meshraft_consensus::{
-    ClusterId, Configuration, HardState, Index, IndexRange, Namespace, Position, SnapshotMeta,
-    Write,
+    ClusterId, Configuration, HardState, Index, IndexRange, LogAfterSnapshot, Namespace, Position,
+    SnapshotMeta, Write,
 };
 
 use crate::error::WriteError;
@@ -109,16 +109,6 @@ impl Job {
             | Self::Snapshot { ticket, .. } => *ticket,
         }
     }
-}
-
-/// What becomes of a group's log when a snapshot is recorded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogAfterSnapshot {
-    /// Entries before this slot go, up to the snapshot's own slot at most; what follows stays. A
-    /// log that ends before the snapshot is replaced.
-    KeepFrom(Index),
-    /// The whole log goes: the snapshot came from a leader, and the next entry follows on it.
-    Replace,
 }
 
 /// What a store holds when it is opened.

@@ -106,6 +106,7 @@ impl Disk {
         for group in opened.namespaces.iter().flat_map(|namespace| &namespace.groups) {
             let write = Write {
                 id: WriteId::ZERO,
+                snapshot: None,
                 hard: None,
                 truncate_from: Some(group.last.index),
                 append: Vec::new(),

@@ -222,7 +222,12 @@ impl Group {
             }
             // A core of this build takes no snapshots, so it neither sends nor installs one; the
             // drain above takes `Apply`.
-            Output::SendSnapshot { .. } | Output::Install { .. } | Output::Apply(_) => return,
+            Output::SendSnapshot { .. }
+            | Output::FetchSnapshot { .. }
+            | Output::InstallSnapshot(_)
+            | Output::Amnesia { .. }
+            | Output::Departed { .. }
+            | Output::Apply(_) => return,
         };
         effects.push(Effect::Out(out));
     }
