@@ -23,6 +23,7 @@ mod rebuild;
 mod rewrite;
 mod row;
 mod rows;
+mod snapshot;
 mod stage;
 mod store;
 mod types;
@@ -33,6 +34,10 @@ pub use error::{DamagedPart, DataDirError, OpenError, WriteError};
 pub use memory::MemoryStore;
 pub use meshraft_consensus::LoadError;
 pub use redb::StorageBackend;
+pub use snapshot::{
+    IoFault, SnapshotChunk, SnapshotError, SnapshotId, SnapshotOptions, SnapshotPart,
+    SnapshotsError,
+};
 pub use store::{Store, StoreOptions, Usage};
 pub use types::{Ack, GroupId, Job, Opened, OpenedGroup, OpenedNamespace, Ticket};
 

@@ -226,7 +226,8 @@ impl Hosted {
         let id = desk.submission();
         self.origins.insert(id, origin);
         let told = match operation {
-            Operation::Status => Reply::Status(Box::new(self.status())),
+            Operation::Status => Reply::Status(Box::new(self.status().plain())),
+            Operation::Describe => Reply::Described(Box::new(self.status())),
             Operation::Members => Reply::Members(self.status().members),
             Operation::Addresses => Reply::Addresses(self.member_addresses()),
             operation => {

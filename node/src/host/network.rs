@@ -14,7 +14,7 @@ use meshraft_discovery::{
     wire as founding_wire,
 };
 use meshraft_service::{
-    Refusal, ServiceError, limits,
+    Feature, Refusal, ServiceError, limits,
     router::ForwardLost,
     wire::{self, Operation, Request},
 };
@@ -57,7 +57,14 @@ impl Host {
                     hosted.received(now, &from, channel, body, desk);
                 });
             }
-            NetworkInput::Request { from, token, payload } => self.request(&from, token, &payload),
+            NetworkInput::Request { from, channel: Channel::Command, token, payload } => {
+                self.request(&from, token, &payload);
+            }
+            NetworkInput::Request { token, .. } => {
+                let error = ServiceError::Unsupported(Feature::Operation);
+                let payload = wire::encode_response(&Err(error));
+                self.desk.push(Output::Reply { token, payload });
+            }
             NetworkInput::Reply { id, result } => {
                 if let Some((namespace, forward)) = self.desk.replied(id) {
                     let result = match result {
