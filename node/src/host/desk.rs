@@ -9,7 +9,7 @@ use meshraft_service::router::{ForwardId, RequestId as Submission};
 use meshraft_storage::{GroupId, Job, Ticket};
 use meshraft_transport::RequestId;
 
-use super::output::Output;
+use super::{fetch::AskId, output::Output};
 
 /// What became durable with a ticket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +24,20 @@ pub(super) enum Purpose {
     Log(GroupId, WriteId),
 }
 
+/// What a request to a peer is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// A request that the namespace's router passed on.
+    Forward(ForwardId),
+    /// A part of a snapshot's file.
+    Part {
+        /// Which fetch of the namespace.
+        fetch: u64,
+        /// The fetch's own name for it.
+        ask: AskId,
+    },
+}
+
 /// The outputs and counters of a node.
 #[derive(Debug)]
 pub(super) struct Desk {
@@ -31,10 +45,11 @@ pub(super) struct Desk {
     /// Where this node listens.
     pub(super) listening: Vec<Address>,
     tickets: BTreeMap<Ticket, (Namespace, Purpose)>,
-    requests: BTreeMap<RequestId, (Namespace, ForwardId)>,
+    requests: BTreeMap<RequestId, (Namespace, Asked)>,
     last_ticket: u64,
     last_request: u64,
     last_submission: u64,
+    last_life: u64,
     next_group: GroupId,
 }
 
@@ -48,6 +63,7 @@ impl Desk {
             last_ticket: 0,
             last_request: 0,
             last_submission: 0,
+            last_life: 0,
             next_group,
         }
     }
@@ -74,16 +90,16 @@ impl Desk {
         self.tickets.remove(&ticket)
     }
 
-    /// A number for a request to a peer, which answers this forward of the namespace's router.
-    pub(super) fn request(&mut self, namespace: &Namespace, forward: ForwardId) -> RequestId {
+    /// A number for a request to a peer.
+    pub(super) fn request(&mut self, namespace: &Namespace, asked: Asked) -> RequestId {
         self.last_request += 1;
         let id = RequestId::new(self.last_request);
-        self.requests.insert(id, (namespace.clone(), forward));
+        self.requests.insert(id, (namespace.clone(), asked));
         id
     }
 
     /// Whose request this was; once.
-    pub(super) fn replied(&mut self, id: RequestId) -> Option<(Namespace, ForwardId)> {
+    pub(super) fn replied(&mut self, id: RequestId) -> Option<(Namespace, Asked)> {
         self.requests.remove(&id)
     }
 
@@ -91,6 +107,12 @@ impl Desk {
     pub(super) fn submission(&mut self) -> Submission {
         self.last_submission += 1;
         Submission::new(self.last_submission)
+    }
+
+    /// A number for an opening of a namespace.
+    pub(super) fn life(&mut self) -> u64 {
+        self.last_life += 1;
+        self.last_life
     }
 
     /// A number for a new group.

@@ -27,16 +27,16 @@ use meshraft_transport::{PeerFacts, ReplyToken};
 use super::{
     HostConfig, NamespaceOptions,
     desk::{Desk, Purpose},
-    draw::{draw_incarnation, number_from, seeded},
+    draw::{Ids, draw_incarnation, number_from, seeded},
     event::{HaltReason, NodeEvent},
     groups::ActiveGroup,
     input::CallId,
     keeping::{PeersWrite, parse},
     output::Output,
     record::RecordError,
-    snapshot_io::SnapshotDone,
+    snapshots::{Traffic, pin_time},
 };
-use crate::replica::{self, Replica};
+use crate::replica::{self, Replica, ReplicaOptions, SnapshotThresholds};
 
 /// Who asked, and so where the answer goes.
 #[derive(Clone, Copy, Debug)]
@@ -89,6 +89,9 @@ pub(super) struct Hosted {
     pub(super) peers_write: PeersWrite,
     pub(super) gossip: Gossip,
     pub(super) halted: Option<HaltReason>,
+    /// Which opening of the namespace this is, in this process.
+    pub(super) life: u64,
+    pub(super) traffic: Traffic,
 }
 
 impl Hosted {
@@ -130,8 +133,20 @@ impl Hosted {
         );
         let core_config = seeded(&options.core, number_from(config, &namespace, b"core"));
         let router = Router::new(config.node);
+        let life = desk.life();
+        let traffic = Traffic::new(Ids::new(config, &namespace, life));
+        let options_of_replica = ReplicaOptions {
+            machine: options.machine,
+            snapshots: SnapshotThresholds {
+                bytes: options.snapshot_bytes,
+                entries: options.snapshot_entries,
+            },
+            pin_time: pin_time(core_config.knobs().election),
+        };
         let mut hosted = Self {
-            replica: Replica::new(options.machine, router, now),
+            replica: Replica::new(options_of_replica, router, now),
+            life,
+            traffic,
             groups: BTreeMap::new(),
             on_disk: BTreeMap::new(),
             active: None,
@@ -161,12 +176,13 @@ impl Hosted {
         self.tell_again(now, desk);
         self.founding.handle(now, founding::Input::Timeout);
         self.replica.handle(now, replica::Input::Timeout);
+        self.fetch_timeout(now, desk);
     }
 
     pub(super) fn deadline(&self) -> Option<Moment> {
         let told_again = (!self.shared.is_empty()).then_some(self.gossip.due);
         let inner = self.founding.deadline().into_iter().chain(self.replica.deadline());
-        inner.chain(told_again).min()
+        inner.chain(told_again).chain(self.traffic.deadline()).min()
     }
 
     pub(super) fn replica(&self) -> &Replica {
@@ -175,6 +191,9 @@ impl Hosted {
 
     /// A job of this namespace is durable.
     pub(super) fn stored(&mut self, now: Moment, purpose: Purpose, desk: &mut Desk) {
+        if !matches!(purpose, Purpose::Log(..)) {
+            self.drop_files(desk);
+        }
         match purpose {
             Purpose::Birth => self.born = true,
             Purpose::Peers => self.peers_stored(desk),
@@ -203,14 +222,9 @@ impl Hosted {
         }
     }
 
-    /// A job on snapshots' files ended.
-    pub(super) fn snapshot_done(&mut self, _now: Moment, done: SnapshotDone, _desk: &mut Desk) {
-        drop(done);
-    }
-
     pub(super) fn store_failed(&mut self, now: Moment) {
         self.replica.handle(now, replica::Input::StoreFailed);
-        self.active = None;
+        self.end_group();
         self.halted = Some(HaltReason::StoreFailed);
     }
 

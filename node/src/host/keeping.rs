@@ -54,7 +54,8 @@ impl Hosted {
             self.groups.insert(cluster, group);
             (group, cluster)
         });
-        let drop = drop.iter().filter_map(|cluster| self.groups.remove(cluster)).collect();
+        let drop: Vec<_> = drop.iter().filter_map(|cluster| self.groups.remove(cluster)).collect();
+        self.traffic.dropping(&drop);
         let record = HostRecord {
             node: self.me.node,
             incarnation: self.me.incarnation,

@@ -1,19 +1,20 @@
 //! Tasks and threads: turns the outputs of the [`Host`] value into deeds, and deeds into inputs.
 //!
 //! Only this module spawns. One task drives the host; the transport brings its own; the store has
-//! its writer thread; reads of the log take blocking threads.
+//! its writer thread; reads of the log and work on snapshots take blocking threads.
 
 pub(crate) mod board;
 pub(crate) mod command;
 mod driver;
 mod loads;
 pub(crate) mod network;
+mod snapshots;
 
 use std::{path::PathBuf, time::Duration};
 
 use libp2p::Multiaddr;
 use meshraft_consensus::NodeId;
-use meshraft_storage::{Ack, DataDir, Opened, Store, StoreOptions};
+use meshraft_storage::{Ack, DataDir, Opened, SnapshotOptions, Snapshots, Store, StoreOptions};
 use meshraft_transport::{Limits, Transport, TransportConfig, identity::Identity};
 use tokio::sync::{mpsc, watch};
 
@@ -68,6 +69,7 @@ struct Folder {
     identity: Identity,
     store: Store,
     opened: Opened,
+    snapshots: Snapshots,
 }
 
 /// Starts a node and waits until it listens.
@@ -92,8 +94,14 @@ async fn open(path: PathBuf, acknowledge: mpsc::Sender<Ack>) -> Result<Folder, S
         let tell = move |ack| drop(acknowledge.blocking_send(ack));
         // The store holds the lock on the folder from here on.
         let (store, opened) = Store::open(&dir, StoreOptions::default(), tell)
-            .map_err(|source| StartError::Store { path, source })?;
-        Ok(Folder { identity, store, opened })
+            .map_err(|source| StartError::Store { path: path.clone(), source })?;
+        let snapshots = Snapshots::open(&dir, SnapshotOptions::default())
+            .map_err(|source| StartError::Snapshots { path, source })?;
+        if let Err(error) = snapshots.sweep(&opened) {
+            // What is left over costs space and nothing else.
+            tracing::warn!(%error, "left-over snapshots not removed");
+        }
+        Ok(Folder { identity, store, opened, snapshots })
     });
     opening.await.unwrap_or(Err(StartError::Panicked))
 }
@@ -104,7 +112,7 @@ async fn assemble(
     acks: mpsc::Receiver<Ack>,
 ) -> Result<Running, StartError> {
     let Setup { listen, peers, stall, .. } = setup;
-    let Folder { identity, store, opened } = folder;
+    let Folder { identity, store, opened, snapshots } = folder;
     let node = identity.node_id();
     let sockets = listen.len();
     let config = TransportConfig { identity, listen, stall, limits: Limits::default() };
@@ -137,6 +145,7 @@ async fn assemble(
         transport,
         network,
         store,
+        snapshots,
         acks,
         commands: receiver,
         addresses,
