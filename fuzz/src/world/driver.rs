@@ -254,8 +254,8 @@ impl World {
                 let network = self.network.at(now);
                 network.send(seat, to, namespace, scope, incarnation, channel, body);
             }
-            Output::Request { id, to, namespace, scope, payload, timeout } => {
-                let question = Question { id, to, namespace, scope, payload, timeout };
+            Output::Request { id, to, namespace, scope, channel, payload, timeout } => {
+                let question = Question { id, to, namespace, scope, channel, payload, timeout };
                 self.network.at(now).request(seat, question);
             }
             Output::Reply { token, payload } => self.network.at(now).reply(seat, token, payload),

@@ -128,9 +128,11 @@ pub enum NetworkInput {
     Request {
         /// Whom it is from, and what its handle is bound to.
         from: Source,
+        /// On which channel: Command or Snapshot.
+        channel: Channel,
         /// Where the answer goes.
         token: ReplyToken,
-        /// An encoded [`meshraft_service::wire::Request`].
+        /// What is asked; on Command an encoded [`meshraft_service::wire::Request`].
         payload: Bytes,
     },
     /// The answer to an [`super::Output::Request`].

@@ -54,7 +54,9 @@ pub enum Output {
         namespace: Namespace,
         /// What the handle must be bound to.
         scope: Scope,
-        /// An encoded [`meshraft_service::wire::Request`].
+        /// On which channel: Command or Snapshot.
+        channel: Channel,
+        /// What is asked; on Command an encoded [`meshraft_service::wire::Request`].
         payload: Bytes,
         /// When to give up.
         timeout: Duration,

@@ -308,8 +308,8 @@ impl Engine {
             Output::Send { to, namespace, scope, incarnation, channel, body } => {
                 self.transport.send(to, &namespace, scope, incarnation, channel, body);
             }
-            Output::Request { id, to, namespace, scope, payload, timeout } => {
-                self.transport.request(id, to, &namespace, scope, payload, timeout);
+            Output::Request { id, to, namespace, scope, channel, payload, timeout } => {
+                self.transport.request(id, to, &namespace, scope, channel, payload, timeout);
             }
             Output::Reply { token, payload } => self.transport.reply(token, payload),
             Output::Answer { id, response } => {
