@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
-use meshraft_consensus::{ClusterId, Index, LogAfterSnapshot, Namespace, SnapshotMeta, Write};
+use meshraft_consensus::{ClusterId, Index, LogAfterSnapshot, Namespace, SnapshotWrite, Write};
 
 use crate::{
     catalog::{Catalog, Step},
@@ -33,12 +33,6 @@ pub(crate) enum Queued {
         create: Option<(GroupId, ClusterId)>,
         drop: Vec<GroupId>,
     },
-    Snapshot {
-        ticket: Ticket,
-        group: GroupId,
-        snapshot: SnapshotMeta,
-        log: LogAfterSnapshot,
-    },
 }
 
 impl From<Job> for Queued {
@@ -50,9 +44,6 @@ impl From<Job> for Queued {
             Job::Record { ticket, namespace, record, create, drop } => {
                 Self::Record { ticket, namespace, record, create, drop }
             }
-            Job::Snapshot { ticket, group, snapshot, log } => {
-                Self::Snapshot { ticket, group, snapshot, log }
-            }
         }
     }
 }
@@ -60,9 +51,7 @@ impl From<Job> for Queued {
 impl Queued {
     pub(crate) const fn ticket(&self) -> Ticket {
         match self {
-            Self::Log { ticket, .. }
-            | Self::Record { ticket, .. }
-            | Self::Snapshot { ticket, .. } => *ticket,
+            Self::Log { ticket, .. } | Self::Record { ticket, .. } => *ticket,
         }
     }
 
@@ -71,27 +60,58 @@ impl Queued {
         match self {
             Self::Log { write, .. } => write.append.iter().map(|entry| entry.cost_bytes()).sum(),
             Self::Record { record, .. } => record.len() as u64,
-            Self::Snapshot { .. } => 0,
         }
     }
 }
 
-/// Where a group's log begins and ends, as of the jobs staged so far.
+/// Where a group's log begins and ends, as of the jobs looked at so far.
 #[derive(Clone, Copy, Debug)]
-struct Ends {
-    floor: Index,
-    tail: Index,
+pub(crate) struct Ends {
+    pub(crate) floor: Index,
+    pub(crate) tail: Index,
     /// What the newest snapshot covers.
     snapshot: Index,
 }
 
 impl Ends {
-    const ZERO: Self = Self { floor: Index::ZERO, tail: Index::ZERO, snapshot: Index::ZERO };
+    pub(crate) const ZERO: Self =
+        Self { floor: Index::ZERO, tail: Index::ZERO, snapshot: Index::ZERO };
 
-    fn of(group: &Group) -> Self {
+    pub(crate) fn of(group: &Group) -> Self {
         let snapshot = group.base.as_ref().map(|base| base.snapshot.position.index);
         Self { floor: group.floor(), tail: group.tail(), snapshot: snapshot.unwrap_or_default() }
     }
+
+    /// Moves the ends as a snapshot does, and says what becomes of the log.
+    pub(crate) fn record(&mut self, write: &SnapshotWrite) -> Recorded {
+        let covered = write.meta.position.index;
+        if covered < self.snapshot {
+            return Recorded::Ignored;
+        }
+        self.snapshot = covered;
+        match write.log {
+            LogAfterSnapshot::KeepFrom(first) if covered <= self.tail => {
+                self.floor = self.floor.max(first.previous().min(covered));
+                Recorded::Kept
+            }
+            // A log that ends before the snapshot would leave a gap.
+            LogAfterSnapshot::KeepFrom(_) | LogAfterSnapshot::Replace => {
+                (self.floor, self.tail) = (covered, covered);
+                Recorded::Replaced
+            }
+        }
+    }
+}
+
+/// What a snapshot does to a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Recorded {
+    /// Nothing; a newer one was recorded.
+    Ignored,
+    /// What follows on it stays.
+    Kept,
+    /// Nothing stays.
+    Replaced,
 }
 
 /// What the jobs of a batch need to know, taken from the catalog under the lock.
@@ -115,7 +135,7 @@ impl Batch {
         };
         for job in jobs {
             match job {
-                Queued::Log { group, .. } | Queued::Snapshot { group, .. } => {
+                Queued::Log { group, .. } => {
                     batch
                         .ends
                         .entry(*group)
@@ -139,9 +159,6 @@ impl Batch {
                 Queued::Record { namespace, record, create, drop, .. } => {
                     self.record(namespace, record, *create, drop, stage)?;
                 }
-                Queued::Snapshot { group, snapshot, log, .. } => {
-                    self.snapshot(*group, snapshot, *log, stage);
-                }
             }
         }
         stage.finish();
@@ -161,6 +178,9 @@ impl Batch {
 
     fn log(&mut self, group: GroupId, write: &Write, stage: &mut Stage) -> Result<(), WriteError> {
         let Some(Some(ends)) = self.ends.get_mut(&group) else { return Ok(()) };
+        if let Some(snapshot) = &write.snapshot {
+            stage_snapshot(group, ends, snapshot, stage);
+        }
         let before = ends.tail;
         if let Some(from) = write.truncate_from {
             if from <= ends.floor {
@@ -219,30 +239,13 @@ impl Batch {
         stage.namespace(Step::Namespace { namespace: namespace.clone(), row: row.clone() });
         Ok(())
     }
+}
 
-    fn snapshot(
-        &mut self,
-        group: GroupId,
-        snapshot: &SnapshotMeta,
-        log: LogAfterSnapshot,
-        stage: &mut Stage,
-    ) {
-        let Some(Some(ends)) = self.ends.get_mut(&group) else { return };
-        let covered = snapshot.position.index;
-        if covered < ends.snapshot {
-            return;
-        }
-        ends.snapshot = covered;
-        match log {
-            LogAfterSnapshot::KeepFrom(first) if covered <= ends.tail => {
-                ends.floor = ends.floor.max(first.previous().min(covered));
-            }
-            // A log that ends before the snapshot would leave a gap.
-            LogAfterSnapshot::KeepFrom(_) | LogAfterSnapshot::Replace => {
-                (ends.floor, ends.tail) = (covered, covered);
-                stage.tail(group, ends.tail);
-            }
-        }
-        stage.base(group, Base { floor: ends.floor, snapshot: snapshot.clone() });
+fn stage_snapshot(group: GroupId, ends: &mut Ends, snapshot: &SnapshotWrite, stage: &mut Stage) {
+    match ends.record(snapshot) {
+        Recorded::Ignored => return,
+        Recorded::Kept => {}
+        Recorded::Replaced => stage.tail(group, ends.tail),
     }
+    stage.base(group, Base { floor: ends.floor, snapshot: snapshot.meta.clone() });
 }

@@ -9,6 +9,9 @@
 //! the directories at the head of each value; `docs/storage-format.md` draws every byte. Payloads
 //! carry checksums of their own, verified on every read: damage is told by type, never repaired by
 //! dropping something, and never passed on as data.
+//!
+//! [`Snapshots`] are files beside the log, checked block by block; [`MemorySnapshots`] keeps the
+//! same contract.
 
 mod batch;
 mod catalog;
@@ -23,6 +26,7 @@ mod rebuild;
 mod rewrite;
 mod row;
 mod rows;
+mod snapshot;
 mod stage;
 mod store;
 mod types;
@@ -33,6 +37,10 @@ pub use error::{DamagedPart, DataDirError, OpenError, WriteError};
 pub use memory::MemoryStore;
 pub use meshraft_consensus::LoadError;
 pub use redb::StorageBackend;
+pub use snapshot::{
+    Access, IoFault, MemorySnapshots, SnapshotChunk, SnapshotError, SnapshotFile, SnapshotFiles,
+    SnapshotId, SnapshotOptions, SnapshotPart, Snapshots, SnapshotsError,
+};
 pub use store::{Store, StoreOptions, Usage};
 pub use types::{Ack, GroupId, Job, Opened, OpenedGroup, OpenedNamespace, Ticket};
 

@@ -1,14 +1,20 @@
 //! Decides which version of an entry a reader gets, and reads it beside the writer.
 //!
-//! What was submitted last wins over what was submitted before it, and that over what is durable.
+//! What was submitted last wins over what was submitted before it, and that over what is durable; a
+//! snapshot that was submitted moves the log's ends at once.
 //! References and the snapshot of the file are taken under one lock, so the rows referred to are in
 //! the snapshot, whatever the writer removes meanwhile.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
-use meshraft_consensus::{Entry, Index, IndexRange, LoadError, Position};
+use meshraft_consensus::{Entry, Index, IndexRange, LoadError, Position, Write};
 
 use crate::{
+    batch::{Ends, Recorded},
     disk::{ReadFault, Snapshot},
     row::{Place, Slot},
     store::{Shared, State},
@@ -65,10 +71,11 @@ fn plan(
     range: IndexRange,
     bytes_max: u64,
 ) -> Result<Plan, LoadError> {
+    let pending = Pending::new(state, group);
     let (mut items, mut bytes) = (Vec::new(), 0_u64);
     let mut index = range.first;
     while index <= range.last {
-        let item = match locate(state, group, index, range.last) {
+        let item = match locate(state, &pending, group, index, range.last) {
             Ok(item) => item,
             Err(error) if items.is_empty() => return Err(error),
             Err(_) => break,
@@ -93,23 +100,64 @@ fn plan(
     }
 }
 
-fn locate(state: &State, id: GroupId, index: Index, last: Index) -> Result<Item, LoadError> {
-    for write in state.pending.get(&id).into_iter().flatten().rev() {
-        if let Some(first) = write.append.first().map(|entry| entry.position.index)
-            && index >= first
-        {
-            let offset = usize::try_from(index.distance_from(first)).unwrap_or(usize::MAX);
-            let entry = write.append.get(offset).ok_or(LoadError::Truncated)?;
-            return Ok(Item::Pending(entry.clone()));
+/// A group's log as of all that was submitted.
+struct Pending<'a> {
+    ends: Ends,
+    writes: &'a VecDeque<Arc<Write>>,
+    /// How many of the writes, and with them all that is durable, a snapshot replaced.
+    replaced: usize,
+}
+
+impl<'a> Pending<'a> {
+    fn new(state: &'a State, group: GroupId) -> Self {
+        static NONE: VecDeque<Arc<Write>> = VecDeque::new();
+        let ends = state.catalog.groups.get(&group).map_or(Ends::ZERO, Ends::of);
+        let writes = state.pending.get(&group).unwrap_or(&NONE);
+        let mut pending = Self { ends, writes, replaced: 0 };
+        for (before, write) in writes.iter().enumerate() {
+            let ends = &mut pending.ends;
+            if let Some(snapshot) = &write.snapshot
+                && ends.record(snapshot) == Recorded::Replaced
+            {
+                pending.replaced = before;
+            }
+            if let Some(from) = write.truncate_from {
+                ends.tail = ends.tail.min(from.previous());
+            }
+            if let Some(last) = write.append.last() {
+                ends.tail = last.position.index;
+            }
         }
-        if write.truncate_from.is_some_and(|from| index >= from) {
-            return Err(LoadError::Truncated);
-        }
+        pending
     }
-    let group = state.catalog.groups.get(&id).ok_or(LoadError::Truncated)?;
-    if index <= group.floor() {
+
+    /// The newest version of an entry between the ends, if it is not durable yet.
+    fn entry(&self, index: Index) -> Option<&'a Entry> {
+        self.writes.range(self.replaced..).rev().find_map(|write| {
+            let before = write.append.first()?.position.index.previous();
+            let place = usize::try_from(index.distance_from(before)).ok()?;
+            write.append.get(place.checked_sub(1)?)
+        })
+    }
+}
+
+fn locate(
+    state: &State,
+    pending: &Pending<'_>,
+    id: GroupId,
+    index: Index,
+    last: Index,
+) -> Result<Item, LoadError> {
+    if index > pending.ends.tail {
+        return Err(LoadError::Truncated);
+    }
+    if index <= pending.ends.floor {
         return Err(LoadError::Compacted);
     }
+    if let Some(entry) = pending.entry(index) {
+        return Ok(Item::Pending(entry.clone()));
+    }
+    let group = state.catalog.groups.get(&id).ok_or(LoadError::Truncated)?;
     if group.is_damaged(index) {
         let mut end = index;
         while end < last && group.is_damaged(end.next()) {

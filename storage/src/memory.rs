@@ -54,11 +54,6 @@ impl MemoryStore {
                 Job::Record { namespace, record, create, drop, .. } => {
                     self.record(namespace, record, *create, drop);
                 }
-                Job::Snapshot { group, snapshot, log, .. } => {
-                    if let Some(group) = self.groups.get_mut(group) {
-                        group.record(snapshot, *log);
-                    }
-                }
             }
         }
     }
@@ -146,6 +141,9 @@ impl Group {
     }
 
     fn write(&mut self, write: &Write) {
+        if let Some(snapshot) = &write.snapshot {
+            self.record(&snapshot.meta, snapshot.log);
+        }
         if let Some(from) = write.truncate_from {
             assert!(from > self.floor, "a write truncates what a snapshot covers");
             self.entries.retain(|entry| entry.position.index < from);

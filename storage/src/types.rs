@@ -4,8 +4,8 @@ use std::fmt;
 
 use bytes::Bytes;
 use meshraft_consensus::{
-    ClusterId, Configuration, HardState, Index, IndexRange, LogAfterSnapshot, Namespace, Position,
-    SnapshotMeta, Write,
+    ClusterId, Configuration, HardState, Index, IndexRange, Namespace, Position, SnapshotMeta,
+    Write,
 };
 
 use crate::error::WriteError;
@@ -67,7 +67,9 @@ pub enum Job {
         ticket: Ticket,
         /// The group.
         group: GroupId,
-        /// What to write. Entries follow directly on what is left of the log.
+        /// What to write: the snapshot first, whose file is durable already, and which is ignored
+        /// if the group has a newer one; then what is truncated; then entries, which follow
+        /// directly on what is left of the log.
         write: Write,
     },
     /// Replaces a namespace's record, and creates and drops groups in the same transaction.
@@ -83,18 +85,6 @@ pub enum Job {
         /// Groups of the namespace that go, with all that they hold. Unknown ones are ignored.
         drop: Vec<GroupId>,
     },
-    /// Records the newest durable snapshot of a group and drops entries that it covers. Ignored,
-    /// but acknowledged, if the group was dropped or has a newer snapshot.
-    Snapshot {
-        /// Echoed in the acknowledgement.
-        ticket: Ticket,
-        /// The group.
-        group: GroupId,
-        /// What the snapshot stands for. Its contents are durable already.
-        snapshot: SnapshotMeta,
-        /// What becomes of the log.
-        log: LogAfterSnapshot,
-    },
 }
 
 impl Job {
@@ -104,9 +94,7 @@ impl Job {
     /// The driver's name for the job.
     pub const fn ticket(&self) -> Ticket {
         match self {
-            Self::Log { ticket, .. }
-            | Self::Record { ticket, .. }
-            | Self::Snapshot { ticket, .. } => *ticket,
+            Self::Log { ticket, .. } | Self::Record { ticket, .. } => *ticket,
         }
     }
 }

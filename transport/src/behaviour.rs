@@ -27,8 +27,9 @@ use crate::{
     dialer::{Dial, Dialer, Target},
     event::Event,
     handler::{Handler, Open, Opened},
-    hub::{Hub, Order},
+    hub::Hub,
     identity::{node_id, peer_id},
+    orders::Order,
     peer::Connection,
 };
 

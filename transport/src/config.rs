@@ -4,10 +4,20 @@ use std::time::Duration;
 
 use libp2p::Multiaddr;
 
-use crate::{error::StartError, identity::Identity};
+use crate::{error::StartError, identity::Identity, types::Channel};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
+
+/// The largest message on Control: votes, heartbeats and what founding says are far below it.
+const CONTROL_BYTES_MAX: usize = 256 * KIB;
+const CONTROL_ASSEMBLY_BYTES_MAX: usize = 4 * MIB;
+
+/// The largest message on Snapshot: a reply, and what its layer says beside the bytes of the file.
+const SNAPSHOT_BYTES_MAX: usize = Limits::SNAPSHOT_REPLY_BYTES_MAX + 4 * KIB;
+/// How many replies of that size may wait for one peer in one namespace.
+const SNAPSHOT_REPLIES_MAX: usize = 16;
+const SNAPSHOT_REQUESTS_MAX: usize = 64;
 
 /// How a transport is configured.
 #[derive(Clone, Debug)]
@@ -78,6 +88,33 @@ pub struct Limits {
     pub requests_max: usize,
     /// Bytes of received messages that wait for the caller; senders are held back beyond it.
     pub inbox_bytes_max: usize,
+}
+
+impl Limits {
+    /// The most bytes of a snapshot that one reply on [`Channel::Snapshot`] carries. What a layer
+    /// above says beside them has 4 KiB more.
+    pub const SNAPSHOT_REPLY_BYTES_MAX: usize = 512 * KIB;
+
+    /// The bounds of one channel's streams.
+    pub(crate) fn of(&self, channel: Channel) -> Self {
+        let mut limits = self.clone();
+        match channel {
+            Channel::Control => {
+                // What is never waited for must be small.
+                limits.message_bytes_max = self.message_bytes_max.min(CONTROL_BYTES_MAX);
+                limits.assembly_bytes_max = self.assembly_bytes_max.min(CONTROL_ASSEMBLY_BYTES_MAX);
+            }
+            Channel::Snapshot => {
+                let waiting = SNAPSHOT_REPLIES_MAX * SNAPSHOT_BYTES_MAX;
+                limits.message_bytes_max = self.message_bytes_max.min(SNAPSHOT_BYTES_MAX);
+                limits.assembly_bytes_max = self.assembly_bytes_max.min(waiting);
+                limits.queue_bytes_max = self.queue_bytes_max.min(waiting);
+                limits.requests_max = self.requests_max.min(SNAPSHOT_REQUESTS_MAX);
+            }
+            Channel::Entries | Channel::Command | Channel::Peers => {}
+        }
+        limits
+    }
 }
 
 impl Default for Limits {

@@ -6,6 +6,8 @@ use libp2p::Multiaddr;
 use meshraft_consensus::{ClusterId, Incarnation};
 use serde::{Deserialize, Serialize};
 
+use crate::types::Channel;
+
 /// Why one end does not talk to the other in a namespace. The order of variants and fields is the
 /// wire format.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
@@ -78,6 +80,12 @@ pub enum NotSent {
     /// The namespace is not open on this node, or was closed before the request left.
     #[error("the namespace is not open here")]
     NotOpen,
+    /// Requests do not travel on this channel.
+    #[error("no requests travel on {channel}")]
+    NoRequests {
+        /// The channel that was named.
+        channel: Channel,
+    },
     /// The request is larger than a message may be.
     #[error("a request of {bytes} bytes is over the limit of {bytes_max}")]
     TooLarge {

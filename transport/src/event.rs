@@ -68,6 +68,8 @@ pub enum Event {
     Request {
         /// Who asks, under which binding.
         from: Source,
+        /// The channel that it came on, and that its reply goes back on.
+        channel: Channel,
         /// The way back.
         token: ReplyToken,
         /// What is asked.

@@ -4,16 +4,15 @@
 //! is held across an await.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     sync::{
-        Arc, Mutex, PoisonError, RwLock,
+        Arc, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use futures::task::AtomicWaker;
-use libp2p::{Multiaddr, Stream, swarm::ConnectionId};
+use libp2p::{Stream, swarm::ConnectionId};
 use meshraft_consensus::{Moment, Namespace, NodeId};
 use tokio::{sync::Notify, time};
 
@@ -24,6 +23,7 @@ use crate::{
     hello::sha256,
     inbox::Inbox,
     link::{Inbound, Link, LinkConfig, LinkEvent, Outbound},
+    orders::{Order, Orders},
     peer::{Connection, Loss, Peer},
     port::Port,
     roster::Roster,
@@ -34,52 +34,6 @@ use crate::{
 const PRUNE_OWN: Duration = Duration::from_secs(1);
 /// ... and if it does not, the other one does.
 const PRUNE_ANY: Duration = Duration::from_secs(5);
-
-/// The largest message on Control: votes, heartbeats and what founding says are far below it.
-const CONTROL_BYTES_MAX: usize = 256 * 1024;
-const CONTROL_ASSEMBLY_BYTES_MAX: usize = 4 * 1024 * 1024;
-
-/// What the swarm's task is asked to do.
-#[derive(Debug)]
-pub(crate) enum Order {
-    Open { peer: NodeId, port: Arc<Port> },
-    Close { peer: NodeId, connection: ConnectionId },
-    Address { peer: Option<NodeId>, address: Multiaddr },
-    Lost { peer: NodeId },
-}
-
-/// Orders that wait for the swarm's task.
-#[derive(Debug, Default)]
-pub(crate) struct Orders {
-    waiting: Mutex<VecDeque<Order>>,
-    waker: AtomicWaker,
-}
-
-impl Orders {
-    /// Addresses are the only orders that a caller can pile up; the rest is bounded by what exists.
-    const ADDRESSES_MAX: usize = 8_192;
-
-    pub(crate) fn push(&self, order: Order) {
-        {
-            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            let full = waiting.len() >= Self::ADDRESSES_MAX;
-            if full && matches!(order, Order::Address { .. }) {
-                tracing::warn!("address ignored, too many wait");
-                return;
-            }
-            waiting.push_back(order);
-        }
-        self.waker.wake();
-    }
-
-    pub(crate) fn pop(&self) -> Option<Order> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
-    }
-
-    pub(crate) fn register(&self, waker: &std::task::Waker) {
-        self.waker.register(waker);
-    }
-}
 
 /// A message on its way to the caller.
 #[derive(Debug)]
@@ -105,7 +59,7 @@ pub(crate) struct Hub {
     pub(crate) ended: Notify,
     roster: RwLock<Roster>,
     peers: RwLock<BTreeMap<NodeId, Arc<Peer>>>,
-    /// Streams that peers opened on Command, by number: where replies go.
+    /// Streams that peers opened to ask, by number: where replies go.
     answering: RwLock<BTreeMap<u64, Arc<Port>>>,
 }
 
@@ -256,7 +210,7 @@ impl Hub {
             tracing::warn!(peer = %node, %channel, "stream refused, the peer has too many");
             return;
         }
-        if channel == Channel::Command {
+        if channel.asks() {
             let mut answering = self.answering.write().unwrap_or_else(PoisonError::into_inner);
             answering.insert(number, Arc::clone(&port));
         }
@@ -338,7 +292,8 @@ impl Hub {
             LinkEvent::Request { from, handle, request, payload } => {
                 let token = ReplyToken::new(port.number(), handle, request);
                 let bytes = payload.len();
-                return Some(Delivery { event: Event::Request { from, token, payload }, bytes });
+                let event = Event::Request { from, channel: port.channel(), token, payload };
+                return Some(Delivery { event, bytes });
             }
             LinkEvent::Reply { id, result } => self.inbox.notify(Event::Reply { id, result }),
             LinkEvent::Helloed { namespace, facts } => self.hint(peer, &namespace, &facts, false),
@@ -354,6 +309,10 @@ impl Hub {
             }
             LinkEvent::Unshared { namespace } => self.unshare(peer, namespace),
             LinkEvent::Refused { namespace, why, .. } => self.refused(peer, port, namespace, why),
+            LinkEvent::Idle => {
+                peer.retire(port);
+                port.drain();
+            }
             LinkEvent::Stalled => {
                 tracing::warn!(peer = %node, stall = ?self.stall, "path stalled");
                 self.give_up(node, port.connection());
@@ -465,18 +424,12 @@ impl Hub {
     }
 
     fn link_config(&self, channel: Channel, peer: NodeId, number: u64) -> LinkConfig {
-        let mut limits = self.limits.clone();
-        if channel == Channel::Control {
-            // What is never waited for must be small.
-            limits.message_bytes_max = limits.message_bytes_max.min(CONTROL_BYTES_MAX);
-            limits.assembly_bytes_max = limits.assembly_bytes_max.min(CONTROL_ASSEMBLY_BYTES_MAX);
-        }
         LinkConfig {
             channel,
             me: self.me,
             peer,
             stall: self.stall,
-            limits,
+            limits: self.limits.of(channel),
             seed: sha256(&[b"meshraft stream", &self.seed, &number.to_be_bytes()]),
         }
     }

@@ -27,6 +27,7 @@ pub mod identity;
 mod inbox;
 mod key;
 pub mod link;
+mod orders;
 mod peer;
 mod port;
 mod roster;

@@ -192,6 +192,16 @@ impl Peer {
         (!state.gone).then_some(pause)
     }
 
+    /// A stream of ours is of no more use, and drains. The next one may be opened at once.
+    pub(crate) fn retire(&self, port: &Arc<Port>) {
+        let State { slots, others, .. } = &mut *self.lock();
+        let Some(slot) = slots.get_mut(usize::from(port.channel().number())) else { return };
+        if let Some(port) = slot.port.take_if(|other| Arc::ptr_eq(other, port)) {
+            slot.failures = 0;
+            others.push(port);
+        }
+    }
+
     /// Every stream with this peer.
     pub(crate) fn ports(&self) -> Vec<Arc<Port>> {
         let state = self.lock();
@@ -273,6 +283,11 @@ impl Peer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        config::Limits,
+        link::{Link, LinkConfig, Outbound},
+        roster::Roster,
+    };
 
     fn connection(id: usize, dialled: bool, since_ms: u64) -> Connection {
         Connection {
@@ -314,6 +329,37 @@ mod tests {
         assert!(peer.disconnect(ConnectionId::new_unchecked(1)).is_none());
         assert_eq!(peer.surplus(true), ids(&[]));
         assert!(peer.disconnect(ConnectionId::new_unchecked(2)).unwrap().last);
+    }
+
+    #[test]
+    fn a_retired_stream_drains_beside_the_next_one() {
+        let peer = peer(1, 2);
+        peer.connect(connection(1, true, 0));
+        let now = Moment::from_millis(10);
+        let open = |number| {
+            move |connection| {
+                let config = LinkConfig {
+                    channel: Channel::Snapshot,
+                    me: NodeId::new([1; 32]),
+                    peer: NodeId::new([2; 32]),
+                    stall: Duration::from_secs(1),
+                    limits: Limits::default(),
+                    seed: [0; 32],
+                };
+                let link = Outbound::new(config, now, &Roster::default());
+                Port::new(number, Channel::Snapshot, connection, Link::Outbound(link))
+            }
+        };
+        let first = peer.outbound(now, Channel::Snapshot, open(1)).unwrap();
+        peer.retire(&first);
+        let next = peer.outbound(now, Channel::Snapshot, open(2)).unwrap();
+        assert_eq!(next.number(), 2, "no pause before the next one");
+        assert_eq!(peer.ports().len(), 2);
+        assert_eq!(peer.ended(now, &first), None, "nobody waits for it to be opened again");
+        assert_eq!(peer.ports().len(), 1);
+        // One that ends unasked is opened again after a pause.
+        assert_eq!(peer.ended(now, &next), Some(REOPEN_FIRST));
+        assert!(peer.outbound(now, Channel::Snapshot, open(3)).is_none());
     }
 
     #[test]

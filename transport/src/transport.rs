@@ -15,9 +15,10 @@ use crate::{
     config::TransportConfig,
     error::{NotSent, RequestError, StartError},
     event::Event,
-    hub::{Hub, Order},
+    hub::Hub,
     inbox::{Events, Inbox},
     link::{Link, Outgoing, Question},
+    orders::Order,
     port::Port,
     status::PeerStatus,
     swarm,
@@ -120,24 +121,32 @@ impl Transport {
         }
     }
 
-    /// Asks a peer on [`Channel::Command`]; answered by exactly one [`Event::Reply`].
+    /// Asks a peer on [`Channel::Command`] or [`Channel::Snapshot`], whose streams do not wait for
+    /// each other; answered by exactly one [`Event::Reply`]. A reply on Snapshot carries at most
+    /// [`crate::Limits::SNAPSHOT_REPLY_BYTES_MAX`] and 4 KiB. Clients ask on Command only.
+    #[expect(clippy::too_many_arguments, reason = "an envelope, taken apart once")]
     pub fn request(
         &self,
         id: RequestId,
         to: NodeId,
         namespace: &Namespace,
         scope: Scope,
+        channel: Channel,
         payload: Bytes,
         timeout: Duration,
     ) {
-        let peer = self.hub.peer(to);
-        let port = peer.as_ref().and_then(|peer| self.hub.outbound(peer, Channel::Command));
-        let (Some(peer), Some(port)) = (peer, port) else {
-            let closing = self.hub.closing.load(Ordering::Relaxed);
-            let why = if closing { NotSent::ShutDown } else { NotSent::NotConnected };
+        let unsent = |why| {
             let result = Err(RequestError::NotSent(why));
             self.hub.inbox.notify(Event::Reply { id, result });
-            return;
+        };
+        if !channel.asks() {
+            return unsent(NotSent::NoRequests { channel });
+        }
+        let peer = self.hub.peer(to);
+        let port = peer.as_ref().and_then(|peer| self.hub.outbound(peer, channel));
+        let (Some(peer), Some(port)) = (peer, port) else {
+            let closing = self.hub.closing.load(Ordering::Relaxed);
+            return unsent(if closing { NotSent::ShutDown } else { NotSent::NotConnected });
         };
         let question = Question { id, namespace: namespace.clone(), scope, payload, timeout };
         let now = self.hub.now();
@@ -151,7 +160,8 @@ impl Transport {
         self.hub.settle_all(&peer, &port, events);
     }
 
-    /// Answers a request. If whoever asked is gone, or asked too much, the reply is lost.
+    /// Answers a request, on the channel that it came on. If whoever asked is gone, or asked too
+    /// much, the reply is lost.
     pub fn reply(&self, token: ReplyToken, payload: Bytes) {
         let now = self.hub.now();
         let replied = self.hub.answering(token).map(|port: Arc<Port>| {

@@ -17,7 +17,7 @@ pub enum Channel {
     Entries,
     /// Requests of clients and members, and their replies.
     Command,
-    /// Snapshots.
+    /// Requests for parts of snapshots, and their replies, which are large.
     Snapshot,
     /// Exchange of peer addresses.
     Peers,
@@ -42,6 +42,11 @@ impl Channel {
     /// Its number, from zero.
     pub const fn number(self) -> u8 {
         self as u8
+    }
+
+    /// Whether it carries requests and their replies, and nothing else.
+    pub const fn asks(self) -> bool {
+        matches!(self, Self::Command | Self::Snapshot)
     }
 }
 
@@ -120,7 +125,7 @@ impl LocalRole {
 pub enum Body {
     /// A message of consensus; only in [`Scope::Cluster`], on Control or Entries.
     Consensus(Message),
-    /// Opaque bytes, not on Command (which has requests and replies).
+    /// Opaque bytes; not on Command and Snapshot, which have requests and replies.
     Bytes(Bytes),
 }
 

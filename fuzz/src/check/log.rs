@@ -114,7 +114,6 @@ impl Logs {
                 Ok(())
             }
             Job::Log { group, write, .. } => self.written((seat, *group), write, elections),
-            _ => Ok(()),
         }
     }
 
@@ -170,7 +169,6 @@ impl Logs {
                         group.durable.write(write);
                     }
                 }
-                _ => {}
             }
         }
     }

@@ -337,7 +337,8 @@ impl Network {
         let source = Source { node: self.end(from).node, incarnation: author, namespace, scope };
         inputs.push(match request {
             Some(number) => {
-                NetworkInput::Request { from: source, token: token(to, number), payload: bytes }
+                let token = token(to, number);
+                NetworkInput::Request { from: source, channel, token, payload: bytes }
             }
             None => {
                 let body = if consensus {
@@ -449,6 +450,7 @@ pub(crate) struct Question {
     pub(crate) to: NodeId,
     pub(crate) namespace: Namespace,
     pub(crate) scope: Scope,
+    pub(crate) channel: Channel,
     pub(crate) payload: Bytes,
     pub(crate) timeout: Duration,
 }

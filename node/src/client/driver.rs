@@ -5,6 +5,7 @@
 
 use std::{collections::BTreeMap, pin::pin, time::Duration};
 
+use bytes::Bytes;
 use meshraft_consensus::{Moment, Namespace, NodeId};
 use meshraft_service::{
     Refusal as ServiceRefusal, ServiceError, SessionId,
@@ -13,8 +14,8 @@ use meshraft_service::{
     wire::{self, Reply, Response},
 };
 use meshraft_transport::{
-    Event, Events, KeyRing, LocalNamespace, LocalRole, Multiaddr, Refusal, RequestError, RequestId,
-    Scope, Transport, TransportConfig,
+    Channel, Event, Events, KeyRing, LocalNamespace, LocalRole, Multiaddr, Refusal, RequestError,
+    RequestId, Scope, Transport, TransportConfig,
     identity::{Identity, node_id},
 };
 use tokio::{
@@ -189,10 +190,7 @@ impl Driver {
     }
 
     /// What a reply means to the routing.
-    fn reply(
-        &mut self,
-        result: Result<bytes::Bytes, RequestError>,
-    ) -> Result<Response, ForwardLost> {
+    fn reply(&mut self, result: Result<Bytes, RequestError>) -> Result<Response, ForwardLost> {
         match result {
             Ok(payload) => {
                 self.answered = true;
@@ -234,8 +232,8 @@ impl Driver {
     /// The operating system gave no randomness: there can be no session.
     fn drain(&mut self) -> Result<(), getrandom::Error> {
         if let Some((id, to, request)) = self.learning.due(self.clock.now()) {
-            let (scope, payload) = (Scope::Free, request.encode());
-            self.transport.request(id, to, &self.namespace, scope, payload, Learning::TIMEOUT);
+            let payload = request.encode();
+            self.ask(id, to, payload, Learning::TIMEOUT);
         }
         while let Some(output) = self.routing.poll() {
             match output {
@@ -246,13 +244,17 @@ impl Driver {
                 }
                 Output::Send { attempt, to, request, timeout } => {
                     let (id, payload) = (RequestId::new(attempt.get()), request.encode());
-                    let scope = Scope::Free;
-                    self.transport.request(id, to, &self.namespace, scope, payload, timeout);
+                    self.ask(id, to, payload, timeout);
                 }
                 Output::Done { id, response } => self.done(id, response),
             }
         }
         Ok(())
+    }
+
+    fn ask(&self, id: RequestId, to: NodeId, payload: Bytes, timeout: Duration) {
+        let (scope, channel) = (Scope::Free, Channel::Command);
+        self.transport.request(id, to, &self.namespace, scope, channel, payload, timeout);
     }
 
     fn done(&mut self, id: CallId, response: Response) {

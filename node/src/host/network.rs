@@ -14,7 +14,7 @@ use meshraft_discovery::{
     wire as founding_wire,
 };
 use meshraft_service::{
-    Refusal, ServiceError, limits,
+    Feature, Refusal, ServiceError, limits,
     router::ForwardLost,
     wire::{self, Operation, Request},
 };
@@ -24,9 +24,9 @@ use meshraft_transport::{
 
 use super::{
     Host, NetworkInput,
-    desk::{Desk, Purpose},
+    desk::Desk,
     event::NodeEvent,
-    hosted::{Gossip, Hosted, Origin, PeersWrite},
+    hosted::{Gossip, Hosted, Origin},
     output::Output,
 };
 use crate::replica;
@@ -57,7 +57,14 @@ impl Host {
                     hosted.received(now, &from, channel, body, desk);
                 });
             }
-            NetworkInput::Request { from, token, payload } => self.request(&from, token, &payload),
+            NetworkInput::Request { from, channel: Channel::Command, token, payload } => {
+                self.request(&from, token, &payload);
+            }
+            NetworkInput::Request { token, .. } => {
+                let error = ServiceError::Unsupported(Feature::Operation);
+                let payload = wire::encode_response(&Err(error));
+                self.desk.push(Output::Reply { token, payload });
+            }
             NetworkInput::Reply { id, result } => {
                 if let Some((namespace, forward)) = self.desk.replied(id) {
                     let result = match result {
@@ -299,16 +306,6 @@ impl Hosted {
         }
         self.remember_peers(desk);
         self.tell_peers(desk);
-    }
-
-    /// Keeps the addresses of peers, one write at a time.
-    pub(super) fn remember_peers(&mut self, desk: &mut Desk) {
-        if self.peers_write == PeersWrite::Idle {
-            self.peers_write = PeersWrite::Out;
-            self.write_record(Purpose::Peers, None, Vec::new(), desk);
-        } else {
-            self.peers_write = PeersWrite::Again;
-        }
     }
 
     /// Tells every peer everything once more, ever more rarely.

@@ -96,7 +96,8 @@ impl Hosted {
                 let scope = self.active.as_ref().map(|active| active.cluster).into();
                 let id = desk.request(&self.namespace, forward);
                 let (namespace, payload) = (self.namespace.clone(), request.encode());
-                desk.push(Output::Request { id, to, namespace, scope, payload, timeout });
+                let channel = Channel::Command;
+                desk.push(Output::Request { id, to, namespace, scope, channel, payload, timeout });
             }
             replica::Output::Answer { id, response } => self.answer(now, id, response, desk),
             replica::Output::Led { term } => {

@@ -272,7 +272,7 @@ impl Engine {
             let board = Arc::new(Board::new());
             self.boards.insert(namespace.clone(), Arc::clone(&board));
             self.keys.insert(namespace.clone(), keys);
-            self.host.handle(now, Input::Open { namespace, options });
+            self.host.handle(now, Input::Open { namespace, options, found: None });
             Ok(board)
         };
         let _ = answer.send(opened);
@@ -308,10 +308,11 @@ impl Engine {
             Output::Send { to, namespace, scope, incarnation, channel, body } => {
                 self.transport.send(to, &namespace, scope, incarnation, channel, body);
             }
-            Output::Request { id, to, namespace, scope, payload, timeout } => {
-                self.transport.request(id, to, &namespace, scope, payload, timeout);
+            Output::Request { id, to, namespace, scope, channel, payload, timeout } => {
+                self.transport.request(id, to, &namespace, scope, channel, payload, timeout);
             }
             Output::Reply { token, payload } => self.transport.reply(token, payload),
+            Output::Snapshot(_) => {}
             Output::Answer { id, response } => {
                 if let Some(pending) = self.pending.remove(&id) {
                     pending.resolve(response);

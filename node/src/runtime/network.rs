@@ -18,7 +18,9 @@ pub(crate) fn input(event: Event) -> Option<NetworkInput> {
         Event::Unshared { peer, namespace } => NetworkInput::Unshared { peer, namespace },
         Event::Refused { peer, namespace, why } => NetworkInput::Refused { peer, namespace, why },
         Event::Received { from, channel, body } => NetworkInput::Received { from, channel, body },
-        Event::Request { from, token, payload } => NetworkInput::Request { from, token, payload },
+        Event::Request { from, channel, token, payload } => {
+            NetworkInput::Request { from, channel, token, payload }
+        }
         Event::Reply { id, result } => NetworkInput::Reply { id, result },
         _ => return None,
     })

@@ -43,6 +43,8 @@ contract!(
     snapshot_replaces_a_log_that_conflicts,
     snapshot_ahead_of_the_log_replaces_it,
     older_snapshot_is_ignored,
+    snapshot_comes_before_the_rest_of_its_write,
+    older_snapshot_takes_nothing_of_its_write_along,
 );
 
 fn entries(term: u64, first: u64, last: u64) -> Vec<Entry> {
@@ -330,4 +332,38 @@ fn older_snapshot_is_ignored(subject: &mut impl Subject) {
     let before = subject.reopen();
     subject.commit(vec![snapshot(1, position(1, 7), LogAfterSnapshot::Replace)]);
     assert_eq!(subject.reopen(), before);
+}
+
+/// Installed, and followed at once by what the leader sent since: one write, one transaction.
+fn snapshot_comes_before_the_rest_of_its_write(subject: &mut impl Subject) {
+    subject.commit(vec![create("a", 1), append(1, 1, entries(1, 1, 9))]);
+    let install = write(Some(6), entries(4, 6, 7));
+    let mut install = with_snapshot(position(4, 5), LogAfterSnapshot::Replace, install);
+    install.hard = Some(hard(4, None, 5));
+    subject.commit(vec![log(2, 1, install)]);
+    let opened = subject.reopen();
+    let group = &opened.namespaces[0].groups[0];
+    assert_eq!(group.snapshot.as_ref().unwrap().position, position(4, 5));
+    assert_eq!((group.last, group.hard), (position(4, 7), hard(4, None, 5)));
+    assert_eq!(subject.load(GroupId::new(1), range(6, 99), 999), Ok(entries(4, 6, 7)));
+    let compact = write(Some(7), entries(5, 7, 8));
+    let keep = LogAfterSnapshot::KeepFrom(Index::new(7));
+    subject.commit(vec![log(3, 1, with_snapshot(position(4, 6), keep, compact))]);
+    assert_eq!(subject.load(GroupId::new(1), range(6, 6), 999), Err(LoadError::Compacted));
+    subject.reopen();
+    assert_eq!(subject.load(GroupId::new(1), range(6, 6), 999), Err(LoadError::Compacted));
+    assert_eq!(subject.load(GroupId::new(1), range(7, 99), 999), Ok(entries(5, 7, 8)));
+}
+
+fn older_snapshot_takes_nothing_of_its_write_along(subject: &mut impl Subject) {
+    subject.commit(vec![create("a", 1), append(1, 1, entries(1, 1, 9))]);
+    subject.commit(vec![snapshot(1, position(1, 8), LogAfterSnapshot::KeepFrom(Index::new(5)))]);
+    let late = write(None, entries(1, 10, 11));
+    let late = with_snapshot(position(1, 7), LogAfterSnapshot::Replace, late);
+    subject.commit(vec![log(2, 1, late)]);
+    let opened = subject.reopen();
+    let group = &opened.namespaces[0].groups[0];
+    assert_eq!(group.snapshot.as_ref().unwrap().position, position(1, 8));
+    assert_eq!(all(subject, 1), Err(LoadError::Compacted));
+    assert_eq!(subject.load(GroupId::new(1), range(5, 99), 999), Ok(entries(1, 5, 11)));
 }

@@ -209,8 +209,11 @@ impl Script {
             LogAfterSnapshot::Replace => (log.floor, log.tail) = (covered, covered),
         }
         let position = position(log.term, covered);
-        self.groups.insert(id, log);
-        Some(snapshot(id, position, after))
+        // Two times in three the same write goes on after it, and cuts what follows on it first.
+        let from = (covered % 3 == 1).then_some(covered + 1);
+        let job = self.write(id, log, from, covered % 3, 100, false)?;
+        let Job::Log { ticket, group, write } = job else { return Some(job) };
+        Some(Job::Log { ticket, group, write: with_snapshot(position, after, write) })
     }
 }
 

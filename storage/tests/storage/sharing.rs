@@ -48,10 +48,21 @@ fn what_was_submitted_is_served_before_it_is_durable() {
     store.submit(vec![log(6, 1, write(Some(6), Vec::new()))]);
     assert_eq!(load(6, 6), Err(LoadError::Truncated));
     assert_eq!(load(5, 6), Ok(entries(2, 5, 5)));
+    let keep = LogAfterSnapshot::KeepFrom(Index::new(3));
+    store.submit(vec![snapshot(1, position(2, 4), keep)]);
+    assert_eq!(load(2, 6), Err(LoadError::Compacted));
+    assert_eq!(load(3, 6), Ok(expected[2..5].to_vec()));
+    let install = write(None, entries(4, 21, 22));
+    store.submit(vec![log(7, 1, with_snapshot(position(4, 20), keep, install))]);
+    assert_eq!(load(3, 6), Err(LoadError::Compacted));
+    assert_eq!(load(20, 22), Err(LoadError::Compacted));
+    assert_eq!(load(21, 99), Ok(entries(4, 21, 22)));
+    assert_eq!(load(23, 99), Err(LoadError::Truncated));
     drop(gate);
     let rest = acks.recv_timeout(PATIENCE).unwrap();
-    assert_eq!(rest, Ack::Durable([2, 3, 4, 5, 6].map(Ticket::new).to_vec()));
-    assert_eq!(load(1, 99), Ok(expected[..5].to_vec()));
+    assert_eq!(rest, Ack::Durable([2, 3, 4, 5, 6, 0, 7].map(Ticket::new).to_vec()));
+    assert_eq!(load(21, 99), Ok(entries(4, 21, 22)));
+    assert_eq!(load(20, 22), Err(LoadError::Compacted));
     store.close();
 }
 

@@ -8,7 +8,8 @@ use std::{
 use bytes::Bytes;
 use meshraft_consensus::{
     ClusterId, Configuration, Entry, EntryKind, HardState, Incarnation, Index, IndexRange,
-    LoadError, Member, Namespace, NodeId, Position, SnapshotMeta, Term, Write, WriteId,
+    LoadError, Member, Namespace, NodeId, Position, SnapshotMeta, SnapshotWrite, Term, Write,
+    WriteId,
 };
 use meshraft_storage::{
     Ack, DataDir, GroupId, Job, LogAfterSnapshot, MemoryStore, Opened, Store, StoreOptions, Ticket,
@@ -173,10 +174,14 @@ pub(crate) fn append(ticket: u64, group: u64, entries: Vec<Entry>) -> Job {
 }
 
 pub(crate) fn snapshot(group: u64, covered: Position, log: LogAfterSnapshot) -> Job {
-    let snapshot = SnapshotMeta {
+    self::log(0, group, with_snapshot(covered, log, write(None, Vec::new())))
+}
+
+pub(crate) fn with_snapshot(covered: Position, log: LogAfterSnapshot, write: Write) -> Write {
+    let meta = SnapshotMeta {
         position: covered,
         configuration: configuration(&[1, 2, 3]),
         configuration_index: Index::new(1),
     };
-    Job::Snapshot { ticket: Ticket::new(0), group: GroupId::new(group), snapshot, log }
+    Write { snapshot: Some(SnapshotWrite { meta, log }), ..write }
 }

@@ -36,6 +36,9 @@ impl Outbound {
             }
         }
         self.wire.reader = reader;
+        if let Some(idle) = &mut self.idle {
+            idle.touch(now);
+        }
         self.say_hellos(now, roster);
         self.wire.check_flood()
     }
@@ -217,9 +220,7 @@ impl Outbound {
                 self.opened(now, key);
                 Ok(())
             }
-            (Packet::Reply { id, payload }, false)
-                if self.wire.config.channel == Channel::Command =>
-            {
+            (Packet::Reply { id, payload }, false) if self.wire.config.channel.asks() => {
                 // A late reply has no request any more.
                 let event = self.requests.reply(id, &key, payload);
                 self.wire.events.extend(event);

@@ -404,12 +404,10 @@ fn deliver(
         (Packet::Consensus(message), Channel::Control | Channel::Entries, Scope::Cluster(_)) => {
             Ok(LinkEvent::Received { from, body: Body::Consensus(message), bytes })
         }
-        (
-            Packet::Opaque(opaque),
-            Channel::Control | Channel::Entries | Channel::Snapshot | Channel::Peers,
-            _,
-        ) => Ok(LinkEvent::Received { from, body: Body::Bytes(opaque), bytes }),
-        (Packet::Request { id, payload }, Channel::Command, _) => {
+        (Packet::Opaque(opaque), Channel::Control | Channel::Entries | Channel::Peers, _) => {
+            Ok(LinkEvent::Received { from, body: Body::Bytes(opaque), bytes })
+        }
+        (Packet::Request { id, payload }, Channel::Command | Channel::Snapshot, _) => {
             Ok(LinkEvent::Request { from, handle, request: id, payload })
         }
         _ => Err(LinkError::Misplaced),

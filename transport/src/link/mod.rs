@@ -3,7 +3,7 @@
 //!
 //! Whoever has something to send opens a stream of its own. [`Outbound`] is the opener's end: it
 //! says hello and sends. [`Inbound`] is the other end: it answers and receives. Only answers go
-//! back, and on [`Channel::Command`] the replies.
+//! back, and on [`Channel::Command`] and [`Channel::Snapshot`] the replies.
 //!
 //! Invariants:
 //! 1. A handle is bound to namespace, scope, both incarnations, both ends' clusters and one key; a
@@ -14,6 +14,7 @@
 //! 4. All that a link holds is bounded by its [`Limits`].
 
 mod answers;
+mod idle;
 mod inbound;
 mod outbound;
 mod outlet;
@@ -127,6 +128,9 @@ pub enum LinkEvent {
         /// How it ended.
         result: Result<Bytes, RequestError>,
     },
+    /// The stream is of no more use: close it once all is written. Told once; what is queued
+    /// after that is not sent.
+    Idle,
     /// The path is dead; told once.
     Stalled,
 }

@@ -10,7 +10,8 @@ use meshraft_consensus::{Incarnation, Moment, Namespace};
 
 use super::{
     Key, LinkConfig, LinkError, LinkEvent,
-    outlet::{Bond, Outlet, State},
+    idle::Idle,
+    outlet::{Bond, Outlet, State, mistake},
     pipe::WRITE_BYTES_MAX,
     pulse::{Beat, Pulse},
     queue::{QueueFull, Queued},
@@ -43,7 +44,7 @@ pub struct Outgoing {
     pub body: Body,
 }
 
-/// A request to ask, on [`Channel::Command`].
+/// A request to ask, on [`Channel::Command`] or [`Channel::Snapshot`].
 #[derive(Clone, Debug)]
 pub struct Question {
     /// The caller's name for it.
@@ -76,7 +77,8 @@ pub struct Outbound {
     turns: VecDeque<Key>,
     pub(super) requests: Requests,
     pub(super) pulse: Option<Pulse>,
-    /// The stream is gone.
+    pub(super) idle: Option<Idle>,
+    /// The stream is gone, or is about to be closed.
     finished: bool,
 }
 
@@ -85,6 +87,7 @@ impl Outbound {
     /// every namespace that this node is a member of; on Command, in those where it is a client.
     pub fn new(config: LinkConfig, now: Moment, roster: &Roster) -> Self {
         let pulse = (config.channel == Channel::Control).then(|| Pulse::new(config.stall, now));
+        let idle = Idle::new(config.channel, now);
         let mut outbound = Self {
             wire: Wire::new(config),
             outlets: BTreeMap::new(),
@@ -97,6 +100,7 @@ impl Outbound {
             turns: VecDeque::new(),
             requests: Requests::default(),
             pulse,
+            idle,
             finished: false,
         };
         for local in roster.iter() {
@@ -128,6 +132,9 @@ impl Outbound {
     /// Queues a request; exactly one [`LinkEvent::Reply`] follows.
     pub fn request(&mut self, now: Moment, roster: &Roster, question: Question) {
         let Question { id, namespace, scope, payload, timeout } = question;
+        if let Some(idle) = &mut self.idle {
+            idle.touch(now);
+        }
         let key = (namespace, scope);
         let count_max = self.wire.config.limits.requests_max;
         let number = self.requests.begin(id, key.clone(), now.plus(timeout), count_max);
@@ -198,7 +205,8 @@ impl Outbound {
         let pulse = self.pulse.as_ref().map(Pulse::deadline);
         let asked = self.asked.first_key_value().map(|(_, (_, since))| since.plus(HELLO_TIMEOUT));
         let retry = self.retries.first().map(|(at, _)| *at);
-        [pulse, asked, retry, self.requests.deadline()].into_iter().flatten().min()
+        let deadlines = [pulse, asked, retry, self.requests.deadline(), self.idle_deadline()];
+        deadlines.into_iter().flatten().min()
     }
 
     /// Does what is due.
@@ -234,8 +242,19 @@ impl Outbound {
                 self.event(LinkEvent::Stalled);
             }
         }
+        if self.idle_deadline().is_some_and(|deadline| deadline <= now) {
+            self.finished = true;
+            self.event(LinkEvent::Idle);
+            return Ok(());
+        }
         self.say_hellos(now, roster);
         Ok(())
+    }
+
+    /// When the stream is closed if nothing is asked until then.
+    fn idle_deadline(&self) -> Option<Moment> {
+        let idle = self.idle.filter(|_| !self.finished && self.requests.is_empty())?;
+        Some(idle.deadline())
     }
 
     /// The stream is gone: every request ends, and later ones fail at once.
@@ -455,27 +474,5 @@ impl Outbound {
 
     pub(super) fn event(&mut self, event: LinkEvent) {
         self.wire.events.push_back(event);
-    }
-}
-
-/// Whether a message is for another life of the peer: `Some`, and the refusal unless it is the one
-/// that was reported last.
-#[expect(
-    clippy::option_option,
-    reason = "the outer says whether to send, the inner whether to tell"
-)]
-fn mistake(
-    expected: Option<Incarnation>,
-    found: Option<Incarnation>,
-    reported: &mut Option<(Incarnation, Incarnation)>,
-) -> Option<Option<Refusal>> {
-    let expected = expected?;
-    match found {
-        Some(found) if found == expected => None,
-        Some(found) => {
-            let news = reported.replace((expected, found)) != Some((expected, found));
-            Some(news.then_some(Refusal::WrongIncarnation { expected, found }))
-        }
-        None => Some(None),
     }
 }

@@ -106,3 +106,25 @@ impl Outlet {
         retry_at
     }
 }
+
+/// Whether a message is for another life of the peer: `Some`, and the refusal unless it is the one
+/// that was reported last.
+#[expect(
+    clippy::option_option,
+    reason = "the outer says whether to send, the inner whether to tell"
+)]
+pub(super) fn mistake(
+    expected: Option<Incarnation>,
+    found: Option<Incarnation>,
+    reported: &mut Option<(Incarnation, Incarnation)>,
+) -> Option<Option<Refusal>> {
+    let expected = expected?;
+    match found {
+        Some(found) if found == expected => None,
+        Some(found) => {
+            let news = reported.replace((expected, found)) != Some((expected, found));
+            Some(news.then_some(Refusal::WrongIncarnation { expected, found }))
+        }
+        None => Some(None),
+    }
+}

@@ -37,6 +37,10 @@ pub(super) struct Requests {
 }
 
 impl Requests {
+    pub(super) fn is_empty(&self) -> bool {
+        self.pending.is_empty()
+    }
+
     /// Registers a request and numbers it, if the namespace has room for one more.
     pub(super) fn begin(
         &mut self,

@@ -6,13 +6,14 @@
 mod cable;
 mod net;
 mod paths;
+mod snapshot;
 
 use bytes::Bytes;
 use meshraft_consensus::{
     AppendRequest, Entry, EntryKind, Heartbeat, Incarnation, Index, Message, Position, Term,
 };
 use meshraft_transport::{
-    Body, Channel, Event, KeyRing, PeerRole, Refusal, RequestError, RequestId, Scope,
+    Body, Channel, Event, KeyRing, NotSent, PeerRole, Refusal, RequestError, RequestId, Scope,
 };
 use net::{DEADLINE, Node, cluster, jobs, key};
 
@@ -51,7 +52,6 @@ async fn exchange_on_every_channel(keys: KeyRing) {
         (Channel::Control, scope, Body::Consensus(heartbeat(1))),
         (Channel::Entries, scope, Body::Consensus(append(100))),
         (Channel::Control, Scope::Free, opaque.clone()),
-        (Channel::Snapshot, scope, opaque.clone()),
         (Channel::Peers, Scope::Free, opaque),
     ];
     for (channel, scope, body) in messages {
@@ -112,7 +112,8 @@ async fn requests_of_members_and_clients_are_replied_to() {
         let ask = |node: &Node, number, scope| {
             let payload = Bytes::from(vec![number; 3_000]);
             let request = RequestId::new(number.into());
-            node.transport.request(request, id, &jobs(), scope, payload, DEADLINE);
+            let channel = Channel::Command;
+            node.transport.request(request, id, &jobs(), scope, channel, payload, DEADLINE);
         };
         ask(&one, 1, Scope::Cluster(cluster(1)));
         ask(&client, 2, Scope::Free);
@@ -121,6 +122,13 @@ async fn requests_of_members_and_clients_are_replied_to() {
             assert_eq!(request, RequestId::new(number.into()));
             assert_eq!(result, Ok(Bytes::from(vec![number; 3_000])));
         }
+        one.ask(4, id, Channel::Snapshot, Bytes::from_static(b"range"));
+        let reversed = Ok(Bytes::from_static(b"egnar"));
+        assert_eq!(reply(&mut one).await, (RequestId::new(4), reversed));
+        one.ask(5, id, Channel::Entries, Bytes::new());
+        let channel = Channel::Entries;
+        let unsent = Err(RequestError::NotSent(NotSent::NoRequests { channel }));
+        assert_eq!(reply(&mut one).await, (RequestId::new(5), unsent));
         // A client speaks for no cluster.
         ask(&client, 3, Scope::Cluster(cluster(1)));
         let refused = Err(RequestError::Refused(Refusal::NotOurs));
@@ -159,6 +167,7 @@ async fn a_wrong_or_missing_key_is_reported_as_that_on_both_sides() {
             two.id(),
             &jobs(),
             Scope::Free,
+            Channel::Command,
             payload,
             DEADLINE,
         );

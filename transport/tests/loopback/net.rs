@@ -2,10 +2,11 @@
 
 use std::{collections::BTreeSet, future::Future, time::Duration};
 
+use bytes::Bytes;
 use meshraft_consensus::{ClusterId, Incarnation, Namespace, NodeId};
 use meshraft_transport::{
-    Event, Events, KeyRing, LocalNamespace, LocalRole, Multiaddr, NamespaceKey, Transport,
-    TransportConfig, identity::Identity,
+    Channel, Event, Events, KeyRing, LocalNamespace, LocalRole, Multiaddr, NamespaceKey, RequestId,
+    Scope, Transport, TransportConfig, identity::Identity,
 };
 
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
@@ -83,6 +84,12 @@ impl Node {
         let mut address = other.address.clone();
         address.pop();
         self.transport.add_address(None, address);
+    }
+
+    /// Asks a peer in the scope of cluster 1.
+    pub(crate) fn ask(&self, number: u64, to: NodeId, channel: Channel, payload: Bytes) {
+        let (id, scope) = (RequestId::new(number), Scope::Cluster(cluster(1)));
+        self.transport.request(id, to, &jobs(), scope, channel, payload, DEADLINE);
     }
 
     /// The next event that `pick` takes; others are dropped.

@@ -14,7 +14,7 @@ use crate::{
     append,
     cable::Cable,
     heartbeat,
-    net::{DEADLINE, Node, cluster, jobs, key, within},
+    net::{Node, cluster, jobs, key, within},
     pair, reply,
 };
 
@@ -28,7 +28,7 @@ async fn a_killed_peer_is_noticed_and_redialled() {
     one.dial(&two);
     one.shared_with(two.id()).await;
     let payload = Bytes::from_static(b"never answered");
-    one.transport.request(RequestId::new(1), two.id(), &jobs(), Scope::Free, payload, DEADLINE);
+    one.ask(1, two.id(), Channel::Command, payload);
     two.until("the request", |event| matches!(event, Event::Request { .. }).then_some(())).await;
 
     let (address, two_id) = (two.address.clone(), two.id());
@@ -36,7 +36,7 @@ async fn a_killed_peer_is_noticed_and_redialled() {
     assert_eq!(reply(&mut one).await, (RequestId::new(1), Err(RequestError::Lost)));
     one.disconnected_from(two_id).await;
     let payload = Bytes::new();
-    one.transport.request(RequestId::new(2), two_id, &jobs(), Scope::Free, payload, DEADLINE);
+    one.ask(2, two_id, Channel::Command, payload);
     let unsent = Err(RequestError::NotSent(NotSent::NotConnected));
     assert_eq!(reply(&mut one).await, (RequestId::new(2), unsent));
 

@@ -99,7 +99,7 @@ async fn one_client(
     end: Instant,
 ) -> Outcome<Histogram<u64>> {
     let mut micros = Histogram::new_with_max(MICROS_MAX, 3)?;
-    let mut random = Random(number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let mut random = Random::new(number);
     let value = vec![b'v'; load.bytes];
     loop {
         let start = Instant::now();
@@ -126,10 +126,16 @@ async fn request(client: &Client, op: Op, key: String, value: &[u8]) -> Result<(
 }
 
 /// Marsaglia's xorshift: the same keys in every run.
-struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    /// A sequence of its own for every seed.
+    pub(crate) const fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    /// The next number.
+    pub(crate) const fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;

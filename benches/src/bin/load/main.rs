@@ -5,9 +5,13 @@
 //! disks (`--spawn`) and then also measures fail-over and start. Figures are only worth something
 //! on an otherwise idle machine.
 
+mod behind;
 mod closed;
+mod fill;
 mod interruptions;
 mod nodes;
+mod patterns;
+mod resources;
 mod show;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
@@ -36,6 +40,13 @@ enum Command {
     Failover(SpawnArgs),
     /// Start of three processes until the first acknowledged write: founding, and after `kill -9`.
     Start(SpawnArgs),
+    /// Start of 3, 5, 10 and 20 processes in different patterns until all are members of one
+    /// cluster.
+    Patterns(patterns::Args),
+    /// A follower comes back through a snapshot, while leader and follower are killed.
+    Behind(behind::Args),
+    /// Memory and disk while keys are written, and the time of a restart with them.
+    Fill(fill::Args),
 }
 
 #[derive(Args)]
@@ -113,6 +124,9 @@ fn main() -> ExitCode {
             Command::Run(args) => run(&args, cli.json).await,
             Command::Failover(args) => interruptions::failover(&args, cli.json).await,
             Command::Start(args) => interruptions::start(&args, cli.json).await,
+            Command::Patterns(args) => patterns::run(&args, cli.json).await,
+            Command::Behind(args) => behind::run(&args, cli.json).await,
+            Command::Fill(args) => fill::run(&args, cli.json).await,
         }
     });
     match done {

@@ -1,4 +1,5 @@
-//! Three nodes as processes of their own, on real disks, on the loopback interface.
+//! Nodes as processes of their own, on real disks, on the loopback interface: three of them where
+//! nothing else is said.
 
 use std::{
     collections::BTreeMap,
@@ -9,6 +10,7 @@ use std::{
 
 use meshraft::{
     Client, KeyRing, Multiaddr, Namespace, NodeId,
+    identity::node_id,
     process::{Listening, Server, ServerCommand},
 };
 use tempfile::TempDir;
@@ -21,7 +23,18 @@ const LISTENING: Duration = Duration::from_secs(10);
 /// How long one attempt of a first write may take.
 const ATTEMPT: Duration = Duration::from_secs(10);
 
-/// Three nodes, running or not.
+/// One running node.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Running {
+    /// Its number here.
+    pub(crate) number: usize,
+    /// Who it is.
+    pub(crate) node: NodeId,
+    /// Its process.
+    pub(crate) process: u32,
+}
+
+/// Nodes, running or not.
 pub(crate) struct Nodes {
     program: PathBuf,
     folder: TempDir,
@@ -53,16 +66,48 @@ impl Nodes {
             if self.running.contains_key(&node) {
                 continue;
             }
-            let folder = self.folder.path().join(format!("n{node}"));
-            let mut command = ServerCommand::new(&self.program, folder, self.namespace.as_str());
-            command.expect = Some(3);
-            command.timing.clone_from(&self.timing);
-            command.peers.extend(self.running.values().next_back().and_then(address));
-            let mut server = command.spawn()?;
-            let listening = server.listening(LISTENING).await?;
-            self.running.insert(node, (server, listening));
+            let peer = self.running.values().next_back().and_then(address);
+            self.start(node, |command| {
+                command.expect = Some(3);
+                command.peers.extend(peer);
+            })
+            .await?;
         }
         Ok(())
+    }
+
+    /// Starts one node, its command line changed by `change`, and waits until it listens.
+    pub(crate) async fn start(
+        &mut self,
+        node: usize,
+        change: impl FnOnce(&mut ServerCommand),
+    ) -> Outcome<()> {
+        let mut command =
+            ServerCommand::new(&self.program, self.data_dir(node), self.namespace.as_str());
+        command.timing.clone_from(&self.timing);
+        change(&mut command);
+        let mut server = command.spawn()?;
+        let listening = server.listening(LISTENING).await?;
+        self.running.insert(node, (server, listening));
+        Ok(())
+    }
+
+    /// Where a node keeps its data.
+    pub(crate) fn data_dir(&self, node: usize) -> PathBuf {
+        self.folder.path().join(format!("n{node}"))
+    }
+
+    /// Kills one node as `kill -9` does.
+    pub(crate) fn kill_number(&mut self, node: usize) {
+        self.running.remove(&node);
+    }
+
+    /// The numbers, ids and process ids of those that run.
+    pub(crate) fn running(&self) -> Outcome<Vec<Running>> {
+        let running = self.running.iter().map(|(&number, (server, listening))| {
+            Ok(Running { number, node: node_id(listening.peer.parse()?)?, process: server.pid() })
+        });
+        running.collect()
     }
 
     /// Kills all of them as `kill -9` does.

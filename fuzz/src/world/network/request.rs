@@ -14,6 +14,7 @@ pub(super) struct Pending {
     to: Seat,
     life: u64,
     id: RequestId,
+    channel: Channel,
     /// Known already, and on its way to whoever asked.
     result: Option<RequestError>,
 }
@@ -21,18 +22,18 @@ pub(super) struct Pending {
 impl Network {
     /// A node asks.
     pub(crate) fn request(&mut self, from: Seat, question: Question) {
-        let Question { id, to, namespace, scope, payload, timeout } = question;
+        let Question { id, to, namespace, scope, channel, payload, timeout } = question;
         self.last_request += 1;
         let number = self.last_request;
         let life = self.end(from).life;
         let path = self.path(from, to);
         let author = self.author(from, &namespace, scope);
         let seat = path.map_or(from, |(to, _)| to);
-        self.requests.insert(number, Pending { from, to: seat, life, id, result: None });
+        let pending = Pending { from, to: seat, life, id, channel, result: None };
+        self.requests.insert(number, pending);
         match (path, author) {
             (Some((to, epoch)), Some(author)) => {
                 self.plans.push((self.now.plus(timeout), Wake::Expire(number)));
-                let channel = Channel::Command;
                 let author = Some(author);
                 let letter = Letter {
                     namespace,
@@ -57,9 +58,9 @@ impl Network {
         if pending.to != from || pending.result.is_some() {
             return;
         }
-        let to = pending.from;
+        let (to, channel) = (pending.from, pending.channel);
         if let Some(epoch) = self.epoch(from, to) {
-            self.travel(from, to, epoch, Channel::Command, What::Reply { number, payload });
+            self.travel(from, to, epoch, channel, What::Reply { number, payload });
         }
     }
 

@@ -160,6 +160,40 @@ fn a_request_times_out_as_lost_or_unsent() {
 }
 
 #[test]
+fn a_stream_for_snapshots_ends_when_nothing_is_asked_on_it() {
+    let mut pair = Pair::members(Channel::Snapshot, KeyRing::open());
+    pair.ask(1, Scope::Free, b"a range");
+    pair.pump();
+    let asked = pair.acceptor.take().into_iter().find_map(|event| match event {
+        LinkEvent::Request { handle, request, .. } => Some((handle, request)),
+        _ => None,
+    });
+    let (handle, request) = asked.expect("the request arrived");
+    pair.now = at(900);
+    assert_eq!(pair.opener.link.deadline(), Some(at(1_000)), "only the request's time runs");
+    let now = pair.now;
+    assert!(pair.acceptor.inbound().reply(now, handle, request, Bytes::from_static(b"bytes")));
+    pair.pump();
+    assert_eq!(replies(&mut pair.opener), [(1, Ok(Bytes::from_static(b"bytes")))]);
+
+    pair.now = at(4_000);
+    pair.ask(2, Scope::Free, b"another");
+    pair.pump();
+    pair.opener.tick(at(5_000)).unwrap();
+    assert_eq!(replies(&mut pair.opener), [(2, Err(RequestError::Lost))]);
+    pair.opener.tick(at(8_999)).unwrap();
+    assert_eq!(pair.opener.take(), [], "it is kept for a while");
+    assert_eq!(pair.opener.link.deadline(), Some(at(9_000)));
+    pair.opener.tick(at(9_000)).unwrap();
+    assert_eq!(pair.opener.take(), [LinkEvent::Idle]);
+    assert_eq!(pair.opener.link.deadline(), None, "told once");
+    // Whoever asks at this very moment is told that it surely did not leave.
+    pair.ask(3, Scope::Free, b"late");
+    let unwritten = Err(RequestError::NotSent(NotSent::Unwritten));
+    assert_eq!(replies(&mut pair.opener), [(3, unwritten)]);
+}
+
+#[test]
 fn a_dead_path_is_told_once() {
     let mut pair = Pair::members(Channel::Control, KeyRing::open());
     pair.pass(at(10_000));

@@ -59,12 +59,13 @@ fn a_handle_that_was_never_given_ends_the_stream() {
 #[test]
 fn messages_in_the_wrong_place_end_the_stream() {
     let consensus = b"\x01\x01\x02\x05\x04\xac\x02";
-    let cases: [(Channel, Option<ClusterId>, &[u8]); 5] = [
+    let cases: [(Channel, Option<ClusterId>, &[u8]); 6] = [
         // Consensus without a cluster, or beside its channels.
         (Channel::Control, None, consensus),
         (Channel::Peers, Some(cluster(1)), consensus),
-        // Opaque bytes and replies on Command, a request elsewhere.
+        // Opaque bytes and replies where requests go, a request elsewhere.
         (Channel::Command, None, b"\x01\x02ab"),
+        (Channel::Snapshot, None, b"\x01\x02ab"),
         (Channel::Command, None, b"\x01\x04\0\0\0\0\0\0\0\x01"),
         (Channel::Entries, None, b"\x01\x03\0\0\0\0\0\0\0\x01"),
     ];

@@ -1,0 +1,54 @@
+//! What the swarm's task is asked to do, and the queue in which that waits.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use futures::task::AtomicWaker;
+use libp2p::{Multiaddr, swarm::ConnectionId};
+use meshraft_consensus::NodeId;
+
+use crate::port::Port;
+
+/// What the swarm's task is asked to do.
+#[derive(Debug)]
+pub(crate) enum Order {
+    Open { peer: NodeId, port: Arc<Port> },
+    Close { peer: NodeId, connection: ConnectionId },
+    Address { peer: Option<NodeId>, address: Multiaddr },
+    Lost { peer: NodeId },
+}
+
+/// Orders that wait for the swarm's task.
+#[derive(Debug, Default)]
+pub(crate) struct Orders {
+    waiting: Mutex<VecDeque<Order>>,
+    waker: AtomicWaker,
+}
+
+impl Orders {
+    /// Addresses are the only orders that a caller can pile up; the rest is bounded by what exists.
+    const ADDRESSES_MAX: usize = 8_192;
+
+    pub(crate) fn push(&self, order: Order) {
+        {
+            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            let full = waiting.len() >= Self::ADDRESSES_MAX;
+            if full && matches!(order, Order::Address { .. }) {
+                tracing::warn!("address ignored, too many wait");
+                return;
+            }
+            waiting.push_back(order);
+        }
+        self.waker.wake();
+    }
+
+    pub(crate) fn pop(&self) -> Option<Order> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+
+    pub(crate) fn register(&self, waker: &std::task::Waker) {
+        self.waker.register(waker);
+    }
+}
