@@ -24,6 +24,8 @@ mod record;
 mod serving;
 mod snapshot_io;
 mod snapshot_store;
+#[cfg(test)]
+mod snapshot_tests;
 mod snapshot_wire;
 mod snapshots;
 mod status;

@@ -129,7 +129,7 @@ mod tests {
     fn reads_are_bounded_and_shared() {
         let mut serving = Serving::default();
         let token = ReplyToken::new(1, 2, 3);
-        let mut ask =
+        let ask =
             |serving: &mut Serving, number| token_of(serving.ask(member(number), token, request()));
         let of_one: Vec<_> = (0..20).filter_map(|_| ask(&mut serving, 1)).collect();
         assert_eq!(of_one.len(), MEMBER_READS_MAX);
