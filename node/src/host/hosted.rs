@@ -12,7 +12,7 @@ use meshraft_consensus::{
     ClusterId, Config, Entry, LoadError, LoadId, Member, Moment, Namespace, NodeId,
 };
 use meshraft_discovery::{
-    Record, founding,
+    FounderSet, Record, founding,
     founding::{Founding, FoundingConfig},
     peers::PeerMap,
 };
@@ -121,6 +121,9 @@ impl Hosted {
                 expect: options.expect,
                 found: options.found,
                 window: options.window,
+                threshold_percent: FoundingConfig::THRESHOLD_PERCENT,
+                force: false,
+                voters_target: FounderSet::MEMBERS_MAX,
                 election_max: options.core.knobs().election * 2,
                 seed: number_from(config, &namespace, b"founding"),
                 targets: options.targets,
