@@ -29,14 +29,19 @@ pub struct TransportConfig {
     /// How long a path may stay silent before it is closed and redialled: an election time-out.
     /// From 50 milliseconds to one minute.
     pub stall: Duration,
+    /// Whether to look for peers on the local network, and to be found there, by multicast DNS. No
+    /// effect on a node that listens on loopback addresses alone. What is found is dialled, and
+    /// disconnected again if it shares no namespace within seconds.
+    pub mdns: bool,
     /// Bounds on memory, queues and peers.
     pub limits: Limits,
 }
 
 impl TransportConfig {
-    /// The default bounds, and a stall of one second.
+    /// The default bounds, a stall of one second, and no multicast DNS.
     pub fn new(identity: Identity, listen: Vec<Multiaddr>) -> Self {
-        Self { identity, listen, stall: Duration::from_secs(1), limits: Limits::default() }
+        let (stall, limits) = (Duration::from_secs(1), Limits::default());
+        Self { identity, listen, stall, mdns: false, limits }
     }
 
     pub(crate) fn check(&self) -> Result<(), StartError> {

@@ -275,6 +275,14 @@ impl Hub {
         self.disconnected(peer, connection);
     }
 
+    /// Closes every connection to a peer.
+    pub(crate) fn evict(self: &Arc<Self>, node: NodeId) {
+        let Some(peer) = self.peer(node) else { return };
+        for connection in peer.connections() {
+            self.give_up(node, connection);
+        }
+    }
+
     /// Tells the caller, and the other streams, what a link found out; a message is handed back
     /// for delivery.
     pub(crate) fn settle(
