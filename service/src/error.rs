@@ -89,6 +89,21 @@ pub enum ServiceError {
     /// This member's replica stopped before it would diverge. Not applied here.
     #[error("the replica has halted")]
     Halted,
+    /// The node that shall be removed is in no incarnation a member. Nothing changed.
+    #[error("that node is no member")]
+    UnknownMember {
+        /// Which.
+        node: NodeId,
+    },
+    /// The removal would leave no voter. Nothing changed.
+    #[error("it is the last voter: without it there is no cluster")]
+    LastVoter,
+    /// The asked node is a member of nothing that it could leave or come back to.
+    #[error("the asked node is in no cluster")]
+    NotMember,
+    /// Another change of the configuration was under way until the deadline. Nothing changed.
+    #[error("another change of the configuration was in progress until the deadline")]
+    ChangeInProgress,
 }
 
 impl ServiceError {
@@ -111,6 +126,10 @@ impl ServiceError {
             Self::Compacted { .. } => "compacted",
             Self::ResponseDropped { .. } => "response_dropped",
             Self::Halted => "halted",
+            Self::UnknownMember { .. } => "unknown_member",
+            Self::LastVoter => "last_voter",
+            Self::NotMember => "not_member",
+            Self::ChangeInProgress => "change_in_progress",
         }
     }
 

@@ -29,6 +29,8 @@ impl Hosted {
             last: Index::ZERO,
             members: Vec::new(),
             waiting: self.founding.waiting().map(|waiting| told(&waiting)),
+            snapshot: Index::ZERO,
+            forced: false,
         };
         let Some(core) = serving.filter(|_| status.cluster.is_some()) else { return status };
         status.role = role(core);
@@ -123,7 +125,7 @@ fn members(core: &CoreStatus) -> Vec<MemberStatus> {
                 Some(follower) => (Some(follower.matched), Some(sending(follower.state))),
                 None => (None, None),
             };
-            MemberStatus { member, role, matched, state }
+            MemberStatus { member, role, matched, state, held_back: None }
         })
         .collect()
 }

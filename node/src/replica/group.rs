@@ -11,13 +11,13 @@ use std::{
 
 use bytes::Bytes;
 use meshraft_consensus::{
-    Change, ChangeStep, Core, Entry, EntryKind, Event, Fate, Index, Input, LoadError, LoadId,
-    Member, Message, Moment, Outcome, Output, Position, ProposalId, ReadId, ReadLevel,
-    RejectReason, Role, Status, WriteId,
+    Change, ChangeStep, Core, Entry, EntryKind, Event, Fate, Incarnation, Index, Input, LoadError,
+    LoadId, Member, Message, Moment, NodeId, Outcome, Output, Position, ProposalId, ReadId,
+    ReadLevel, RejectReason, Role, Status, WriteId,
 };
 use meshraft_service::{
     Applied, HaltReason as ApplyHalt, QueryError, Replicated, ServiceError, StateMachine,
-    router::{self, AdmitResult, ProposeResult, RequestId},
+    router::{self, AdmitResult, ProposeResult, RemoveResult, RequestId},
 };
 
 use super::{input::Output as ReplicaOutput, log_time::LogTime};
@@ -39,6 +39,7 @@ pub(super) enum Effect {
 enum Pending {
     Write,
     Admit,
+    Remove,
 }
 
 /// A group and its state.
@@ -165,6 +166,20 @@ impl Group {
         self.core.handle(now, Input::Change { id, change });
     }
 
+    /// Takes a node out in every incarnation, all in one change. One that takes no part is left to
+    /// the core to refuse: only it knows whether the configuration is settled.
+    pub(super) fn remove(&mut self, now: Moment, id: RequestId, node: NodeId) {
+        let id = ProposalId::new(id.get());
+        self.pending.insert(id, Pending::Remove);
+        let members = self.core.configuration().members();
+        let mut steps: Vec<_> =
+            members.into_iter().filter(|it| it.node == node).map(ChangeStep::Remove).collect();
+        if steps.is_empty() {
+            steps.push(ChangeStep::Remove(Member::new(node, Incarnation::new([0; 16]))));
+        }
+        self.core.handle(now, Input::Change { id, change: Change { steps } });
+    }
+
     /// Everything that the core wants after the inputs so far; `None` if it wants nothing.
     pub(super) fn drain(&mut self, now: Moment) -> Option<Vec<Effect>> {
         let mut effects = Vec::new();
@@ -259,6 +274,18 @@ impl Group {
             }
             (Pending::Admit, Outcome::Unknown) => {
                 Some(router::Input::AdmissionDone { id, result: AdmitResult::Unknown })
+            }
+            (Pending::Remove, outcome) => {
+                let result = match outcome {
+                    Outcome::Committed(_) => {
+                        let members = self.core.configuration().members();
+                        RemoveResult::Removed(members.into_iter().collect())
+                    }
+                    Outcome::Rejected(RejectReason::NoSuchMember { .. }) => RemoveResult::Absent,
+                    Outcome::Rejected(reason) => RemoveResult::Rejected(reason),
+                    Outcome::Unknown => RemoveResult::Unknown,
+                };
+                Some(router::Input::RemovalDone { id, result })
             }
         }
     }

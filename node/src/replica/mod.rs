@@ -16,12 +16,12 @@ mod log_time;
 use std::collections::VecDeque;
 
 use meshraft_consensus::{
-    Core, Index, Member, Moment, ReadError, ReadLevel, RejectReason, Role, Status, Term,
+    Core, Index, Member, Moment, NodeId, ReadError, ReadLevel, RejectReason, Role, Status, Term,
 };
 use meshraft_service::{
     QueryError, Replicated, Router, ServiceError, StateMachine,
     envelope::{Envelope, USER_VERSION, UserCommand},
-    router::{self, AdmitResult, ProposeResult, RequestId},
+    router::{self, AdmitResult, ProposeResult, RemoveResult, RequestId},
     wire::{Level, Operation},
 };
 
@@ -222,6 +222,7 @@ impl Replica {
                 router::Output::Read { id, level } => self.read(id, level),
                 router::Output::Query { id, query } => self.query(id, &query),
                 router::Output::Admit { id, member } => self.admit(id, member),
+                router::Output::Remove { id, node } => self.remove(id, node),
                 router::Output::Forward { forward, to, request, timeout } => {
                     self.outputs.push_back(Output::Forward { forward, to, request, timeout });
                 }
@@ -273,6 +274,17 @@ impl Replica {
                 let reason = RejectReason::NotLeader { leader: None };
                 let result = AdmitResult::Rejected(reason);
                 self.router.handle(self.now, router::Input::AdmissionDone { id, result });
+            }
+        }
+    }
+
+    fn remove(&mut self, id: RequestId, node: NodeId) {
+        match &mut self.group {
+            Some(group) => group.remove(self.now, id, node),
+            None => {
+                let reason = RejectReason::NotLeader { leader: None };
+                let result = RemoveResult::Rejected(reason);
+                self.router.handle(self.now, router::Input::RemovalDone { id, result });
             }
         }
     }

@@ -31,6 +31,8 @@ pub(super) struct Ongoing {
     pub(super) under_way: Option<(AttemptId, NodeId)>,
     /// Whether an earlier copy may have taken effect, or still may.
     pub(super) uncertain: bool,
+    /// Whether to ask in the words of the first version, as the asked member knows no others.
+    pub(super) plain: bool,
     pub(super) refused_by: BTreeSet<NodeId>,
     pub(super) refused: Option<ServiceError>,
     wait: Option<Wait>,
@@ -48,6 +50,7 @@ impl Ongoing {
             number: None,
             under_way: None,
             uncertain: false,
+            plain: false,
             refused_by: BTreeSet::new(),
             refused: None,
             wait: None,
@@ -59,8 +62,7 @@ impl Ongoing {
 
     /// Whether it may have taken effect, or still may.
     pub(super) const fn may_take_effect(&self) -> bool {
-        let write = matches!(self.call, Call::Write { .. });
-        self.uncertain || (write && self.under_way.is_some())
+        self.uncertain || (self.call.is_write() && self.under_way.is_some())
     }
 }
 
@@ -153,11 +155,18 @@ impl Calls {
         }
     }
 
+    /// Takes note that the asked member does not know the newest words.
+    pub(super) fn speak_plainly(&mut self, id: CallId) {
+        if let Some(ongoing) = self.table.get_mut(&id) {
+            (ongoing.under_way, ongoing.plain) = (None, true);
+        }
+    }
+
     /// Takes note that a copy has no answer of use; says whether to send the next one at once.
     pub(super) fn lost(&mut self, now: Moment, id: CallId, delivered_maybe: bool) -> bool {
         let Some(ongoing) = self.table.get_mut(&id) else { return false };
         ongoing.under_way = None;
-        ongoing.uncertain |= delivered_maybe && matches!(ongoing.call, Call::Write { .. });
+        ongoing.uncertain |= delivered_maybe && ongoing.call.is_write();
         ongoing.losses = ongoing.losses.saturating_add(1);
         if ongoing.losses == 1 {
             return true;

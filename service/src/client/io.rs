@@ -64,6 +64,22 @@ pub enum Call {
     Status,
     /// Tell who takes part.
     Members,
+    /// Take a node out of the cluster, in every incarnation of it.
+    Remove {
+        /// Which.
+        node: NodeId,
+    },
+    /// Let the asked member leave its cluster. Name it, or any may be asked.
+    Leave,
+    /// Let the asked node come back to its cluster. Name it, or any may be asked.
+    Rejoin,
+}
+
+impl Call {
+    /// Whether it can change something.
+    pub const fn is_write(&self) -> bool {
+        matches!(self, Self::Write { .. } | Self::Remove { .. } | Self::Leave | Self::Rejoin)
+    }
 }
 
 /// One thing that happened.

@@ -114,7 +114,7 @@ impl Client {
             }
             Call::Write { payload } => payload.len(),
             Call::Read { query, .. } => query.len(),
-            Call::Barrier | Call::Status | Call::Members => 0,
+            _ => 0,
         };
         if bytes > PAYLOAD_BYTES_MAX {
             let (bytes, limit_bytes) = (bytes as u64, PAYLOAD_BYTES_MAX as u64);
@@ -177,8 +177,12 @@ impl Client {
             }
             Call::Read { level, query } => Operation::Read { level: *level, query: query.clone() },
             Call::Barrier => Operation::Barrier,
-            Call::Status => Operation::Status,
-            Call::Members => Operation::Members,
+            Call::Status if ongoing.plain => Operation::Status,
+            Call::Members if ongoing.plain => Operation::Members,
+            Call::Status | Call::Members => Operation::Describe,
+            Call::Remove { node } => Operation::Remove { node: *node },
+            Call::Leave => Operation::Leave,
+            Call::Rejoin => Operation::Rejoin,
         }
     }
 

@@ -4,7 +4,7 @@ use meshraft_consensus::{Moment, NodeId, Term};
 
 use super::{AttemptId, Call, CallId, Client, Output, calls::Ongoing};
 use crate::{
-    error::ServiceError,
+    error::{Feature, ServiceError},
     router::ForwardLost,
     session::Sequence,
     wire::{Reply, Response},
@@ -22,7 +22,10 @@ impl Client {
         let Some((_, to)) = ongoing.under_way else { return };
         let fits = |reply: &Reply| answers(&ongoing.call, reply);
         match result {
-            Ok(Ok(reply)) if fits(&reply) => self.done(now, id, Ok(reply)),
+            Ok(Ok(reply)) if fits(&reply) => {
+                let reply = reduced(&ongoing.call, reply);
+                self.done(now, id, Ok(reply));
+            }
             // An answer to something else says nothing of this call.
             Ok(Ok(_)) => self.lost(now, id, to, true),
             Ok(Err(error)) => self.failed(now, id, to, error),
@@ -47,8 +50,27 @@ impl Client {
                 self.lost(now, id, to, true);
             }
             ServiceError::SessionExpired { maybe } => self.session_expired(now, id, maybe),
+            ServiceError::Unsupported(Feature::Operation) if self.can_be_plainer(id) => {
+                self.calls.speak_plainly(id);
+                self.dispatch(now, id);
+            }
+            // An earlier copy removed it, or somebody else did: what was asked for is so.
+            ServiceError::UnknownMember { .. } if self.is_uncertain(id) => {
+                self.done(now, id, Ok(Reply::Removed { members: Vec::new() }));
+            }
             error => self.fail(now, id, error),
         }
+    }
+
+    fn is_uncertain(&self, id: CallId) -> bool {
+        self.calls.get(id).is_some_and(|ongoing| ongoing.uncertain)
+    }
+
+    /// Whether a member of an older build may know what is asked for under another name.
+    fn can_be_plainer(&self, id: CallId) -> bool {
+        self.calls.get(id).is_some_and(|ongoing| {
+            !ongoing.plain && matches!(ongoing.call, Call::Status | Call::Members)
+        })
     }
 
     /// No answer of use: another member is asked, at once the first time, then less and less often.
@@ -161,7 +183,19 @@ const fn answers(call: &Call, reply: &Reply) -> bool {
         (Call::Write { .. }, Reply::Written { .. })
             | (Call::Read { .. }, Reply::Read { .. })
             | (Call::Barrier, Reply::Barrier { .. })
-            | (Call::Status, Reply::Status(_))
-            | (Call::Members, Reply::Members(_))
+            | (Call::Status, Reply::Status(_) | Reply::Described(_))
+            | (Call::Members, Reply::Members(_) | Reply::Described(_))
+            | (Call::Remove { .. }, Reply::Removed { .. })
+            | (Call::Leave, Reply::Left)
+            | (Call::Rejoin, Reply::Rejoining)
     )
+}
+
+/// The part of a reply that the call asks for.
+fn reduced(call: &Call, reply: Reply) -> Reply {
+    match (call, reply) {
+        (Call::Status, Reply::Described(status)) => Reply::Status(status),
+        (Call::Members, Reply::Described(status)) => Reply::Members(status.members),
+        (_, reply) => reply,
+    }
 }

@@ -76,6 +76,7 @@ impl Router {
             ServiceError::OutcomeUnknown | ServiceError::Timeout { maybe: true } => {
                 self.unknown(now, id);
             }
+            error @ ServiceError::UnknownMember { .. } => self.removal_failed(id, error),
             error => self.fail(id, error),
         }
     }
@@ -87,5 +88,6 @@ const fn answers(operation: &Operation, reply: &Reply) -> bool {
         (operation, reply),
         (Operation::Write { .. }, Reply::Written { .. })
             | (Operation::Admit { .. }, Reply::Admitted { .. })
+            | (Operation::Remove { .. }, Reply::Removed { .. })
     )
 }

@@ -112,6 +112,13 @@ pub enum Input {
         /// How.
         result: AdmitResult,
     },
+    /// How a removal ended.
+    RemovalDone {
+        /// The request.
+        id: RequestId,
+        /// How.
+        result: RemoveResult,
+    },
     /// The namespace is closing: what is parked is answered, what is under way goes on. Told a
     /// second time, everything is answered.
     Closing,
@@ -140,6 +147,19 @@ pub enum ProposeResult {
 pub enum AdmitResult {
     /// The member takes part.
     Admitted(Vec<Member>),
+    /// The core did not take the change.
+    Rejected(RejectReason),
+    /// The change was appended and may yet be committed.
+    Unknown,
+}
+
+/// How a removal ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RemoveResult {
+    /// The node takes part no more; these do.
+    Removed(Vec<Member>),
+    /// The node took no part.
+    Absent,
     /// The core did not take the change.
     Rejected(RejectReason),
     /// The change was appended and may yet be committed.
@@ -201,6 +221,14 @@ pub enum Output {
         id: RequestId,
         /// Who.
         member: Member,
+    },
+    /// Have the own core, which leads, take a node out, in every incarnation; answer
+    /// [`Input::RemovalDone`].
+    Remove {
+        /// The request.
+        id: RequestId,
+        /// Which.
+        node: NodeId,
     },
     /// Answer a request; exactly once for each.
     Answer {

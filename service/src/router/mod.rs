@@ -24,7 +24,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use meshraft_consensus::{Index, Moment, NodeId};
 
-pub use io::{AdmitResult, ForwardId, ForwardLost, Input, Output, ProposeResult, RequestId};
+pub use io::{
+    AdmitResult, ForwardId, ForwardLost, Input, Output, ProposeResult, RemoveResult, RequestId,
+};
 use leadership::Leadership;
 use requests::{Pending, Requests, Stage};
 
@@ -113,6 +115,7 @@ impl Router {
             Input::Queried { id, result } => self.queried(id, result),
             Input::Replied { forward, result } => self.replied(now, forward, result),
             Input::AdmissionDone { id, result } => self.admission_done(now, id, result),
+            Input::RemovalDone { id, result } => self.removal_done(now, id, result),
             Input::Closing => self.close(),
         }
         self.wake(now);
@@ -169,7 +172,12 @@ impl Router {
                 return Some(ServiceError::Unsupported(Feature::LeaseRead));
             }
             // These tell of the member itself: whoever owns it answers them, nothing is routed.
-            Operation::Status | Operation::Members | Operation::Addresses => {
+            Operation::Status
+            | Operation::Members
+            | Operation::Addresses
+            | Operation::Leave
+            | Operation::Rejoin
+            | Operation::Describe => {
                 return Some(ServiceError::Unsupported(Feature::Operation));
             }
             _ => {}
@@ -185,7 +193,9 @@ impl Router {
         let Some(pending) = self.requests.get(id) else { return };
         match pending.operation {
             Operation::Read { level: Level::Stale, .. } => self.query(id),
-            Operation::Write { .. } | Operation::Admit { .. } => self.dispatch_write(now, id),
+            Operation::Write { .. } | Operation::Admit { .. } | Operation::Remove { .. } => {
+                self.dispatch_write(now, id);
+            }
             _ => self.dispatch_read(now, id),
         }
     }

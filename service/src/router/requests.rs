@@ -20,8 +20,12 @@ const RETRY_DOUBLINGS_MAX: u32 = 4;
 pub(super) enum Stage {
     Parked,
     Proposed,
-    Admitting,
-    Forwarded { forward: ForwardId, to: NodeId },
+    /// A change of the configuration is with the own core.
+    Changing,
+    Forwarded {
+        forward: ForwardId,
+        to: NodeId,
+    },
     AskingIndex,
     AwaitingApply(Index),
     Querying(Index),
@@ -38,6 +42,8 @@ pub(super) struct Pending {
     pub(super) uncertain: bool,
     /// Whether an attempt failed for want of a leader.
     pub(super) leaderless: bool,
+    /// Whether the last attempt failed for another change of the configuration.
+    pub(super) crowded: bool,
     /// The term of what was known of the leader when the last copy went to it.
     pub(super) attempted: Option<Term>,
     attempts: u32,
@@ -54,6 +60,7 @@ impl Pending {
             stage: Stage::Parked,
             uncertain: false,
             leaderless: false,
+            crowded: false,
             attempted: None,
             attempts: 0,
             retry_at: None,
@@ -64,7 +71,7 @@ impl Pending {
     /// Whether what is under way now may take effect unseen.
     pub(super) const fn may_take_effect(&self) -> bool {
         let handed_on =
-            matches!(self.stage, Stage::Proposed | Stage::Admitting | Stage::Forwarded { .. });
+            matches!(self.stage, Stage::Proposed | Stage::Changing | Stage::Forwarded { .. });
         handed_on && self.operation.is_write()
     }
 
@@ -72,6 +79,7 @@ impl Pending {
     pub(super) const fn expired(&self) -> ServiceError {
         match self.stage {
             _ if self.may_take_effect() => ServiceError::Timeout { maybe: true },
+            Stage::Parked if self.crowded => ServiceError::ChangeInProgress,
             Stage::Parked => ServiceError::NoLeader,
             Stage::AskingIndex if self.leaderless => ServiceError::NoLeader,
             _ => ServiceError::Timeout { maybe: false },
@@ -210,6 +218,12 @@ impl Requests {
     pub(super) fn mark_leaderless(&mut self, id: RequestId) {
         if let Some(pending) = self.table.get_mut(&id) {
             pending.leaderless = true;
+        }
+    }
+
+    pub(super) fn mark_crowded(&mut self, id: RequestId, crowded: bool) {
+        if let Some(pending) = self.table.get_mut(&id) {
+            pending.crowded = crowded;
         }
     }
 

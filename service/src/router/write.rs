@@ -1,9 +1,11 @@
-//! Decides where a write or an admission goes, and what its outcome at the own core means.
+//! Decides where a write or a change of the members goes, and what its outcome at the own core
+//! means. A change that another one keeps from beginning waits where the leader is.
 
 use meshraft_consensus::{Moment, RejectReason};
 
 use super::{
-    AdmitResult, Output, ProposeResult, RequestId, Router, leadership::Path, requests::Stage,
+    AdmitResult, Output, ProposeResult, RemoveResult, RequestId, Router, leadership::Path,
+    requests::Stage,
 };
 use crate::{
     error::{BadRequest, Feature, ServiceError},
@@ -13,6 +15,7 @@ use crate::{
 
 impl Router {
     pub(super) fn dispatch_write(&mut self, now: Moment, id: RequestId) {
+        self.requests.mark_crowded(id, false);
         let Some(pending) = self.requests.get(id) else { return };
         match self.leadership.path() {
             Path::Own => self.hand_to_core(id),
@@ -46,12 +49,12 @@ impl Router {
                 let payload = payload.clone();
                 (Stage::Proposed, Output::Propose { id, session, sequence, acked_below, payload })
             }
-            Operation::Admit { member } => {
-                (Stage::Admitting, Output::Admit { id, member: *member })
-            }
+            Operation::Admit { member } => (Stage::Changing, Output::Admit { id, member: *member }),
+            Operation::Remove { node } => (Stage::Changing, Output::Remove { id, node: *node }),
             _ => return,
         };
         self.requests.enter(id, stage);
+
         self.requests.mark_attempted(id, self.leadership.known().1);
         self.outputs.push_back(output);
     }
@@ -66,7 +69,7 @@ impl Router {
         let Some(stage) = self.requests.get(id).map(|pending| pending.stage) else { return };
         match result {
             // The core that had it is gone, whatever it had.
-            ProposeResult::Unknown if stage == Stage::Admitting => self.unknown(now, id),
+            ProposeResult::Unknown if stage == Stage::Changing => self.unknown(now, id),
             _ if stage != Stage::Proposed => {}
             ProposeResult::Applied { position, response: Ok(response) } => {
                 self.answer(id, Ok(Reply::Written { position, response }));
@@ -79,7 +82,7 @@ impl Router {
     }
 
     pub(super) fn admission_done(&mut self, now: Moment, id: RequestId, result: AdmitResult) {
-        if self.requests.get(id).is_none_or(|pending| pending.stage != Stage::Admitting) {
+        if self.requests.get(id).is_none_or(|pending| pending.stage != Stage::Changing) {
             return;
         }
         match result {
@@ -89,12 +92,44 @@ impl Router {
         }
     }
 
+    pub(super) fn removal_done(&mut self, now: Moment, id: RequestId, result: RemoveResult) {
+        let Some(pending) = self.requests.get(id) else { return };
+        if pending.stage != Stage::Changing {
+            return;
+        }
+        match result {
+            RemoveResult::Removed(members) => self.answer(id, Ok(Reply::Removed { members })),
+            RemoveResult::Absent => {
+                let Operation::Remove { node } = pending.operation else { return };
+                self.removal_failed(id, ServiceError::UnknownMember { node });
+            }
+            RemoveResult::Rejected(reason) => self.rejected(now, id, reason),
+            RemoveResult::Unknown => self.unknown(now, id),
+        }
+    }
+
+    /// A node that is unknown after a copy of unknown outcome is one that this copy removed, or that
+    /// somebody else did: what was asked for is so.
+    pub(super) fn removal_failed(&mut self, id: RequestId, error: ServiceError) {
+        let uncertain = self.requests.get(id).is_some_and(|pending| pending.uncertain);
+        if uncertain && matches!(error, ServiceError::UnknownMember { .. }) {
+            self.answer(id, Ok(Reply::Removed { members: Vec::new() }));
+        } else {
+            self.fail(id, error);
+        }
+    }
+
     fn rejected(&mut self, now: Moment, id: RequestId, reason: RejectReason) {
         match reason {
-            RejectReason::NotLeader { .. }
-            | RejectReason::NotReady
-            | RejectReason::Founding
-            | RejectReason::ChangeInProgress => self.try_again(now, id),
+            RejectReason::NotLeader { .. } | RejectReason::NotReady | RejectReason::Founding => {
+                self.try_again(now, id)
+            }
+            RejectReason::ChangeInProgress => {
+                self.requests.count_attempt(id);
+                self.requests.mark_crowded(id, true);
+                self.park(now, id);
+            }
+            RejectReason::NoVoters => self.fail(id, ServiceError::LastVoter),
             RejectReason::Overloaded { .. } => self.fail(id, ServiceError::Overloaded),
             RejectReason::TooLarge { bytes, limit_bytes } => {
                 self.fail(id, ServiceError::TooLarge { bytes, limit_bytes });

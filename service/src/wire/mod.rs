@@ -18,10 +18,12 @@ use crate::{
     },
     session::{Sequence, SessionId},
 };
-pub use status::{MemberRole, MemberState, MemberStatus, NodeRole, Status, Waiting, WaitingCode};
+pub use status::{
+    HeldBack, MemberRole, MemberState, MemberStatus, NodeRole, Status, Waiting, WaitingCode,
+};
 
 const VERSION: u8 = 1;
-const OPERATIONS: u32 = 7;
+const OPERATIONS: u32 = 11;
 
 /// One request on its way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,12 +64,24 @@ pub enum Operation {
         /// Which.
         member: Member,
     },
-    /// Tell how the asked member is.
+    /// Tell how the asked member is, in the words of the first version.
     Status,
-    /// Tell who takes part.
+    /// Tell who takes part, in the words of the first version.
     Members,
     /// Tell where the members can be reached, as far as the asked one knows.
     Addresses,
+    /// Take a node out of the cluster, in every incarnation of it.
+    Remove {
+        /// Which.
+        node: NodeId,
+    },
+    /// Leave the cluster: the asked member itself. Answered once it is out.
+    Leave,
+    /// Come back after having left or having been removed: the asked node itself. Answered once it
+    /// asks for admission.
+    Rejoin,
+    /// Tell how the asked member is, and who takes part, in all words.
+    Describe,
 }
 
 /// How fresh a read is. The order of the variants is their number on the wire.
@@ -119,6 +133,17 @@ pub enum Reply {
     Members(Vec<MemberStatus>),
     /// To a request for addresses; at most [`ADDRESSES_MAX`], each in the transport's own form.
     Addresses(Vec<(NodeId, Bytes)>),
+    /// To a removal: the node is in the configuration no more.
+    Removed {
+        /// Who takes part now; at most [`MEMBERS_MAX`], nobody if the answering member can't say.
+        members: Vec<Member>,
+    },
+    /// To a request to leave: the asked node is out, durably.
+    Left,
+    /// To a request to come back: the asked node is a member, or asks for admission.
+    Rejoining,
+    /// To a request for a description.
+    Described(#[serde(with = "status::extended")] Box<Status>),
 }
 
 impl Operation {
@@ -127,15 +152,20 @@ impl Operation {
         match self {
             Self::Write { payload, .. } => payload.len(),
             Self::Read { query, .. } => query.len(),
-            Self::Barrier | Self::Admit { .. } | Self::Status | Self::Members | Self::Addresses => {
-                0
-            }
+            _ => 0,
         }
     }
 
     /// Whether it can change something.
     pub(crate) const fn is_write(&self) -> bool {
-        matches!(self, Self::Write { .. } | Self::Admit { .. })
+        matches!(
+            self,
+            Self::Write { .. }
+                | Self::Admit { .. }
+                | Self::Remove { .. }
+                | Self::Leave
+                | Self::Rejoin
+        )
     }
 
     /// Whether a copy of which the outcome is unknown may be followed by another one.
@@ -214,9 +244,9 @@ pub fn encode_response(response: &Response) -> Bytes {
 pub fn decode_response(bytes: &[u8]) -> Result<Response, WireError> {
     let response: Response = codec::whole(codec::body(VERSION, bytes, RESPONSE_BYTES_MAX)?)?;
     let members = match &response {
-        Ok(Reply::Admitted { members }) => members.len(),
+        Ok(Reply::Admitted { members } | Reply::Removed { members }) => members.len(),
         Ok(Reply::Members(members)) => members.len(),
-        Ok(Reply::Status(status)) => {
+        Ok(Reply::Status(status) | Reply::Described(status)) => {
             let missing = status.waiting.as_ref().map_or(0, |waiting| waiting.missing.len());
             status.members.len().max(missing)
         }

@@ -1,4 +1,8 @@
 //! What a member tells of itself in one namespace, as plain data.
+//!
+//! The first version's encoding is frozen: fields that came later are left out of it and default.
+//! [`extended`] carries them behind it, in a form to which fields can be appended for good: a reader
+//! passes over what it does not know, and defaults what an older writer left out.
 
 use meshraft_consensus::{ClusterId, Incarnation, Index, Member, Namespace, NodeId, Term};
 use serde::{Deserialize, Serialize};
@@ -32,6 +36,23 @@ pub struct Status {
     pub members: Vec<MemberStatus>,
     /// What it waits for before it can serve.
     pub waiting: Option<Waiting>,
+    /// The last entry that its newest durable snapshot covers; 0 is none.
+    #[serde(skip)]
+    pub snapshot: Index,
+    /// Whether it founded its cluster alone because it was told to.
+    #[serde(skip)]
+    pub forced: bool,
+}
+
+impl Status {
+    /// The same in the words of the first version.
+    #[must_use]
+    pub fn plain(mut self) -> Self {
+        if matches!(self.role, NodeRole::Left | NodeRole::Removed) {
+            (self.role, self.waiting) = (NodeRole::Stopped, None);
+        }
+        self
+    }
 }
 
 /// What a node does in a namespace. The order of the variants is their number on the wire.
@@ -52,8 +73,12 @@ pub enum NodeRole {
     Leader,
     /// Receives the log and does not vote.
     Learner,
-    /// Is no member any more, or has halted.
+    /// Has halted.
     Stopped,
+    /// Left its cluster; it asks to come back when it is started again, or told to.
+    Left,
+    /// Was removed from its cluster; it comes back only when it is told to.
+    Removed,
 }
 
 /// One member, as the telling one sees it.
@@ -67,6 +92,19 @@ pub struct MemberStatus {
     pub matched: Option<Index>,
     /// How the leader sends to it; only a leader knows.
     pub state: Option<MemberState>,
+    /// Why a learner does not vote yet; only a leader knows.
+    #[serde(skip)]
+    pub held_back: Option<HeldBack>,
+}
+
+/// Why a learner does not vote yet. The order of the variants is their number on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum HeldBack {
+    /// Its log is still behind.
+    CatchingUp,
+    /// The cluster has as many voters as it wants.
+    VotersTarget,
 }
 
 /// What a member is in the configuration. The order of the variants is their number on the wire.
@@ -97,6 +135,61 @@ pub enum MemberState {
     Unreachable,
 }
 
+/// The encoding to which fields can be appended.
+pub(super) mod extended {
+    use std::collections::BTreeMap;
+
+    use bytes::Bytes;
+    use meshraft_consensus::{Index, Member};
+    use serde::{
+        Deserialize, Deserializer, Serialize, Serializer, de::Error as _, ser::Error as _,
+    };
+
+    use super::{HeldBack, Status};
+
+    /// What came after the first version, in order of coming.
+    #[derive(Default, Serialize, Deserialize)]
+    struct Second {
+        snapshot: Index,
+        forced: bool,
+        held_back: Vec<(Member, HeldBack)>,
+    }
+
+    pub(in crate::wire) fn serialize<S: Serializer>(
+        status: &Status,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let held = |member: &super::MemberStatus| Some((member.member, member.held_back?));
+        let second = Second {
+            snapshot: status.snapshot,
+            forced: status.forced,
+            held_back: status.members.iter().filter_map(held).collect(),
+        };
+        let bytes = postcard::to_allocvec(&(status, second)).map_err(S::Error::custom)?;
+        Bytes::from(bytes).serialize(serializer)
+    }
+
+    pub(in crate::wire) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Box<Status>, D::Error> {
+        let bytes = Bytes::deserialize(deserializer)?;
+        let (mut status, later): (Box<Status>, _) =
+            postcard::take_from_bytes(&bytes).map_err(D::Error::custom)?;
+        let second = if later.is_empty() {
+            Second::default()
+        } else {
+            // What follows it comes from a later build.
+            postcard::take_from_bytes(later).map_err(D::Error::custom)?.0
+        };
+        (status.snapshot, status.forced) = (second.snapshot, second.forced);
+        let held: BTreeMap<_, _> = second.held_back.into_iter().collect();
+        for member in &mut status.members {
+            member.held_back = held.get(&member.member).copied();
+        }
+        Ok(status)
+    }
+}
+
 /// What a node waits for before it can serve.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Waiting {
@@ -122,4 +215,8 @@ pub enum WaitingCode {
     Admission,
     /// A leader.
     Leader,
+    /// A word of the operator: it left.
+    Left,
+    /// A word of the operator: it was removed.
+    Removed,
 }

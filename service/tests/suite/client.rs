@@ -56,6 +56,10 @@ impl Driver {
             Operation::Read { level, query } => Call::Read { level, query },
             Operation::Barrier => Call::Barrier,
             Operation::Status => Call::Status,
+            Operation::Members => Call::Members,
+            Operation::Remove { node } => Call::Remove { node },
+            Operation::Leave => Call::Leave,
+            Operation::Rejoin => Call::Rejoin,
             other => return Err(format!("{other:?} is no call").into()),
         };
         let deadline = self.now.plus(timeout);

@@ -1,7 +1,7 @@
 //! Runs the golden scenarios of the router. `UPDATE_GOLDENFILES=1` rewrites them.
 //!
 //! The router is that of `n1`. Commands: `limits`, `leader`, `submit`, `proposed`, `index`,
-//! `applied`, `queried`, `replied`, `admission`, `at` (moves the clock, firing each deadline on the
+//! `applied`, `queried`, `replied`, `admission`, `removal`, `at` (moves the clock, firing each deadline on the
 //! way), `closing`, `pending`.
 
 use std::path::Path;
@@ -11,7 +11,9 @@ use goldenscript::{Command, Context, Runner};
 use meshraft_consensus::{Index, Moment, ReadError, RejectReason, Term};
 use meshraft_service::{
     ApplyError, Router, ServiceError,
-    router::{AdmitResult, ForwardId, Input, Output, ProposeResult, RequestId, RouterLimits},
+    router::{
+        AdmitResult, ForwardId, Input, Output, ProposeResult, RemoveResult, RequestId, RouterLimits,
+    },
 };
 
 use crate::script::{
@@ -76,6 +78,7 @@ fn show(output: &Output) -> String {
             show_operation(&request.operation)
         ),
         Output::Admit { id, member } => format!("change {} {}", id.get(), name(member.node)),
+        Output::Remove { id, node } => format!("take out {} {}", id.get(), name(*node)),
         Output::Answer { id, response } => {
             format!("answer {} {}", id.get(), show_response(response))
         }
@@ -127,6 +130,16 @@ fn admission(arguments: &mut Arguments<'_>) -> Result<AdmitResult, Failure> {
         "rejected" => AdmitResult::Rejected(rejection(arguments.word()?)?),
         "unknown" => AdmitResult::Unknown,
         other => return Err(format!("unknown admission {other}").into()),
+    })
+}
+
+fn removal(arguments: &mut Arguments<'_>) -> Result<RemoveResult, Failure> {
+    Ok(match arguments.word()? {
+        "removed" => RemoveResult::Removed(vec![member("n1")?, member("n2")?]),
+        "absent" => RemoveResult::Absent,
+        "rejected" => RemoveResult::Rejected(rejection(arguments.word()?)?),
+        "unknown" => RemoveResult::Unknown,
+        other => return Err(format!("unknown removal {other}").into()),
     })
 }
 
@@ -193,6 +206,10 @@ impl Runner for Driver {
             "admission" => Input::AdmissionDone {
                 id: RequestId::new(arguments.number()?),
                 result: admission(&mut arguments)?,
+            },
+            "removal" => Input::RemovalDone {
+                id: RequestId::new(arguments.number()?),
+                result: removal(&mut arguments)?,
             },
             "closing" => Input::Closing,
             other => return Err(format!("unknown command {other}").into()),

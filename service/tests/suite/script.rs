@@ -4,11 +4,16 @@ use std::{error::Error, fmt::Write as _, str::FromStr};
 
 use bytes::Bytes;
 use goldenscript::{ArgumentConsumer, Command};
-use meshraft_consensus::{Incarnation, Index, Member, Moment, NodeId, Position, Term};
+use meshraft_consensus::{
+    ClusterId, Incarnation, Index, Member, Moment, Namespace, NodeId, Position, Term,
+};
 use meshraft_service::{
-    BadRequest, Refusal, Sequence, ServiceError, SessionId,
+    BadRequest, Feature, Refusal, Sequence, ServiceError, SessionId,
     router::ForwardLost,
-    wire::{Level, Operation, Reply, Response},
+    wire::{
+        HeldBack, Level, MemberRole, MemberState, MemberStatus, NodeRole, Operation, Reply,
+        Response, Status,
+    },
 };
 
 pub(crate) type Failure = Box<dyn Error>;
@@ -133,6 +138,12 @@ pub(crate) fn result(
         "read" => Reply::Read { index: Index::new(arguments.number()?), response },
         "barrier" => Reply::Barrier { index: Index::new(arguments.number()?) },
         "admitted" => Reply::Admitted { members: vec![member("n1")?, member("n2")?] },
+        "removed" => Reply::Removed { members: vec![member("n1")?] },
+        "left" => Reply::Left,
+        "rejoining" => Reply::Rejoining,
+        "status" => Reply::Status(Box::new(status())),
+        "described" => Reply::Described(Box::new(status())),
+        "members" => Reply::Members(status().members),
         "lost" => return Ok(Err(ForwardLost { delivered_maybe: true })),
         "not_sent" => return Ok(Err(ForwardLost { delivered_maybe: false })),
         error => return Ok(Ok(Err(service_error(error, arguments)?))),
@@ -156,6 +167,10 @@ fn service_error(name: &str, arguments: &mut Arguments<'_>) -> Result<ServiceErr
         "key_mismatch" => ServiceError::KeyMismatch,
         "refused" => ServiceError::Refused(Refusal::NotAdmitted),
         "bad_request" => ServiceError::BadRequest(BadRequest::Malformed),
+        "unknown_operation" => ServiceError::Unsupported(Feature::Operation),
+        "unknown_member" => ServiceError::UnknownMember { node: node("n3")? },
+        "last_voter" => ServiceError::LastVoter,
+        "not_member" => ServiceError::NotMember,
         _ => return Err(format!("unknown result {name}").into()),
     })
 }
@@ -172,6 +187,7 @@ pub(crate) fn show_operation(operation: &Operation) -> String {
         }
         Operation::Read { level, .. } => format!("read {level:?}"),
         Operation::Admit { member } => format!("admit {}", name(member.node)),
+        Operation::Remove { node } => format!("remove {}", name(*node)),
         other => format!("{other:?}").to_lowercase(),
     }
 }
@@ -182,12 +198,47 @@ pub(crate) fn show_response(response: &Response) -> String {
         Ok(Reply::Read { index, .. }) => format!("read at {index}"),
         Ok(Reply::Barrier { index }) => format!("barrier at {index}"),
         Ok(Reply::Admitted { members }) => format!("admitted, {} members", members.len()),
+        Ok(Reply::Removed { members }) => format!("removed, {} members", members.len()),
+        Ok(Reply::Status(status)) => format!("status snapshot={}", status.snapshot),
+        Ok(Reply::Members(members)) => {
+            format!("{} members, first held back: {:?}", members.len(), members[0].held_back)
+        }
         Ok(other) => format!("{other:?}"),
         Err(ServiceError::NotLeader { leader, term }) => {
             let leader = leader.map_or("none".to_owned(), name);
             format!("error not_leader leader={leader} term={term} maybe=false")
         }
         Err(error) => format!("error {} maybe={}", error.code(), error.maybe()),
+    }
+}
+
+/// A status whose first member is a learner that is held back.
+pub(crate) fn status() -> Status {
+    let held = MemberStatus {
+        member: Member::new(NodeId::new([4; 32]), Incarnation::new([4; 16])),
+        role: MemberRole::Learner,
+        matched: Some(Index::new(7)),
+        state: Some(MemberState::Replicate),
+        held_back: Some(HeldBack::VotersTarget),
+    };
+    let member = Member::new(NodeId::new([1; 32]), Incarnation::new([2; 16]));
+    let voter = MemberStatus { member, role: MemberRole::Voter, held_back: None, ..held };
+    Status {
+        namespace: Namespace::new("/jobs/cron").unwrap(),
+        cluster: Some(ClusterId::new([3; 32])),
+        node: NodeId::new([1; 32]),
+        incarnation: Incarnation::new([2; 16]),
+        role: NodeRole::Leader,
+        term: Term::new(5),
+        leader: Some(NodeId::new([1; 32])),
+        commit: Index::new(9),
+        applied: Index::new(8),
+        first: Index::new(1),
+        last: Index::new(10),
+        members: vec![held, voter],
+        waiting: None,
+        snapshot: Index::new(6),
+        forced: true,
     }
 }
 
@@ -212,6 +263,11 @@ pub(crate) fn operation(arguments: &mut Arguments<'_>) -> Result<Operation, Fail
         "lease" => read(Level::Lease),
         "barrier" => Operation::Barrier,
         "status" => Operation::Status,
+        "members" => Operation::Members,
+        "remove" => Operation::Remove { node: node(arguments.word()?)? },
+        "leave" => Operation::Leave,
+        "rejoin" => Operation::Rejoin,
+        "describe" => Operation::Describe,
         other => return Err(format!("unknown operation {other}").into()),
     })
 }

@@ -9,7 +9,9 @@ use meshraft_consensus::{
 };
 use meshraft_service::{
     ApplyError, Router, Sequence, ServiceError, SessionId,
-    router::{AdmitResult, ForwardId, ForwardLost, Input, Output, ProposeResult, RequestId},
+    router::{
+        AdmitResult, ForwardId, ForwardLost, Input, Output, ProposeResult, RemoveResult, RequestId,
+    },
     wire::{Level, Operation, Reply, Response},
 };
 use proptest::prelude::*;
@@ -32,6 +34,7 @@ pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
 enum Task {
     Propose,
     Admit,
+    Remove,
     Ask,
     Query,
     Forward(ForwardId),
@@ -56,7 +59,7 @@ struct Storm {
 fn operation(choice: u16, number: u64) -> Operation {
     // The payload is the request's name, so that a copy shows whose it is.
     let payload = Bytes::copy_from_slice(&number.to_be_bytes());
-    match choice % 6 {
+    match choice % 7 {
         0 => Operation::Write {
             session: SessionId::NONE,
             sequence: Sequence::ZERO,
@@ -74,7 +77,12 @@ fn operation(choice: u16, number: u64) -> Operation {
             life[..8].copy_from_slice(&number.to_be_bytes());
             Operation::Admit { member: Member::new(node(9), Incarnation::new(life)) }
         }
-        4 => Operation::Barrier,
+        4 => {
+            let mut name = [0; 32];
+            name[..8].copy_from_slice(&number.to_be_bytes());
+            Operation::Remove { node: NodeId::new(name) }
+        }
+        5 => Operation::Barrier,
         _ => Operation::Read { level: Level::Linearizable, query: payload },
     }
 }
@@ -82,7 +90,7 @@ fn operation(choice: u16, number: u64) -> Operation {
 /// A failure as another member may tell it, and whether the copy may have taken effect.
 pub(crate) fn failure(choice: u16, term: u64) -> ServiceError {
     let hinted = choice.is_multiple_of(3).then(|| node(2 + (choice % 3) as u8));
-    match choice % 9 {
+    match choice % 10 {
         0 | 1 => ServiceError::NotLeader {
             leader: hinted,
             term: Term::new(term.saturating_sub(1) + u64::from(choice) % 3),
@@ -93,6 +101,7 @@ pub(crate) fn failure(choice: u16, term: u64) -> ServiceError {
         5 => ServiceError::Timeout { maybe: choice.is_multiple_of(2) },
         6 => ServiceError::Overloaded,
         7 => ServiceError::SessionExpired { maybe: false },
+        8 => ServiceError::UnknownMember { node: node(3) },
         _ => ServiceError::Refused(meshraft_service::Refusal::NotAdmitted),
     }
 }
@@ -171,6 +180,17 @@ impl Storm {
                 self.note(id, result == AdmitResult::Unknown);
                 Input::AdmissionDone { id, result }
             }
+            Task::Remove => {
+                let result = match how % 5 {
+                    0 => RemoveResult::Removed(Vec::new()),
+                    1 => RemoveResult::Absent,
+                    2 => RemoveResult::Rejected(RejectReason::ChangeInProgress),
+                    3 => RemoveResult::Rejected(RejectReason::NoVoters),
+                    _ => RemoveResult::Unknown,
+                };
+                self.note(id, result == RemoveResult::Unknown);
+                Input::RemovalDone { id, result }
+            }
             Task::Ask => {
                 let result = match how % 3 {
                     0 => Err(ReadError::NoLeader),
@@ -210,6 +230,7 @@ impl Storm {
         let position = Position::new(Term::new(self.term), Index::new(7));
         let good = match asked.operation {
             Operation::Admit { .. } => Reply::Admitted { members: Vec::new() },
+            Operation::Remove { .. } => Reply::Removed { members: Vec::new() },
             _ => Reply::Written { position, response: Bytes::new() },
         };
         let result = match how % 8 {
@@ -253,6 +274,7 @@ impl Storm {
                     self.start(id, Task::Propose, Some((session, sequence)));
                 }
                 Output::Admit { id, .. } => self.start(id, Task::Admit, None),
+                Output::Remove { id, .. } => self.start(id, Task::Remove, None),
                 Output::Read { id, .. } => self.start(id, Task::Ask, None),
                 Output::Query { id, .. } => self.start(id, Task::Query, None),
                 Output::Forward { forward, to, request, timeout } => {
@@ -291,7 +313,7 @@ impl Storm {
         assert!(self.answered.insert(id), "{id:?} is answered twice");
         let asked = self.asked.remove(&id).expect("an answer to nobody");
         let Err(error) = response else { return };
-        let write = matches!(asked.operation, Operation::Write { .. } | Operation::Admit { .. });
+        let write = !matches!(asked.operation, Operation::Read { .. } | Operation::Barrier);
         let may_have = write && (asked.uncertain || asked.task.is_some());
         assert!(error.maybe() || !may_have, "{id:?} may have taken effect, and is told {error:?}");
         assert!(write || !error.maybe(), "a read takes no effect: {error:?}");

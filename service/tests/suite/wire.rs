@@ -1,9 +1,7 @@
 //! What travels: every value survives its encoding, and foreign bytes are refused by type.
 
 use bytes::Bytes;
-use meshraft_consensus::{
-    ClusterId, Incarnation, Index, Member, Namespace, NodeId, Position, Term,
-};
+use meshraft_consensus::{Incarnation, Index, Member, NodeId, Position, Term};
 use meshraft_service::{
     BadRequest, Feature, Refusal, Sequence, ServiceError, SessionId,
     limits::{
@@ -11,11 +9,13 @@ use meshraft_service::{
         RESPONSE_BYTES_MAX,
     },
     wire::{
-        Level, MemberRole, MemberState, MemberStatus, NodeRole, Operation, Reply, Request,
-        Response, Status, Waiting, WaitingCode, WireError, decode_response, encode_response,
+        Level, NodeRole, Operation, Reply, Request, Response, Status, Waiting, WaitingCode,
+        WireError, decode_response, encode_response,
     },
 };
 use proptest::prelude::*;
+
+use crate::script::status;
 
 fn member(number: u8) -> Member {
     Member::new(NodeId::new([number; 32]), Incarnation::new([number; 16]))
@@ -47,6 +47,10 @@ fn operation() -> impl Strategy<Value = Operation> {
         Just(Operation::Status),
         Just(Operation::Members),
         Just(Operation::Addresses),
+        any::<u8>().prop_map(|number| Operation::Remove { node: member(number).node }),
+        Just(Operation::Leave),
+        Just(Operation::Rejoin),
+        Just(Operation::Describe),
     ]
 }
 
@@ -58,33 +62,13 @@ fn request() -> impl Strategy<Value = Request> {
     })
 }
 
-fn status() -> Status {
-    let of = |number, role| MemberStatus {
-        member: member(number),
-        role,
-        matched: Some(Index::new(7)),
-        state: Some(MemberState::Replicate),
-    };
-    Status {
-        namespace: Namespace::new("/jobs/cron").unwrap(),
-        cluster: Some(ClusterId::new([3; 32])),
-        node: NodeId::new([1; 32]),
-        incarnation: Incarnation::new([2; 16]),
-        role: NodeRole::Follower,
-        term: Term::new(5),
-        leader: Some(NodeId::new([4; 32])),
-        commit: Index::new(9),
-        applied: Index::new(8),
-        first: Index::new(1),
-        last: Index::new(10),
-        members: vec![of(1, MemberRole::Voter), of(2, MemberRole::Learner)],
-        waiting: Some(Waiting {
-            code: WaitingCode::Leader,
-            have: 1,
-            need: 2,
-            missing: vec![NodeId::new([4; 32])],
-        }),
+/// A status without what the first version had no words for.
+fn of_version_1() -> Status {
+    let mut status = Status { snapshot: Index::ZERO, forced: false, ..status() };
+    for member in &mut status.members {
+        member.held_back = None;
     }
+    status
 }
 
 fn responses() -> Vec<Response> {
@@ -95,8 +79,12 @@ fn responses() -> Vec<Response> {
         Ok(Reply::Read { index: Index::new(9), response }),
         Ok(Reply::Barrier { index: Index::new(1) }),
         Ok(Reply::Admitted { members: vec![member(1), member(2)] }),
-        Ok(Reply::Status(Box::new(status()))),
-        Ok(Reply::Members(status().members)),
+        Ok(Reply::Status(Box::new(of_version_1()))),
+        Ok(Reply::Members(of_version_1().members)),
+        Ok(Reply::Removed { members: vec![member(1)] }),
+        Ok(Reply::Left),
+        Ok(Reply::Rejoining),
+        Ok(Reply::Described(Box::new(status()))),
     ]
 }
 
@@ -125,6 +113,10 @@ fn errors() -> Vec<(ServiceError, &'static str, bool)> {
         (ServiceError::NotLeader { leader, term: Term::new(5) }, "no_leader", false),
         (ServiceError::ResponseDropped { bytes: 5000 }, "response_dropped", true),
         (ServiceError::Halted, "halted", false),
+        (ServiceError::UnknownMember { node: member(3).node }, "unknown_member", false),
+        (ServiceError::LastVoter, "last_voter", false),
+        (ServiceError::NotMember, "not_member", false),
+        (ServiceError::ChangeInProgress, "change_in_progress", false),
     ]
 }
 
@@ -164,7 +156,7 @@ proptest! {
     }
 
     #[test]
-    fn a_changed_response_never_panics(which in 0_usize..6, at: prop::sample::Index, to: u8) {
+    fn a_changed_response_never_panics(which in 0_usize..10, at: prop::sample::Index, to: u8) {
         let mut bytes = encode_response(&responses()[which]).to_vec();
         let at = at.index(bytes.len());
         bytes[at] = to;
@@ -199,7 +191,15 @@ fn operations_have_stable_numbers() {
         acked_below: Sequence::ZERO,
         payload: Bytes::new(),
     };
-    let told = [Operation::Status, Operation::Members, Operation::Addresses];
+    let told = [
+        Operation::Status,
+        Operation::Members,
+        Operation::Addresses,
+        Operation::Remove { node: member(1).node },
+        Operation::Leave,
+        Operation::Rejoin,
+        Operation::Describe,
+    ];
     let all = [write, read, Operation::Barrier, admit].into_iter().chain(told);
     for (number, operation) in all.enumerate() {
         let bytes = Request { deadline_ms: 5, hops: 1, operation }.encode();
@@ -235,7 +235,7 @@ fn a_request_is_checked_when_it_is_decoded() {
 fn what_a_later_build_asks_is_named() {
     let unsupported = |feature| Err(ServiceError::Unsupported(feature));
     assert_eq!(Request::decode(&[2, 5, 0, 2]), unsupported(Feature::WireVersion));
-    assert_eq!(Request::decode(&[1, 5, 0, 7, 1, 2, 3]), unsupported(Feature::Operation));
+    assert_eq!(Request::decode(&[1, 5, 0, 11, 1, 2, 3]), unsupported(Feature::Operation));
     assert_eq!(decode_response(&[3, 0]), Err(WireError::Version { version: 3 }));
 }
 
@@ -267,4 +267,61 @@ fn lengths_are_bounded() {
     let written = Ok(Reply::Written { position: Position::ZERO, response });
     let decoded = decode_response(&encode_response(&written)).unwrap();
     assert_eq!(decoded.unwrap_err().code(), "response_dropped");
+}
+
+/// What a build of the first version sends and expects, byte for byte.
+#[test]
+fn the_first_version_of_a_status_is_frozen() {
+    let bytes = encode_response(&Ok(Reply::Status(Box::new(status()))));
+    let first = decode_response(&bytes).unwrap().unwrap();
+    assert_eq!(first, Reply::Status(Box::new(of_version_1())));
+    let waiting =
+        Waiting { code: WaitingCode::Leader, have: 1, need: 2, missing: vec![member(4).node] };
+    let small = Status { members: Vec::new(), waiting: Some(waiting), ..status() };
+    let bytes = encode_response(&Ok(Reply::Status(Box::new(small))));
+    let expected = [
+        [1, 0, 4, 10].as_slice(),
+        b"/jobs/cron",
+        &[1],
+        &[3; 32],
+        &[1; 32],
+        &[2; 16],
+        &[5, 5, 1],
+        &[1; 32],
+        &[9, 8, 1, 10, 0, 1, 3, 1, 2, 1],
+        &[4; 32],
+    ];
+    assert_eq!(bytes[..], expected.concat());
+}
+
+#[test]
+fn a_role_of_a_later_version_has_a_word_in_the_first() {
+    let waiting = Waiting { code: WaitingCode::Left, have: 0, need: 0, missing: Vec::new() };
+    for role in [NodeRole::Left, NodeRole::Removed] {
+        let plain = Status { role, waiting: Some(waiting.clone()), ..status() }.plain();
+        assert_eq!((plain.role, plain.waiting), (NodeRole::Stopped, None));
+    }
+    assert_eq!(status().plain(), status());
+}
+
+/// A description may grow: a reader of today passes over what a later build appends, and an older
+/// writer's shorter one leaves the rest at its defaults.
+#[test]
+fn a_description_may_be_longer_or_shorter() {
+    const BEFORE: usize = 3;
+    let described = encode_response(&Ok(Reply::Described(Box::new(status()))));
+    let plain = encode_response(&Ok(Reply::Status(Box::new(status()))));
+    let (length, body) = postcard::take_from_bytes::<usize>(&described[BEFORE..]).unwrap();
+    assert_eq!(length, body.len());
+    let with = |body: &[u8]| {
+        let mut bytes = described[..BEFORE].to_vec();
+        bytes.extend(postcard::to_allocvec(&body.len()).unwrap());
+        bytes.extend(body);
+        decode_response(&bytes)
+    };
+    let longer = with(&[body, b"what is to come"].concat());
+    assert_eq!(longer, Ok(Ok(Reply::Described(Box::new(status())))));
+    let shorter = with(&plain[BEFORE..]);
+    assert_eq!(shorter, Ok(Ok(Reply::Described(Box::new(of_version_1())))));
+    assert_eq!(with(&body[..body.len() - 1]), Err(WireError::Malformed));
 }
