@@ -28,6 +28,7 @@ use crate::{
     event::Event,
     finder::{self, Finder},
     handler::{Handler, Open, Opened},
+    handshakes::Handshakes,
     hub::Hub,
     identity::{node_id, peer_id},
     idlers::{self, Idlers},
@@ -44,12 +45,22 @@ const CONNECTIONS_MAX: usize = 4;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Denied {
+    /// Too many connections are shaking hands.
+    #[error("too many connections are shaking hands")]
+    TooManyHandshakes,
     /// No room for more peers.
     #[error("no room for more peers")]
     TooManyPeers,
     /// The peer has enough connections.
     #[error("the peer has enough connections")]
     TooManyConnections,
+}
+
+/// What the swarm is to do next.
+enum Due {
+    Dial(DialOpts),
+    /// Nothing until then.
+    Wait(Option<Moment>),
 }
 
 /// Who wanted a dial.
@@ -72,6 +83,7 @@ pub struct Behaviour {
     /// When one looks for idle peers next.
     look_at: Moment,
     dials: BTreeMap<ConnectionId, Origin>,
+    handshakes: Handshakes,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -84,6 +96,7 @@ impl Behaviour {
             idlers: Idlers::default(),
             look_at: Moment::ZERO,
             dials: BTreeMap::new(),
+            handshakes: Handshakes::new(hub.limits.handshakes_max),
             timer: None,
             hub,
         }
@@ -95,13 +108,20 @@ impl Behaviour {
             Some(peer) if peer.connections().len() >= CONNECTIONS_MAX => {
                 Err(ConnectionDenied::new(Denied::TooManyConnections))
             }
-            None if self.hub.peers_len() >= self.hub.limits.peers_max
-                && !self.dialer.knows(node) =>
-            {
-                Err(ConnectionDenied::new(Denied::TooManyPeers))
-            }
+            None if !self.has_room_for(node) => Err(ConnectionDenied::new(Denied::TooManyPeers)),
             _ => Ok(Handler::default()),
         }
+    }
+
+    fn has_room_for(&self, node: NodeId) -> bool {
+        let (now, count) = (self.hub.now(), self.hub.peers_len());
+        let unwelcome = self.is_crowded(count) && self.idlers.was_let_go(now, node);
+        self.dialer.knows(node) || (count < self.hub.limits.peers_max && !unwelcome)
+    }
+
+    /// Whether three quarters of the table of peers are full.
+    fn is_crowded(&self, count: usize) -> bool {
+        count >= self.hub.limits.peers_max.div_ceil(4) * 3
     }
 
     fn established(&mut self, peer: PeerId, id: ConnectionId, endpoint: &ConnectedPoint) {
@@ -224,16 +244,17 @@ impl Behaviour {
                 self.dialer.add(now, Some(node), address, |_| true);
             }
         }
-        let crowded = peers.len() >= self.hub.limits.peers_max / 4 * 3;
+        let crowded = self.is_crowded(peers.len());
+        let longest = self.hub.limits.idle_peer_timeout;
         let patience = |node| {
             if self.dialer.knows(node) || self.dialer.leads_to(node) {
                 None
             } else if self.finder.on_trial(node) {
-                Some(finder::TRIAL)
+                Some(finder::TRIAL.min(longest))
             } else if crowded {
-                Some(idlers::PATIENCE_CROWDED)
+                Some(idlers::PATIENCE_CROWDED.min(longest))
             } else {
-                Some(idlers::PATIENCE)
+                Some(longest)
             }
         };
         let all = peers.iter().map(|peer| (peer.node(), peer.shares()));
@@ -243,24 +264,25 @@ impl Behaviour {
         }
     }
 
-    /// Does what is due now, and says when to come back; a dial is handed back to be made.
-    fn work(&mut self, now: Moment) -> Result<Option<Moment>, DialOpts> {
+    /// Does what is due now, and says what is left to do.
+    fn work(&mut self, now: Moment) -> Due {
         if self.look_at <= now {
             self.look_at = now.plus(idlers::LOOK);
             self.look_at_peers(now);
         }
         if let Some(dial) = self.dialer.poll(now) {
-            return Err(self.dial(dial));
+            return Due::Dial(self.dial(dial));
         }
         // Whoever has nothing open would find nobody that shares it.
         let finds = self.lan.is_some() && !self.hub.with_roster(Roster::is_empty);
         if finds && let Some((node, addresses)) = self.finder.poll(now) {
-            return Err(self.dial_found(node, addresses));
+            return Due::Dial(self.dial_found(node, addresses));
         }
         let look_at = (self.hub.peers_len() > 0).then_some(self.look_at);
         let heard_at = self.lan.as_ref().and_then(Lan::deadline);
         let find_at = self.finder.deadline().filter(|_| finds);
-        Ok([self.dialer.deadline(), find_at, heard_at, look_at].into_iter().flatten().min())
+        let deadlines = [self.dialer.deadline(), find_at, heard_at, look_at];
+        Due::Wait(deadlines.into_iter().flatten().min())
     }
 }
 
@@ -268,13 +290,27 @@ impl NetworkBehaviour for Behaviour {
     type ConnectionHandler = Handler;
     type ToSwarm = Infallible;
 
+    fn handle_pending_inbound_connection(
+        &mut self,
+        id: ConnectionId,
+        _: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<(), ConnectionDenied> {
+        if self.handshakes.begin(id, remote) {
+            Ok(())
+        } else {
+            Err(ConnectionDenied::new(Denied::TooManyHandshakes))
+        }
+    }
+
     fn handle_established_inbound_connection(
         &mut self,
-        _: ConnectionId,
+        id: ConnectionId,
         peer: PeerId,
         _: &Multiaddr,
         _: &Multiaddr,
     ) -> Result<Handler, ConnectionDenied> {
+        self.handshakes.end(id);
         self.admit(peer)
     }
 
@@ -302,6 +338,7 @@ impl NetworkBehaviour for Behaviour {
                     self.hub.disconnected(node, event.connection_id);
                 }
             }
+            FromSwarm::ListenFailure(event) => self.handshakes.end(event.connection_id),
             FromSwarm::DialFailure(event) => self.dial_failed(event.connection_id, event.error),
             FromSwarm::NewListenAddr(event) => {
                 let address = event.addr.clone().with_p2p(peer_id(self.hub.me));
@@ -335,8 +372,8 @@ impl NetworkBehaviour for Behaviour {
         self.listen_to_lan(cx);
         loop {
             let deadline = match self.work(self.hub.now()) {
-                Err(opts) => return Poll::Ready(ToSwarm::Dial { opts }),
-                Ok(deadline) => deadline,
+                Due::Dial(opts) => return Poll::Ready(ToSwarm::Dial { opts }),
+                Due::Wait(deadline) => deadline,
             };
             let Some(deadline) = deadline else {
                 self.timer = None;

@@ -2,7 +2,9 @@
 //!
 //! A connection costs memory and a place among a bounded number of peers. A peer that shares
 //! nothing, and whose address nobody gave, has its connections closed after a while, so that
-//! strangers can't fill the table. A value: time is an argument.
+//! strangers can't fill the table. While it is nearly full, those who were let go lately are not
+//! let in again, or they would take the room that was made for others. A value: time is an
+//! argument.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -10,15 +12,17 @@ use meshraft_consensus::{Moment, NodeId};
 
 /// How often one looks.
 pub(crate) const LOOK: Duration = Duration::from_secs(1);
-/// How long a peer that found us may share nothing.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-/// The same while the table is three quarters full.
+/// How long a peer may share nothing while the table is three quarters full.
 pub(crate) const PATIENCE_CROWDED: Duration = Duration::from_secs(5);
+/// How long one remembers who was let go.
+const REMEMBERED: Duration = Duration::from_secs(60);
+const REMEMBERED_MAX: usize = 4_096;
 
 /// Connected peers that share nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Idlers {
     since: BTreeMap<NodeId, Moment>,
+    let_go: BTreeMap<NodeId, Moment>,
 }
 
 impl Idlers {
@@ -34,10 +38,23 @@ impl Idlers {
         let idle = peers.filter(|(_, shares)| !shares);
         self.since =
             idle.map(|(node, _)| (node, before.get(&node).copied().unwrap_or(now))).collect();
+        self.let_go.retain(|_, at| now.since(*at) < REMEMBERED);
         let tired = |node: NodeId, since: Moment| {
             patience(node).is_some_and(|patience| now.since(since) >= patience)
         };
-        self.since.iter().filter(|(node, since)| tired(**node, **since)).map(|(n, _)| *n).collect()
+        let idle = self.since.iter().filter(|(node, since)| tired(**node, **since));
+        let let_go: Vec<NodeId> = idle.map(|(node, _)| *node).collect();
+        for node in &let_go {
+            if self.let_go.len() < REMEMBERED_MAX {
+                self.let_go.insert(*node, now);
+            }
+        }
+        let_go
+    }
+
+    /// Whether this peer was let go lately.
+    pub(crate) fn was_let_go(&self, now: Moment, node: NodeId) -> bool {
+        self.let_go.get(&node).is_some_and(|at| now.since(*at) < REMEMBERED)
     }
 }
 
@@ -68,6 +85,8 @@ mod tests {
         assert_eq!(look(19, [true, false]), [node(2)], "whoever was given stays for ever");
         assert_eq!(look(20, [false, true]), [], "what it shared since starts the time anew");
         assert_eq!(look(30, [false, false]), [node(1)]);
+        assert!(idlers.was_let_go(at(89), node(1)) && !idlers.was_let_go(at(90), node(1)));
+        assert!(!idlers.was_let_go(at(31), node(3)));
     }
 
     #[test]
