@@ -12,7 +12,7 @@ use meshraft_consensus::{
     ClusterId, Config, Entry, LoadError, LoadId, Member, Moment, Namespace, NodeId,
 };
 use meshraft_discovery::{
-    Record, founding,
+    FounderSet, Record, founding,
     founding::{Founding, FoundingConfig},
     peers::PeerMap,
 };
@@ -34,6 +34,7 @@ use super::{
     keeping::{PeersWrite, parse},
     output::Output,
     record::RecordError,
+    snapshot_io::SnapshotDone,
 };
 use crate::replica::{self, Replica};
 
@@ -120,6 +121,9 @@ impl Hosted {
                 expect: options.expect,
                 found: options.found,
                 window: options.window,
+                threshold_percent: FoundingConfig::THRESHOLD_PERCENT,
+                force: false,
+                voters_target: FounderSet::MEMBERS_MAX,
                 election_max: options.core.knobs().election * 2,
                 seed: number_from(config, &namespace, b"founding"),
                 targets: options.targets,
@@ -200,6 +204,11 @@ impl Hosted {
         if self.active.as_ref().is_some_and(|active| active.number == group) {
             self.replica.handle(now, replica::Input::Loaded { id, result });
         }
+    }
+
+    /// A job on snapshots' files ended.
+    pub(super) fn snapshot_done(&mut self, _now: Moment, done: SnapshotDone, _desk: &mut Desk) {
+        drop(done);
     }
 
     pub(super) fn store_failed(&mut self, now: Moment) {

@@ -194,6 +194,8 @@ mod tests {
             window: Pace::WINDOW,
             core: Pace::default().core().unwrap(),
             machine: Box::new(Kv::new()),
+            snapshot_bytes: NamespaceOptions::SNAPSHOT_BYTES,
+            snapshot_entries: NamespaceOptions::SNAPSHOT_ENTRIES,
             known: Vec::new(),
             targets: 0,
         }
