@@ -107,7 +107,7 @@ impl Lan {
             }
         }
         if inner.discovered_nodes().len() > TABLE_MAX {
-            tracing::warn!(announcements = TABLE_MAX, pause = ?PAUSE, "too many mdns announcements");
+            tracing::warn!(count = TABLE_MAX, pause = ?PAUSE, "too many announcements");
             self.silence();
             self.paused_until = Some(now.plus(PAUSE));
         }

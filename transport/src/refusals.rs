@@ -15,10 +15,13 @@ use crate::error::Refusal;
 pub(crate) const QUIET: Duration = Duration::from_secs(10);
 const TOLD_MAX: usize = 256;
 
+/// When each reason was told last.
+type Told = Vec<(Discriminant<Refusal>, Moment)>;
+
 /// What was told lately.
 #[derive(Debug, Default)]
 pub(crate) struct Refusals {
-    told: BTreeMap<(NodeId, Namespace), Vec<(Discriminant<Refusal>, Moment)>>,
+    told: BTreeMap<(NodeId, Namespace), Told>,
     count: usize,
 }
 

@@ -151,6 +151,18 @@ impl Drop for Node {
     }
 }
 
+/// Asks a node again and again for [`LONG_ENOUGH`] whether it is in no cluster; says how often.
+async fn free_until_enough(station: &str, namespace: &str, address: &str) -> usize {
+    let (since, mut asked) = (Instant::now(), 0);
+    while since.elapsed() < LONG_ENOUGH {
+        let status = ask(station, namespace, &["status", "--peer", address]);
+        assert_eq!(json(&status)["role"], "free", "{status:?}");
+        asked += 1;
+        sleep(Duration::from_millis(200)).await;
+    }
+    asked
+}
+
 fn ask(station: &str, namespace: &str, arguments: &[&str]) -> Output {
     program(station).args(arguments).args(["-n", namespace, "--json"]).output().unwrap()
 }
@@ -219,13 +231,7 @@ async fn who_does_not_look_finds_nobody_and_is_not_found() {
     let quiet = lan.plug();
     let quiet_node = Node::start(&folder, &quiet, namespace, &["--no-mdns"]);
     let address = quiet_node.address().await;
-    let (since, mut asked) = (Instant::now(), 0);
-    while since.elapsed() < LONG_ENOUGH {
-        let status = ask(&quiet, namespace, &["status", "--peer", &address]);
-        assert_eq!(json(&status)["role"], "free", "{status:?}");
-        asked += 1;
-        sleep(Duration::from_millis(200)).await;
-    }
+    let asked = free_until_enough(&quiet, namespace, &address).await;
     let connected = quiet_node.log().matches("peer connected").count();
     assert_eq!(connected, asked, "somebody else came: {}", quiet_node.log());
     drop(quiet_node);
