@@ -44,7 +44,8 @@ impl Hosted {
         if status.waiting.is_none() && status.leader.is_none() {
             let (have, need) = reachable_and_needed(self, core);
             let code = WaitingCode::Leader;
-            status.waiting = Some(Waiting { code, have, need, missing: self.missing_voters(core) });
+            status.waiting =
+                Some(Waiting { code, have, need, missing: self.missing_voters(core), why: None });
         }
         status
     }
@@ -150,5 +151,6 @@ fn told(waiting: &founding::Waiting) -> Waiting {
         have: number(waiting.have),
         need: number(waiting.need),
         missing: waiting.missing.clone(),
+        why: None,
     }
 }
