@@ -9,6 +9,9 @@
 //! the directories at the head of each value; `docs/storage-format.md` draws every byte. Payloads
 //! carry checksums of their own, verified on every read: damage is told by type, never repaired by
 //! dropping something, and never passed on as data.
+//!
+//! [`Snapshots`] are files beside the log, checked block by block; [`MemorySnapshots`] keeps the
+//! same contract.
 
 mod batch;
 mod catalog;
@@ -35,8 +38,8 @@ pub use memory::MemoryStore;
 pub use meshraft_consensus::LoadError;
 pub use redb::StorageBackend;
 pub use snapshot::{
-    IoFault, SnapshotChunk, SnapshotError, SnapshotId, SnapshotOptions, SnapshotPart,
-    SnapshotsError,
+    Access, IoFault, MemorySnapshots, SnapshotChunk, SnapshotError, SnapshotFile, SnapshotFiles,
+    SnapshotId, SnapshotOptions, SnapshotPart, Snapshots, SnapshotsError,
 };
 pub use store::{Store, StoreOptions, Usage};
 pub use types::{Ack, GroupId, Job, Opened, OpenedGroup, OpenedNamespace, Ticket};

@@ -8,13 +8,11 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use meshraft_consensus::{
-    ClusterId, Config, Core, Entry, HardState, Incarnation, LoadError, LoadId, Member, Moment,
-    Namespace, NodeId, Position, Restored, WriteId,
+    ClusterId, Config, Entry, LoadError, LoadId, Member, Moment, Namespace, NodeId,
 };
 use meshraft_discovery::{
-    FounderSet, Record, founding,
+    Record, founding,
     founding::{Founding, FoundingConfig},
     peers::PeerMap,
 };
@@ -23,16 +21,19 @@ use meshraft_service::{
     router::RequestId,
     wire::{Operation, Reply},
 };
-use meshraft_storage::{GroupId, Job, OpenedGroup, OpenedNamespace};
+use meshraft_storage::{GroupId, OpenedGroup, OpenedNamespace};
 use meshraft_transport::{PeerFacts, ReplyToken};
 
 use super::{
     HostConfig, NamespaceOptions,
     desk::{Desk, Purpose},
+    draw::{draw_incarnation, number_from, seeded},
     event::{HaltReason, NodeEvent},
+    groups::ActiveGroup,
     input::CallId,
+    keeping::{PeersWrite, parse},
     output::Output,
-    record::{HostRecord, RecordError, remembered},
+    record::RecordError,
 };
 use crate::replica::{self, Replica};
 
@@ -45,30 +46,6 @@ pub(super) enum Origin {
     Peer(ReplyToken),
     /// A free node that asks to be admitted.
     Joiner(Member),
-}
-
-/// The group that this namespace runs now.
-#[derive(Clone, Debug)]
-pub(super) struct ActiveGroup {
-    pub(super) cluster: ClusterId,
-    pub(super) number: GroupId,
-    /// Whether its fate is still open.
-    pub(super) founding: bool,
-    /// The last write that was handed to the store.
-    pub(super) submitted: WriteId,
-    /// The last write that is durable.
-    pub(super) persisted: WriteId,
-}
-
-/// Whether the addresses of peers are on their way to the store: one write at a time, however often
-/// they change.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum PeersWrite {
-    #[default]
-    Idle,
-    Out,
-    /// They changed since.
-    Again,
 }
 
 /// When peers are told everything once more, as any message may be lost.
@@ -98,33 +75,19 @@ pub(super) struct Hosted {
     /// Members of this namespace to which a handle exists.
     pub(super) shared: BTreeMap<NodeId, PeerFacts>,
     pub(super) origins: BTreeMap<RequestId, Origin>,
-    groups: BTreeMap<ClusterId, GroupId>,
+    pub(super) groups: BTreeMap<ClusterId, GroupId>,
     /// Groups that the store held when it was opened, until they are started.
-    on_disk: BTreeMap<ClusterId, OpenedGroup>,
+    pub(super) on_disk: BTreeMap<ClusterId, OpenedGroup>,
     /// The founding part of the record that was handed to the store last.
     pub(super) record: Record,
     /// Whether the record exists in the store.
-    born: bool,
-    core_config: Config,
-    told_clusters: Option<BTreeSet<ClusterId>>,
+    pub(super) born: bool,
+    pub(super) core_config: Config,
+    pub(super) told_clusters: Option<BTreeSet<ClusterId>>,
     pub(super) asked_empty: Option<ClusterId>,
     pub(super) peers_write: PeersWrite,
     pub(super) gossip: Gossip,
     pub(super) halted: Option<HaltReason>,
-}
-
-/// What a record on disk holds.
-pub(super) fn check(found: &OpenedNamespace, node: NodeId) -> Result<(), RecordError> {
-    parse(found, node).map(|_| ())
-}
-
-fn parse(found: &OpenedNamespace, node: NodeId) -> Result<(HostRecord, Record), RecordError> {
-    let record = HostRecord::decode(&found.record)?;
-    if record.node != node {
-        return Err(RecordError::OtherNode { of: record.node, node });
-    }
-    let founding = Record::decode(&record.founding).map_err(|_| RecordError::Corrupt)?;
-    Ok((record, founding))
 }
 
 impl Hosted {
@@ -193,100 +156,6 @@ impl Hosted {
         Ok(hosted)
     }
 
-    /// Writes the record of a namespace that is new; else goes on with the group on disk.
-    fn begin(&mut self, now: Moment, found: Option<OpenedNamespace>, desk: &mut Desk) {
-        let Some(found) = found else {
-            self.write_record(Purpose::Birth, None, Vec::new(), desk);
-            return;
-        };
-        for group in found.groups {
-            self.groups.insert(group.cluster, group.group);
-            self.on_disk.insert(group.cluster, group);
-        }
-        // The group of a promise is started by founding; a cluster's is known from the record.
-        if let Some(cluster) = self.record.cluster {
-            self.start_group(now, cluster, None, desk);
-        }
-        for (peer, address) in remembered(&self.peers, self.me.node) {
-            desk.push(Output::AddAddress { peer, address });
-        }
-    }
-
-    /// Starts a group's core on what the store holds of it.
-    fn start(
-        &mut self,
-        now: Moment,
-        group: OpenedGroup,
-        set: Option<&FounderSet>,
-        desk: &mut Desk,
-    ) {
-        let cluster = group.cluster;
-        let restored = Restored {
-            me: self.me,
-            cluster,
-            founding: set.map(|set| set.members.iter().copied().collect()),
-            hard: group.hard,
-            snapshot: group.snapshot,
-            terms: group.terms,
-            configurations: group.configurations,
-            last: group.last,
-            damage: group.damage,
-        };
-        let core = Core::new(self.core_config.clone(), restored, now);
-        self.active = Some(ActiveGroup {
-            cluster,
-            number: group.group,
-            founding: set.is_some(),
-            submitted: WriteId::ZERO,
-            persisted: WriteId::ZERO,
-        });
-        self.replica
-            .handle(now, replica::Input::Start { core: Box::new(core), founding: set.is_some() });
-        for (node, facts) in &self.shared {
-            if let Some(incarnation) =
-                facts.incarnation.filter(|_| facts.clusters.contains(&cluster))
-            {
-                let member = Member::new(*node, incarnation);
-                self.replica.handle(now, replica::Input::PeerUp(member));
-            }
-        }
-        if set.is_none() {
-            self.event(desk, NodeEvent::Serving { cluster });
-        }
-    }
-
-    /// Starts a group on what was found on disk, or as one that was created a moment ago.
-    pub(super) fn start_group(
-        &mut self,
-        now: Moment,
-        cluster: ClusterId,
-        set: Option<&FounderSet>,
-        desk: &mut Desk,
-    ) {
-        let Some(group) = self.groups.get(&cluster).copied() else { return };
-        if self.halted.is_some() {
-            return;
-        }
-        let found = self.on_disk.remove(&cluster).unwrap_or_else(|| OpenedGroup {
-            group,
-            cluster,
-            hard: HardState::default(),
-            snapshot: None,
-            terms: Vec::new(),
-            configurations: Vec::new(),
-            last: Position::ZERO,
-            damage: None,
-        });
-        self.start(now, found, set, desk);
-    }
-
-    pub(super) fn stop(&mut self, now: Moment, cluster: ClusterId) {
-        if self.active.as_ref().is_some_and(|active| active.cluster == cluster) {
-            self.active = None;
-            self.replica.handle(now, replica::Input::Stop);
-        }
-    }
-
     pub(super) fn timeout(&mut self, now: Moment, desk: &mut Desk) {
         self.tell_again(now, desk);
         self.founding.handle(now, founding::Input::Timeout);
@@ -307,11 +176,7 @@ impl Hosted {
     pub(super) fn stored(&mut self, now: Moment, purpose: Purpose, desk: &mut Desk) {
         match purpose {
             Purpose::Birth => self.born = true,
-            Purpose::Peers => {
-                if std::mem::take(&mut self.peers_write) == PeersWrite::Again {
-                    self.remember_peers(desk);
-                }
-            }
+            Purpose::Peers => self.peers_stored(desk),
             Purpose::Founding(id) => {
                 self.founding.handle(now, founding::Input::Persisted(id));
             }
@@ -397,98 +262,4 @@ impl Hosted {
         }
         self.share(desk);
     }
-
-    /// Answers founding's question whether the group's log is empty, after the core was drained.
-    fn tell_empty(&mut self, now: Moment) -> bool {
-        let Some(cluster) = self.asked_empty.take() else { return false };
-        let Some(active) = self.active.as_ref().filter(|active| active.cluster == cluster) else {
-            return false;
-        };
-        let settled = active.submitted == active.persisted;
-        // A log that can't be read looks empty, and is not.
-        let empty = self
-            .replica
-            .status()
-            .is_some_and(|core| core.last == Position::ZERO && core.damage.is_none());
-        if settled && empty {
-            self.founding.handle(now, founding::Input::Empty { cluster });
-        }
-        settled && empty
-    }
-
-    /// Tells the transport under which facts this namespace is shared, when they changed. Nothing
-    /// is shared before the incarnation is durable.
-    fn share(&mut self, desk: &mut Desk) {
-        let clusters: BTreeSet<_> = self.active.iter().map(|active| active.cluster).collect();
-        if !self.born || self.told_clusters.as_ref() == Some(&clusters) {
-            return;
-        }
-        self.told_clusters = Some(clusters.clone());
-        desk.push(Output::Share {
-            namespace: self.namespace.clone(),
-            incarnation: self.me.incarnation,
-            clusters,
-        });
-    }
-
-    /// Hands the whole record to the store, together with the groups that begin or end with it.
-    pub(super) fn write_record(
-        &mut self,
-        purpose: Purpose,
-        create: Option<ClusterId>,
-        drop: Vec<ClusterId>,
-        desk: &mut Desk,
-    ) {
-        let create = create.map(|cluster| {
-            let group = desk.group();
-            self.groups.insert(cluster, group);
-            (group, cluster)
-        });
-        let drop = drop.iter().filter_map(|cluster| self.groups.remove(cluster)).collect();
-        let record = HostRecord {
-            node: self.me.node,
-            incarnation: self.me.incarnation,
-            founding: self.record.encode().to_vec(),
-            peers: remembered(&self.peers, self.me.node),
-        };
-        let (namespace, record) = (self.namespace.clone(), Bytes::from(record.encode()));
-        desk.store(&self.namespace, purpose, |ticket| Job::Record {
-            ticket,
-            namespace,
-            record,
-            create,
-            drop,
-        });
-    }
-}
-
-fn seeded(config: &Config, seed: u64) -> Config {
-    let mut knobs = config.knobs().clone();
-    knobs.seed = seed;
-    // The seed is under no rule, so knobs that were valid still are.
-    knobs.build().unwrap_or_else(|_| config.clone())
-}
-
-/// Bytes drawn from the host's seed for one purpose of one namespace.
-fn drawn(config: &HostConfig, namespace: &Namespace, purpose: &[u8]) -> [u8; 32] {
-    let mut context = ring::digest::Context::new(&ring::digest::SHA256);
-    context.update(&config.seed);
-    context.update(config.node.as_bytes());
-    context.update(namespace.as_str().as_bytes());
-    context.update(purpose);
-    let mut bytes = [0; 32];
-    bytes.copy_from_slice(context.finish().as_ref());
-    bytes
-}
-
-/// 128 bits that no other life of this namespace in any store has: the seed is fresh each run.
-fn draw_incarnation(config: &HostConfig, namespace: &Namespace) -> Incarnation {
-    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, ..] =
-        drawn(config, namespace, b"incarnation");
-    Incarnation::new([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p])
-}
-
-fn number_from(config: &HostConfig, namespace: &Namespace, purpose: &[u8]) -> u64 {
-    let [a, b, c, d, e, f, g, h, ..] = drawn(config, namespace, purpose);
-    u64::from_be_bytes([a, b, c, d, e, f, g, h])
 }

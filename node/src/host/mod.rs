@@ -10,9 +10,12 @@
 
 mod deadlines;
 mod desk;
+mod draw;
 mod event;
+mod groups;
 mod hosted;
 mod input;
+mod keeping;
 mod network;
 mod output;
 mod outputs;
@@ -154,7 +157,7 @@ impl Host {
     pub fn check(&self, namespace: &Namespace) -> Result<(), RecordError> {
         self.found_on_disk
             .get(namespace)
-            .map_or(Ok(()), |found| hosted::check(found, self.config.node))
+            .map_or(Ok(()), |found| keeping::check(found, self.config.node))
     }
 
     fn with(&mut self, namespace: &Namespace, act: impl FnOnce(&mut Hosted, &mut Desk, Moment)) {

@@ -24,9 +24,9 @@ use meshraft_transport::{
 
 use super::{
     Host, NetworkInput,
-    desk::{Desk, Purpose},
+    desk::Desk,
     event::NodeEvent,
-    hosted::{Gossip, Hosted, Origin, PeersWrite},
+    hosted::{Gossip, Hosted, Origin},
     output::Output,
 };
 use crate::replica;
@@ -306,16 +306,6 @@ impl Hosted {
         }
         self.remember_peers(desk);
         self.tell_peers(desk);
-    }
-
-    /// Keeps the addresses of peers, one write at a time.
-    pub(super) fn remember_peers(&mut self, desk: &mut Desk) {
-        if self.peers_write == PeersWrite::Idle {
-            self.peers_write = PeersWrite::Out;
-            self.write_record(Purpose::Peers, None, Vec::new(), desk);
-        } else {
-            self.peers_write = PeersWrite::Again;
-        }
     }
 
     /// Tells every peer everything once more, ever more rarely.

@@ -5,12 +5,22 @@
 //! name when it is whole and durable (thesis 5), so after a crash there is all of it or nothing.
 
 mod error;
+mod files;
+mod folder;
+mod format;
+mod keep;
+mod memory;
+mod names;
+mod partial;
 
 use std::fmt;
 
 use bytes::Bytes;
 
 pub use error::{IoFault, SnapshotError, SnapshotPart, SnapshotsError};
+pub use files::{Access, SnapshotFile, SnapshotFiles};
+pub use folder::Snapshots;
+pub use memory::MemorySnapshots;
 
 /// Tells two files for one position apart: 16 random bytes, drawn by whoever takes the snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

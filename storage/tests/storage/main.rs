@@ -10,5 +10,6 @@ mod model;
 mod rot;
 mod script;
 mod sharing;
+mod snapshots;
 mod space;
 mod subject;

@@ -1,0 +1,162 @@
+//! Which group a namespace runs: begun, found on disk, stopped, and told to peers.
+//!
+//! Invariants:
+//! 1. A group's core runs only while its number is the active one.
+//! 2. Nothing is shared with peers before the incarnation is durable.
+
+use std::collections::BTreeSet;
+
+use meshraft_consensus::{ClusterId, Core, HardState, Member, Moment, Position, Restored, WriteId};
+use meshraft_discovery::{FounderSet, founding};
+use meshraft_storage::{GroupId, OpenedGroup, OpenedNamespace};
+
+use super::{
+    desk::{Desk, Purpose},
+    event::NodeEvent,
+    hosted::Hosted,
+    output::Output,
+    record::remembered,
+};
+use crate::replica;
+
+/// The group that this namespace runs now.
+#[derive(Clone, Debug)]
+pub(super) struct ActiveGroup {
+    pub(super) cluster: ClusterId,
+    pub(super) number: GroupId,
+    /// Whether its fate is still open.
+    pub(super) founding: bool,
+    /// The last write that was handed to the store.
+    pub(super) submitted: WriteId,
+    /// The last write that is durable.
+    pub(super) persisted: WriteId,
+}
+
+impl Hosted {
+    /// Writes the record of a namespace that is new; else goes on with the group on disk.
+    pub(super) fn begin(&mut self, now: Moment, found: Option<OpenedNamespace>, desk: &mut Desk) {
+        let Some(found) = found else {
+            self.write_record(Purpose::Birth, None, Vec::new(), desk);
+            return;
+        };
+        for group in found.groups {
+            self.groups.insert(group.cluster, group.group);
+            self.on_disk.insert(group.cluster, group);
+        }
+        // The group of a promise is started by founding; a cluster's is known from the record.
+        if let Some(cluster) = self.record.cluster {
+            self.start_group(now, cluster, None, desk);
+        }
+        for (peer, address) in remembered(&self.peers, self.me.node) {
+            desk.push(Output::AddAddress { peer, address });
+        }
+    }
+
+    /// Starts a group's core on what the store holds of it.
+    fn start(
+        &mut self,
+        now: Moment,
+        group: OpenedGroup,
+        set: Option<&FounderSet>,
+        desk: &mut Desk,
+    ) {
+        let cluster = group.cluster;
+        let restored = Restored {
+            me: self.me,
+            cluster,
+            founding: set.map(|set| set.members.iter().copied().collect()),
+            hard: group.hard,
+            snapshot: group.snapshot,
+            terms: group.terms,
+            configurations: group.configurations,
+            last: group.last,
+            damage: group.damage,
+        };
+        let core = Core::new(self.core_config.clone(), restored, now);
+        self.active = Some(ActiveGroup {
+            cluster,
+            number: group.group,
+            founding: set.is_some(),
+            submitted: WriteId::ZERO,
+            persisted: WriteId::ZERO,
+        });
+        self.replica
+            .handle(now, replica::Input::Start { core: Box::new(core), founding: set.is_some() });
+        for (node, facts) in &self.shared {
+            if let Some(incarnation) =
+                facts.incarnation.filter(|_| facts.clusters.contains(&cluster))
+            {
+                let member = Member::new(*node, incarnation);
+                self.replica.handle(now, replica::Input::PeerUp(member));
+            }
+        }
+        if set.is_none() {
+            self.event(desk, NodeEvent::Serving { cluster });
+        }
+    }
+
+    /// Starts a group on what was found on disk, or as one that was created a moment ago.
+    pub(super) fn start_group(
+        &mut self,
+        now: Moment,
+        cluster: ClusterId,
+        set: Option<&FounderSet>,
+        desk: &mut Desk,
+    ) {
+        let Some(group) = self.groups.get(&cluster).copied() else { return };
+        if self.halted.is_some() {
+            return;
+        }
+        let found = self.on_disk.remove(&cluster).unwrap_or_else(|| OpenedGroup {
+            group,
+            cluster,
+            hard: HardState::default(),
+            snapshot: None,
+            terms: Vec::new(),
+            configurations: Vec::new(),
+            last: Position::ZERO,
+            damage: None,
+        });
+        self.start(now, found, set, desk);
+    }
+
+    pub(super) fn stop(&mut self, now: Moment, cluster: ClusterId) {
+        if self.active.as_ref().is_some_and(|active| active.cluster == cluster) {
+            self.active = None;
+            self.replica.handle(now, replica::Input::Stop);
+        }
+    }
+
+    /// Answers founding's question whether the group's log is empty, after the core was drained.
+    pub(super) fn tell_empty(&mut self, now: Moment) -> bool {
+        let Some(cluster) = self.asked_empty.take() else { return false };
+        let Some(active) = self.active.as_ref().filter(|active| active.cluster == cluster) else {
+            return false;
+        };
+        let settled = active.submitted == active.persisted;
+        // A log that can't be read looks empty, and is not.
+        let empty = self
+            .replica
+            .status()
+            .is_some_and(|core| core.last == Position::ZERO && core.damage.is_none());
+        if settled && empty {
+            self.founding.handle(now, founding::Input::Empty { cluster });
+        }
+        settled && empty
+    }
+
+    /// Tells the transport under which facts this namespace is shared, when they changed. Nothing
+    /// is shared before the incarnation is durable.
+    pub(super) fn share(&mut self, desk: &mut Desk) {
+        let clusters: BTreeSet<_> = self.active.iter().map(|active| active.cluster).collect();
+        if !self.born || self.told_clusters.as_ref() == Some(&clusters) {
+            return;
+        }
+        self.told_clusters = Some(clusters.clone());
+        desk.push(Output::Share {
+            namespace: self.namespace.clone(),
+            incarnation: self.me.incarnation,
+            clusters,
+        });
+    }
+}

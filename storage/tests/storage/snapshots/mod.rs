@@ -1,0 +1,4 @@
+//! Tests of snapshots: one contract for both kinds, crashes, rot, resuming.
+
+mod contract;
+mod subject;
