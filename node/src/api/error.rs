@@ -13,6 +13,7 @@ use meshraft_transport::{
     identity::{IdentityError, NotEd25519},
 };
 
+use super::founders::FoundersError;
 use crate::{host::RecordError, shutdown::StopReason};
 
 /// Why a node does not start. What its data folder held before is unchanged.
@@ -73,6 +74,14 @@ pub enum StartError {
     /// A key file can't be used.
     #[error(transparent)]
     Key(#[from] KeyFileError),
+    /// The system does not let the node listen there. Nothing was created.
+    #[error("can't listen on {address}")]
+    Listen {
+        /// Where.
+        address: Multiaddr,
+        /// Why.
+        source: io::Error,
+    },
     /// The transport does not start.
     #[error(transparent)]
     Transport(#[from] meshraft_transport::StartError),
@@ -113,11 +122,13 @@ pub enum OpenError {
         /// The contradiction.
         source: ConfigError,
     },
-    /// A cluster of no founders is expected.
-    #[error("namespace {namespace} expects 0 founders, it needs at least 1")]
-    ExpectsNobody {
+    /// The settings of founding contradict each other.
+    #[error("contradictory founding of namespace {namespace}")]
+    Founders {
         /// The namespace.
         namespace: Namespace,
+        /// The contradiction.
+        source: FoundersError,
     },
     /// The node hosts the namespace already.
     #[error("namespace {namespace} is open already")]

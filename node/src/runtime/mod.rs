@@ -6,6 +6,7 @@
 pub(crate) mod board;
 pub(crate) mod command;
 mod driver;
+mod listen;
 mod loads;
 pub(crate) mod network;
 
@@ -72,9 +73,11 @@ struct Folder {
 
 /// Starts a node and waits until it listens.
 ///
-/// The order keeps a refused start harmless: the folder is checked and locked before anything in
-/// it is touched, the identity is read before the store is opened.
+/// The order keeps a refused start harmless: where to listen is tried before the folder is created,
+/// the folder is checked and locked before anything in it is touched, the identity is read before
+/// the store is opened.
 pub(crate) async fn start(setup: Setup) -> Result<Running, StartError> {
+    listen::check(&setup.listen)?;
     let (acknowledge, acks) = mpsc::channel(ACKS_MAX);
     let folder = open(setup.data_dir.clone(), acknowledge).await?;
     assemble(setup, folder, acks).await
