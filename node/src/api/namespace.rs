@@ -30,6 +30,8 @@ pub struct NamespaceBuilder {
     pace: Pace,
     keys: Given,
     machine: Box<dyn StateMachine>,
+    snapshot_bytes: u64,
+    snapshot_entries: u64,
 }
 
 impl NamespaceBuilder {
@@ -43,6 +45,8 @@ impl NamespaceBuilder {
             pace,
             keys: Given::default(),
             machine: Box::new(Kv::new()),
+            snapshot_bytes: NamespaceOptions::SNAPSHOT_BYTES,
+            snapshot_entries: NamespaceOptions::SNAPSHOT_ENTRIES,
         }
     }
 
@@ -139,13 +143,27 @@ impl NamespaceBuilder {
         self
     }
 
+    /// Take a snapshot after this many bytes of commands, 64 MiB if not set; the log is then cut.
+    /// While the state is large, only after half of what its newest snapshot has.
+    pub fn snapshot_bytes(mut self, bytes: u64) -> Self {
+        self.snapshot_bytes = bytes;
+        self
+    }
+
+    /// Take a snapshot after this many commands, 100,000 if not set; with the same exception.
+    pub fn snapshot_entries(mut self, entries: u64) -> Self {
+        self.snapshot_entries = entries;
+        self
+    }
+
     /// Hosts the namespace. Returns at once; [`NamespaceHandle::ready`] waits until it serves.
     /// Cancelled, it may be hosted all the same.
     ///
     /// # Errors
     /// Names what is wrong with the settings; nothing was changed then.
     pub async fn open(self) -> Result<NamespaceHandle, OpenError> {
-        let Self { node, name, founders, expects_nobody, pace, keys, machine } = self;
+        let Self { node, name, founders, expects_nobody, pace, keys, machine, .. } = self;
+        let (snapshot_bytes, snapshot_entries) = (self.snapshot_bytes, self.snapshot_entries);
         let namespace = match Namespace::new(&name) {
             Ok(namespace) => namespace,
             Err(source) => return Err(OpenError::Name { name, source }),
@@ -165,6 +183,8 @@ impl NamespaceBuilder {
             window: founders.window,
             core,
             machine,
+            snapshot_bytes,
+            snapshot_entries,
             known: node.known.clone(),
             targets: node.targets,
         };

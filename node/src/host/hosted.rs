@@ -34,6 +34,7 @@ use super::{
     keeping::{PeersWrite, parse},
     output::Output,
     record::RecordError,
+    snapshot_io::SnapshotDone,
 };
 use crate::replica::{self, Replica};
 
@@ -200,6 +201,11 @@ impl Hosted {
         if self.active.as_ref().is_some_and(|active| active.number == group) {
             self.replica.handle(now, replica::Input::Loaded { id, result });
         }
+    }
+
+    /// A job on snapshots' files ended.
+    pub(super) fn snapshot_done(&mut self, _now: Moment, done: SnapshotDone, _desk: &mut Desk) {
+        drop(done);
     }
 
     pub(super) fn store_failed(&mut self, now: Moment) {

@@ -20,6 +20,7 @@ mod network;
 mod output;
 mod outputs;
 mod record;
+mod snapshot_io;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -44,6 +45,7 @@ pub use self::{
     input::{CallId, Input, NamespaceOptions, NetworkInput},
     output::{LoadToken, Output},
     record::RecordError,
+    snapshot_io::{Done, RestoreFailure, SnapshotDone, SnapshotJob, SnapshotStore, SnapshotWork},
 };
 
 /// What a host needs to know of its node.
@@ -96,7 +98,9 @@ impl Host {
         self.now = self.now.max(now);
         match input {
             Input::Timeout => self.timeout(),
-            Input::Open { namespace, options } => self.open(namespace, options),
+            Input::Open { namespace, options, found } => {
+                self.open(namespace, options, found.map(|found| *found));
+            }
             Input::Close { namespace } => self.close(&namespace),
             Input::Listening(addresses) => self.listening(addresses),
             Input::Network(input) => self.network(input),
@@ -114,6 +118,10 @@ impl Host {
                 self.with(&load.namespace, |hosted, _, now| {
                     hosted.loaded(now, load.group, load.id, result);
                 });
+            }
+            Input::Snapshot(done) => {
+                let namespace = done.namespace.clone();
+                self.with(&namespace, |hosted, desk, now| hosted.snapshot_done(now, done, desk));
             }
             Input::Call { id, namespace, operation, timeout } => {
                 self.call(id, &namespace, operation, timeout);
@@ -175,14 +183,19 @@ impl Host {
         }
     }
 
-    fn open(&mut self, namespace: Namespace, options: NamespaceOptions) {
-        // A namespace that was closed is on disk as this process left it, not as it was opened; it
-        // is read anew only by a new process. Going on without it would draw a second incarnation.
-        let known = self.namespaces.contains_key(&namespace) || self.closed.contains(&namespace);
-        if self.store_failed || known {
+    fn open(
+        &mut self,
+        namespace: Namespace,
+        options: NamespaceOptions,
+        found: Option<OpenedNamespace>,
+    ) {
+        // A namespace that was closed is on disk as this process left it, not as it was opened.
+        // Going on without what is there now would draw a second incarnation.
+        let lost = found.is_none() && self.closed.contains(&namespace);
+        if self.store_failed || lost || self.namespaces.contains_key(&namespace) {
             return;
         }
-        let found = self.found_on_disk.get(&namespace).cloned();
+        let found = found.or_else(|| self.found_on_disk.get(&namespace).cloned());
         let opened =
             Hosted::open(&self.config, namespace.clone(), options, found, self.now, &mut self.desk);
         match opened {
@@ -190,6 +203,7 @@ impl Host {
                 let listening = self.desk.listening.clone();
                 hosted.listening(&listening, &mut self.desk);
                 self.found_on_disk.remove(&namespace);
+                self.closed.remove(&namespace);
                 self.namespaces.insert(namespace.clone(), hosted);
                 self.dirty.insert(namespace);
             }

@@ -62,10 +62,12 @@ fn opened(opened: Opened) -> Host {
         window: Duration::from_secs(5),
         core: ConfigBuilder::local().build().unwrap(),
         machine: Box::new(Kv::default()),
+        snapshot_bytes: NamespaceOptions::SNAPSHOT_BYTES,
+        snapshot_entries: NamespaceOptions::SNAPSHOT_ENTRIES,
         known: Vec::new(),
         targets: 0,
     };
-    host.handle(Moment::ZERO, Input::Open { namespace: namespace(), options });
+    host.handle(Moment::ZERO, Input::Open { namespace: namespace(), options, found: None });
     host
 }
 

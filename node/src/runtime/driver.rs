@@ -272,7 +272,7 @@ impl Engine {
             let board = Arc::new(Board::new());
             self.boards.insert(namespace.clone(), Arc::clone(&board));
             self.keys.insert(namespace.clone(), keys);
-            self.host.handle(now, Input::Open { namespace, options });
+            self.host.handle(now, Input::Open { namespace, options, found: None });
             Ok(board)
         };
         let _ = answer.send(opened);
@@ -312,6 +312,7 @@ impl Engine {
                 self.transport.request(id, to, &namespace, scope, channel, payload, timeout);
             }
             Output::Reply { token, payload } => self.transport.reply(token, payload),
+            Output::Snapshot(_) => {}
             Output::Answer { id, response } => {
                 if let Some(pending) = self.pending.remove(&id) {
                     pending.resolve(response);

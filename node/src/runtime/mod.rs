@@ -196,6 +196,8 @@ mod tests {
             window: Pace::WINDOW,
             core: Pace::default().core().unwrap(),
             machine: Box::new(Kv::new()),
+            snapshot_bytes: NamespaceOptions::SNAPSHOT_BYTES,
+            snapshot_entries: NamespaceOptions::SNAPSHOT_ENTRIES,
             known: Vec::new(),
             targets: 0,
         }
