@@ -72,6 +72,8 @@ impl Hosted {
                 let operation = Operation::Admit { member };
                 self.submit(now, Origin::Joiner(member), 0, deadline, operation, desk);
             }
+            // Nothing asks founding to leave a cluster.
+            founding::Output::AskRemoval => {}
             founding::Output::Observe(event) => self.event(desk, NodeEvent::Founding(event)),
         }
     }

@@ -143,7 +143,7 @@ fn told(waiting: &founding::Waiting) -> Waiting {
     let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     Waiting {
         code: match waiting.code {
-            founding::WaitingCode::Founders => WaitingCode::Founders,
+            founding::WaitingCode::Founders | founding::WaitingCode::Peers => WaitingCode::Founders,
             founding::WaitingCode::Promise => WaitingCode::Promise,
             founding::WaitingCode::Admission => WaitingCode::Admission,
             _ => WaitingCode::Leader,

@@ -28,7 +28,8 @@ fn founders(count: u8) -> FounderSet {
 
 /// A store that holds the promise of `set` and this much of its group's log.
 fn promised(set: &FounderSet, group: OpenedGroup) -> Opened {
-    let record = Record { seen: set.ballot, promise: Some(set.clone()), cluster: None };
+    let record =
+        Record { seen: set.ballot, promise: Some(set.clone()), cluster: None, ..Record::default() };
     let (node, incarnation) = (member(1).node, member(1).incarnation);
     let founding = record.encode().to_vec();
     let record = HostRecord { node, incarnation, founding, peers: Vec::new() };
