@@ -27,7 +27,7 @@ use meshraft_transport::{PeerFacts, ReplyToken};
 use super::{
     HostConfig, NamespaceOptions,
     desk::{Desk, Purpose},
-    draw::{draw_incarnation, number_from, seeded},
+    draw::{Life, draw_incarnation, number_from, seeded},
     event::{HaltReason, NodeEvent},
     groups::ActiveGroup,
     input::CallId,
@@ -69,6 +69,8 @@ impl Gossip {
 pub(super) struct Hosted {
     pub(super) namespace: Namespace,
     pub(super) me: Member,
+    /// What belongs to an earlier one is not for this one.
+    pub(super) life: Life,
     pub(super) founding: Founding,
     pub(super) replica: Replica,
     pub(super) active: Option<ActiveGroup>,
@@ -101,11 +103,12 @@ impl Hosted {
         now: Moment,
         desk: &mut Desk,
     ) -> Result<Self, RecordError> {
+        let life = desk.life();
         let parsed = found.as_ref().map(|found| parse(found, config.node)).transpose()?;
         let born = parsed.is_some();
         let mut peers = PeerMap::new(config.node);
         let (incarnation, record) = match parsed {
-            None => (draw_incarnation(config, &namespace), Record::default()),
+            None => (draw_incarnation(config, &namespace, life), Record::default()),
             Some((on_disk, record)) => {
                 for (node, address) in on_disk.peers {
                     peers.learn(node, address);
@@ -121,17 +124,17 @@ impl Hosted {
                 expect: options.expect,
                 found: options.found,
                 window: options.window,
-                threshold_percent: FoundingConfig::THRESHOLD_PERCENT,
-                force: false,
-                voters_target: FounderSet::MEMBERS_MAX,
+                threshold_percent: options.threshold_percent,
+                force: options.force,
+                voters_target: options.voters_target.min(FounderSet::MEMBERS_MAX),
                 election_max: options.core.knobs().election * 2,
-                seed: number_from(config, &namespace, b"founding"),
+                seed: number_from(config, &namespace, life, b"founding"),
                 targets: options.targets,
             },
             record.clone(),
             now,
         );
-        let core_config = seeded(&options.core, number_from(config, &namespace, b"core"));
+        let core_config = seeded(&options.core, number_from(config, &namespace, life, b"core"));
         let router = Router::new(config.node);
         let mut hosted = Self {
             replica: Replica::new(options.machine, router, now),
@@ -147,6 +150,7 @@ impl Hosted {
             halted: None,
             namespace,
             me,
+            life,
             founding,
             peers,
             record,

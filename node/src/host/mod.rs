@@ -106,9 +106,11 @@ impl Host {
             Input::Network(input) => self.network(input),
             Input::Stored(tickets) => {
                 for ticket in tickets {
-                    if let Some((namespace, purpose)) = self.desk.stored(ticket) {
+                    if let Some((namespace, life, purpose)) = self.desk.stored(ticket) {
                         self.with(&namespace, |hosted, desk, now| {
-                            hosted.stored(now, purpose, desk);
+                            if hosted.life == life {
+                                hosted.stored(now, purpose, desk);
+                            }
                         });
                     }
                 }

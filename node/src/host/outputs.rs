@@ -87,11 +87,12 @@ impl Hosted {
                 active.submitted = write.id;
                 let group = active.number;
                 let purpose = Purpose::Log(group, write.id);
-                desk.store(&self.namespace, purpose, |ticket| Job::Log { ticket, group, write });
+                desk.store(&self.namespace, self.life, purpose, |ticket| Job::Log { ticket, group, write });
             }
             replica::Output::Load { id, range, bytes_max } => {
                 let Some(group) = self.active.as_ref().map(|active| active.number) else { return };
-                let load = LoadToken { namespace: self.namespace.clone(), group, id };
+                let (namespace, life) = (self.namespace.clone(), self.life.get());
+                let load = LoadToken { namespace, group, life, id };
                 desk.push(Output::Load { load, range, bytes_max });
             }
             replica::Output::Forward { forward, to, request, timeout } => {
