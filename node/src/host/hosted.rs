@@ -12,7 +12,7 @@ use meshraft_consensus::{
     ClusterId, Config, Entry, LoadError, LoadId, Member, Moment, Namespace, NodeId,
 };
 use meshraft_discovery::{
-    Record, founding,
+    FounderSet, Record, founding,
     founding::{Founding, FoundingConfig},
     peers::PeerMap,
 };
