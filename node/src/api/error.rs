@@ -6,6 +6,7 @@
 use std::{io, path::PathBuf, time::Duration};
 
 use meshraft_consensus::{ConfigError, Namespace, NamespaceError};
+use meshraft_discovery::founding::ForceError;
 use meshraft_service::{ServiceError, wire::WireError};
 use meshraft_storage::DataDirError;
 use meshraft_transport::{
@@ -136,11 +137,22 @@ pub enum OpenError {
         /// The namespace.
         namespace: Namespace,
     },
-    /// The node hosted the namespace and closed it; it can be opened again by a new start.
-    #[error("namespace {namespace} was closed in this run of the node")]
-    Closed {
+    /// The node hosted the namespace and closed it, and what the store holds of it can't be read
+    /// again in this run.
+    #[error("namespace {namespace} was closed and can't be opened again in this run of the node")]
+    Lost {
         /// The namespace.
         namespace: Namespace,
+        /// Why; `None` if reading panicked, of which the program's log says more.
+        source: Option<meshraft_storage::OpenError>,
+    },
+    /// It shall be founded by force, and what is on record forbids that.
+    #[error("namespace {namespace} can't be founded by force-bootstrap")]
+    Forced {
+        /// The namespace.
+        namespace: Namespace,
+        /// What is on record.
+        source: ForceError,
     },
     /// What the store holds of the namespace can't be read.
     #[error("namespace {namespace} can't be opened")]

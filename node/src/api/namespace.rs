@@ -179,8 +179,11 @@ impl NamespaceBuilder {
         let keys = keys.ring()?.unwrap_or_else(|| node.keys.clone());
         let options = NamespaceOptions {
             expect: founders.expect,
-            found: founders.expect.is_some(),
+            found: !founders.join_only,
             window: founders.window,
+            threshold_percent: founders.threshold_percent(),
+            force: founders.force_bootstrap,
+            voters_target: founders.voters_target(),
             core,
             machine,
             snapshot_bytes,
@@ -194,7 +197,8 @@ impl NamespaceBuilder {
         match opened.await {
             Ok(Ok(board)) => Ok(NamespaceHandle::new(namespace, node.running, board)),
             Ok(Err(NotOpened::AlreadyOpen)) => Err(OpenError::AlreadyOpen { namespace }),
-            Ok(Err(NotOpened::Closed)) => Err(OpenError::Closed { namespace }),
+            Ok(Err(NotOpened::Lost(source))) => Err(OpenError::Lost { namespace, source }),
+            Ok(Err(NotOpened::Forced(source))) => Err(OpenError::Forced { namespace, source }),
             Ok(Err(NotOpened::Unreadable(source))) => {
                 Err(OpenError::Unreadable { namespace, source })
             }

@@ -9,6 +9,7 @@ mod driver;
 mod listen;
 mod loads;
 pub(crate) mod network;
+mod reopen;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -194,6 +195,9 @@ mod tests {
             expect: std::num::NonZeroU16::new(3),
             found: true,
             window: Pace::WINDOW,
+            threshold_percent: 80,
+            force: false,
+            voters_target: 5,
             core: Pace::default().core().unwrap(),
             machine: Box::new(Kv::new()),
             snapshot_bytes: NamespaceOptions::SNAPSHOT_BYTES,
