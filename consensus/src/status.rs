@@ -34,7 +34,9 @@ pub struct Status {
     pub commit: Index,
     /// Applied by the driver.
     pub applied: Index,
-    /// The first entry that the log still holds (one past the snapshot).
+    /// The last slot that the newest snapshot covers; zero if there is none.
+    pub snapshot: Index,
+    /// The first entry that the log still holds; at most one past the snapshot.
     pub first: Index,
     /// The last entry of the log.
     pub last: Position,
@@ -82,6 +84,7 @@ impl Core {
             damage: self.damage,
             commit: self.commit,
             applied: self.apply.applied(),
+            snapshot: self.snapshots.newest(),
             first: self.log.base().index.next(),
             last: self.log.last(),
             configuration: self.membership.current().clone(),

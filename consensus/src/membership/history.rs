@@ -67,6 +67,11 @@ impl History {
         changed
     }
 
+    /// A snapshot replaced the log: its configuration, at this slot, is all that is left.
+    pub(crate) fn replace(&mut self, base: (Index, Configuration)) {
+        *self = Self { base, later: Vec::new() };
+    }
+
     /// Everything up to `index` is committed: older configurations never come back.
     pub(crate) fn commit(&mut self, index: Index) {
         let committed = self.later.partition_point(|(slot, _)| *slot <= index);

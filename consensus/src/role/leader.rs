@@ -168,6 +168,7 @@ impl Core {
         self.expire_reads();
         self.send_heartbeats();
         self.probe_losses();
+        self.repeat_offers();
     }
 
     /// Answers everything that the end of leadership leaves open.

@@ -6,8 +6,10 @@
 mod basics;
 mod chaos;
 mod cluster;
+mod disk;
 mod golden;
 mod hostile;
 mod parse;
 mod text;
 mod thesis;
+mod transfer;
