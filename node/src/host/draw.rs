@@ -32,6 +32,14 @@ pub(super) fn seeded(config: &Config, seed: u64) -> Config {
     knobs.build().unwrap_or_else(|_| config.clone())
 }
 
+/// The same configuration with another number of voters to strive for.
+pub(super) fn with_target(config: &Config, voters_target: usize) -> Config {
+    let mut knobs = config.knobs().clone();
+    knobs.voters_target = voters_target.max(1);
+    // It is under no other rule than not to be zero.
+    knobs.build().unwrap_or_else(|_| config.clone())
+}
+
 /// Bytes drawn from the host's seed for one purpose of one life of a namespace.
 fn drawn(config: &HostConfig, namespace: &Namespace, life: Life, purpose: &[u8]) -> [u8; 32] {
     let mut context = ring::digest::Context::new(&ring::digest::SHA256);

@@ -27,7 +27,7 @@ use meshraft_transport::{PeerFacts, ReplyToken};
 use super::{
     HostConfig, NamespaceOptions,
     desk::{Desk, Purpose},
-    draw::{Life, draw_incarnation, number_from, seeded},
+    draw::{Life, draw_incarnation, number_from, seeded, with_target},
     event::{HaltReason, NodeEvent},
     groups::ActiveGroup,
     input::CallId,
@@ -139,7 +139,8 @@ impl Hosted {
             targets: options.targets,
         };
         let founding = Founding::new(founding_config.clone(), record.clone(), now);
-        let core_config = seeded(&options.core, number_from(config, &namespace, life, b"core"));
+        let seed = number_from(config, &namespace, life, b"core");
+        let core_config = seeded(&with_target(&options.core, options.voters_target), seed);
         let router = Router::new(config.node);
         let mut hosted = Self {
             replica: Replica::new(options.machine, router, now),

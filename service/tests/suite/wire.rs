@@ -281,7 +281,7 @@ fn the_first_version_of_a_status_is_frozen() {
         have: 1,
         need: 2,
         missing: vec![member(4).node],
-        why: None,
+        why: Some(NotAdmitted::Busy),
     };
     let small = Status { members: Vec::new(), waiting: Some(waiting), ..status() };
     let bytes = encode_response(&Ok(Reply::Status(Box::new(small))));
