@@ -81,8 +81,7 @@ fn run(
         Ok(operation) => operation,
         Err(error) => return usage(error),
     };
-    let millis = i64::try_from(args.timeout_ms).unwrap_or(i64::MAX);
-    let timeout = match request::timeout("--timeout-ms", Some(millis)) {
+    let timeout = match request::timeout("--timeout-ms", Some(args.timeout_ms)) {
         Ok(timeout) => bound.unwrap_or(timeout),
         Err(error) => return usage(error),
     };

@@ -18,7 +18,7 @@ mod learning;
 use std::time::Duration;
 
 use bytes::Bytes;
-use meshraft_consensus::{Index, Namespace, NodeId};
+use meshraft_consensus::{Index, Member, Namespace, NodeId};
 pub use meshraft_service::wire::Level as ReadLevel;
 use meshraft_service::{
     BadRequest, ServiceError,
@@ -237,6 +237,50 @@ impl Client {
         }
     }
 
+    /// Takes a node out of the cluster, in every incarnation of it; returns who takes part then.
+    /// Any member takes the request. The node keeps its data, and stays out until it is told to
+    /// come back ([`Client::rejoin`]).
+    ///
+    /// Dropping the future gives up waiting, not the removal.
+    ///
+    /// # Errors
+    /// The node is no member, it is the last voter, or another change was in progress until the
+    /// deadline; [`CallError::maybe_applied`] says whether it may have been removed all the same.
+    pub async fn remove(&self, node: NodeId) -> Result<Vec<Member>, CallError> {
+        match self.call(Call::Remove { node }).await? {
+            Reply::Removed { members } => Ok(members),
+            _ => Err(CallError::UnexpectedReply { maybe: true }),
+        }
+    }
+
+    /// Lets `member` leave its cluster; returns once it is out, durably. It comes back when it is
+    /// started again, or told to ([`Client::rejoin`]).
+    ///
+    /// Dropping the future gives up waiting, not the leave; so does a time-out: the member goes on
+    /// asking to be removed until it is.
+    ///
+    /// # Errors
+    /// The member is in no cluster or the last voter of one; [`CallError::maybe_applied`] says
+    /// whether it may leave all the same.
+    pub async fn leave(&self, member: NodeId) -> Result<(), CallError> {
+        match self.via(member).call(Call::Leave).await? {
+            Reply::Left => Ok(()),
+            _ => Err(CallError::UnexpectedReply { maybe: true }),
+        }
+    }
+
+    /// Lets a node that left its cluster, or was removed from it, ask to be admitted again. Returns
+    /// at once: its status says how far it is.
+    ///
+    /// # Errors
+    /// The node was never in a cluster.
+    pub async fn rejoin(&self, node: NodeId) -> Result<(), CallError> {
+        match self.via(node).call(Call::Rejoin).await? {
+            Reply::Rejoining => Ok(()),
+            _ => Err(CallError::UnexpectedReply { maybe: true }),
+        }
+    }
+
     /// Proposes a command to a state machine of one's own.
     ///
     /// Dropping the future gives up waiting, not the command.
@@ -277,7 +321,7 @@ impl Client {
 
     async fn call(&self, call: Call) -> Result<Reply, CallError> {
         let timeout = limits::request_timeout(Some(millis(self.timeout)))?;
-        let maybe = matches!(call, Call::Write { .. });
+        let maybe = call.is_write();
         let (answer, answered) = oneshot::channel();
         let submission = Submission::Call { call, timeout, via: self.via, answer };
         self.submissions.send(submission).await.map_err(|_| CallError::Closed)?;

@@ -6,8 +6,10 @@
 pub(crate) mod board;
 pub(crate) mod command;
 mod driver;
+mod listen;
 mod loads;
 pub(crate) mod network;
+mod reopen;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -73,9 +75,11 @@ struct Folder {
 
 /// Starts a node and waits until it listens.
 ///
-/// The order keeps a refused start harmless: the folder is checked and locked before anything in
-/// it is touched, the identity is read before the store is opened.
+/// The order keeps a refused start harmless: where to listen is tried before the folder is created,
+/// the folder is checked and locked before anything in it is touched, the identity is read before
+/// the store is opened.
 pub(crate) async fn start(setup: Setup) -> Result<Running, StartError> {
+    listen::check(&setup.listen)?;
     let (acknowledge, acks) = mpsc::channel(ACKS_MAX);
     let folder = open(setup.data_dir.clone(), acknowledge).await?;
     assemble(setup, folder, acks).await
@@ -192,6 +196,9 @@ mod tests {
             expect: std::num::NonZeroU16::new(3),
             found: true,
             window: Pace::WINDOW,
+            threshold_percent: 80,
+            force: false,
+            voters_target: 5,
             core: Pace::default().core().unwrap(),
             machine: Box::new(Kv::new()),
             snapshot_bytes: NamespaceOptions::SNAPSHOT_BYTES,
