@@ -9,7 +9,12 @@ use meshraft_service::router::{ForwardId, RequestId as Submission};
 use meshraft_storage::{GroupId, Job, Ticket};
 use meshraft_transport::RequestId;
 
-use super::{fetch::AskId, output::Output};
+use super::{
+    draw::Life,
+    fetch::AskId,
+    output::Output,
+    snapshot_io::{SnapshotJob, SnapshotWork},
+};
 
 /// What became durable with a ticket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,12 +49,14 @@ pub(super) struct Desk {
     pub(super) outputs: VecDeque<Output>,
     /// Where this node listens.
     pub(super) listening: Vec<Address>,
-    tickets: BTreeMap<Ticket, (Namespace, Purpose)>,
+    tickets: BTreeMap<Ticket, (Namespace, Life, Purpose)>,
     requests: BTreeMap<RequestId, (Namespace, Asked)>,
+    /// Groups that end with a record that is on its way to the store.
+    ending: BTreeMap<Ticket, Vec<GroupId>>,
+    last_life: Life,
     last_ticket: u64,
     last_request: u64,
     last_submission: u64,
-    last_life: u64,
     next_group: GroupId,
 }
 
@@ -60,10 +67,11 @@ impl Desk {
             listening: Vec::new(),
             tickets: BTreeMap::new(),
             requests: BTreeMap::new(),
+            ending: BTreeMap::new(),
+            last_life: Life::default(),
             last_ticket: 0,
             last_request: 0,
             last_submission: 0,
-            last_life: 0,
             next_group,
         }
     }
@@ -72,22 +80,40 @@ impl Desk {
         self.outputs.push_back(output);
     }
 
-    /// Hands a job to the store and remembers what it is for.
+    /// A new life for a namespace.
+    pub(super) fn life(&mut self) -> Life {
+        self.last_life = self.last_life.next();
+        self.last_life
+    }
+
+    /// Hands a job to the store and remembers what it is for, and in which life of the namespace.
     pub(super) fn store(
         &mut self,
         namespace: &Namespace,
+        life: Life,
         purpose: Purpose,
         job: impl FnOnce(Ticket) -> Job,
     ) {
         self.last_ticket += 1;
         let ticket = Ticket::new(self.last_ticket);
-        self.tickets.insert(ticket, (namespace.clone(), purpose));
-        self.push(Output::Store(job(ticket)));
+        self.tickets.insert(ticket, (namespace.clone(), life, purpose));
+        let job = job(ticket);
+        if let Job::Record { drop, .. } = &job
+            && !drop.is_empty()
+        {
+            self.ending.insert(ticket, drop.clone());
+        }
+        self.push(Output::Store(job));
     }
 
-    /// What a ticket was for; once.
-    pub(super) fn stored(&mut self, ticket: Ticket) -> Option<(Namespace, Purpose)> {
-        self.tickets.remove(&ticket)
+    /// What a ticket was for; once. Now that it is durable that groups ended, their files can go.
+    pub(super) fn stored(&mut self, ticket: Ticket) -> Option<(Namespace, Life, Purpose)> {
+        let (namespace, life, purpose) = self.tickets.remove(&ticket)?;
+        for group in self.ending.remove(&ticket).unwrap_or_default() {
+            let (namespace, life, work) = (namespace.clone(), life.get(), SnapshotWork::Drop);
+            self.push(Output::Snapshot(SnapshotJob { namespace, group, life, work }));
+        }
+        Some((namespace, life, purpose))
     }
 
     /// A number for a request to a peer.
@@ -103,16 +129,16 @@ impl Desk {
         self.requests.remove(&id)
     }
 
+    /// A namespace is closed: what its router asked peers is nobody's any more. Its numbers begin
+    /// anew when it is opened again.
+    pub(super) fn forget_requests(&mut self, of: &Namespace) {
+        self.requests.retain(|_, (namespace, _)| namespace != of);
+    }
+
     /// A number for a request to a namespace's router.
     pub(super) fn submission(&mut self) -> Submission {
         self.last_submission += 1;
         Submission::new(self.last_submission)
-    }
-
-    /// A number for an opening of a namespace.
-    pub(super) fn life(&mut self) -> u64 {
-        self.last_life += 1;
-        self.last_life
     }
 
     /// A number for a new group.

@@ -25,6 +25,7 @@ use super::{
     input::Output as ReplicaOutput,
     log_time::LogTime,
     retained::Retained,
+    standing::Standing,
     waiting::{Pending, Waiting},
 };
 use crate::host::HaltReason;
@@ -60,6 +61,7 @@ pub(super) struct Group {
     state: Option<Box<Replicated>>,
     waiting: Waiting,
     log_time: LogTime,
+    standing: Standing,
     fate_open: bool,
     led: bool,
     pub(super) due: Due,
@@ -83,6 +85,7 @@ impl Group {
             state: Some(state),
             waiting: Waiting::default(),
             log_time,
+            standing: Standing::default(),
             fate_open,
             led: false,
             due,
@@ -210,6 +213,10 @@ impl Group {
         if quiet {
             return None;
         }
+        let member = self.core.configuration().contains(&self.core.me());
+        if self.standing.returned(member, self.core.commit()) {
+            effects.push(Effect::Out(ReplicaOutput::Returned));
+        }
         self.note_role(now, &mut effects);
         if !entries.is_empty() {
             self.apply(now, entries, &mut effects);
@@ -245,6 +252,11 @@ impl Group {
                 effects.push(Effect::Route(router::Input::ReadIndex { id, result: Err(error) }));
                 return;
             }
+            Output::Amnesia { acknowledged } => ReplicaOutput::Amnesia { acknowledged },
+            Output::Departed { index } => {
+                self.standing.departed(index);
+                ReplicaOutput::Departed
+            }
             Output::NeedFirstEntry { term } => {
                 self.led = true;
                 ReplicaOutput::Led { term }
@@ -254,18 +266,14 @@ impl Group {
                     event,
                     Event::ConfigurationChanged { .. } | Event::ConfigurationRolledBack { .. }
                 ) {
+                    self.standing.observe(&event);
                     effects.push(Effect::Out(ReplicaOutput::Members));
                 }
                 ReplicaOutput::Observe(event)
             }
             Output::FetchSnapshot { from, meta } => ReplicaOutput::FetchSnapshot { from, meta },
-            // Neither is acted on before there is an order to leave a group and to come back; the
-            // drain above takes the others.
-            Output::Amnesia { .. }
-            | Output::Departed { .. }
-            | Output::InstallSnapshot(_)
-            | Output::SendSnapshot { .. }
-            | Output::Apply(_) => return,
+            // The drain above takes these.
+            Output::SendSnapshot { .. } | Output::InstallSnapshot(_) | Output::Apply(_) => return,
         };
         effects.push(Effect::Out(out));
     }
