@@ -1,5 +1,6 @@
-//! Decides when a member that departed has returned: its core says once that a configuration without
-//! it is committed, and nothing of a later one with it. A core that catches up comes by both.
+//! Decides when a member that departed has returned: its core says once that a configuration
+//! without it is committed, and nothing of a later one with it. A core that catches up comes by
+//! both.
 
 use meshraft_consensus::{Event, Index};
 
