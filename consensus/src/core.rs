@@ -17,7 +17,7 @@ use crate::{
     input::Input,
     load::Loads,
     log::Log,
-    membership::{Configuration, History},
+    membership::{Configuration, Departure, History},
     message::Message,
     output::{Lane, Output},
     random::Random,
@@ -44,6 +44,7 @@ pub struct Core {
     pub(crate) log: Log,
     pub(crate) commit: Index,
     pub(crate) membership: History,
+    pub(crate) departure: Departure,
     pub(crate) founding: Founding,
     pub(crate) damage: Option<IndexRange>,
     pub(crate) role: RoleState,
@@ -52,6 +53,8 @@ pub struct Core {
     pub(crate) loads: Loads,
     pub(crate) read_number: u64,
     pub(crate) outputs: VecDeque<Output>,
+    /// It lost what it acknowledged, and acts no more.
+    pub(crate) retired: bool,
     drained: bool,
     told: (Role, Option<Member>),
 }
@@ -107,6 +110,8 @@ impl Core {
             loads: Loads::default(),
             read_number: random.next() >> 16,
             outputs: VecDeque::new(),
+            departure: Departure::default(),
+            retired: false,
             drained: false,
             told: (Role::Follower, None),
             membership: {
@@ -117,7 +122,8 @@ impl Core {
             random,
         };
         core.settle_founding();
-        core.membership.commit(commit);
+        core.commit_configurations();
+        core.check_departed();
         core.begin();
         core
     }
@@ -143,6 +149,9 @@ impl Core {
     pub fn handle(&mut self, now: Moment, input: Input) {
         self.now = self.now.max(now);
         self.drained = false;
+        if self.retired {
+            return self.refuse(input);
+        }
         match input {
             Input::Timeout => self.timeout(),
             Input::Receive { from, message } => self.receive(from, message),
@@ -171,7 +180,7 @@ impl Core {
     /// The next output; drain until `None` after one or several inputs. Order matters within one
     /// variant, never across variants.
     pub fn poll(&mut self) -> Option<Output> {
-        if self.outputs.is_empty() && !self.drained {
+        if self.outputs.is_empty() && !self.drained && !self.retired {
             self.drained = true;
             self.start_reads();
             self.replicate();
@@ -185,6 +194,9 @@ impl Core {
 
     /// When to send [`Input::Timeout`] if nothing else happens first.
     pub fn deadline(&self) -> Option<Moment> {
+        if self.retired {
+            return None;
+        }
         let due = self.role.deadline();
         Some(self.apply.due().map_or(due, |apply| apply.min(due)))
     }
@@ -247,10 +259,11 @@ impl Core {
             Message::Heartbeat(heartbeat) => self.heartbeat(from, heartbeat),
             Message::VoteRequest(request) => self.vote_request(from, request),
             Message::SnapshotOffer(offer) => self.snapshot_offer(from, offer),
-            Message::TimeoutNow(_)
-            | Message::Quiesce(_)
-            | Message::Amnesia(_)
-            | Message::Dismissed(_) => self.drop_message(from, DropReason::Unsupported),
+            Message::Amnesia(message) => self.amnesia(from, message),
+            Message::Dismissed(message) => self.dismissed(from, message),
+            Message::TimeoutNow(_) | Message::Quiesce(_) => {
+                self.drop_message(from, DropReason::Unsupported);
+            }
             Message::AppendResponse(_)
             | Message::HeartbeatResponse(_)
             | Message::VoteResponse(_)

@@ -237,6 +237,11 @@ impl Durability {
         None
     }
 
+    /// Nothing that waits will be said.
+    pub(crate) fn forget_waiting(&mut self) {
+        self.waiting.clear();
+    }
+
     /// This write and all before it are durable; hands out what waited. `None` if it is no news.
     pub(crate) fn acknowledge(&mut self, id: WriteId) -> Option<Vec<Output>> {
         if id <= self.acknowledged || id > self.handed_out {

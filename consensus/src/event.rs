@@ -80,6 +80,11 @@ pub enum Event {
         /// Its last entry now.
         last: Position,
     },
+    /// This member had departed, and is in a committed configuration again.
+    Readmitted {
+        /// The configuration's slot.
+        index: Index,
+    },
     /// The log forgot what a snapshot of the own state covers.
     Compacted {
         /// Entries up to here are gone.

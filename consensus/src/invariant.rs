@@ -22,6 +22,9 @@ impl Core {
     }
 
     fn check_role(&self, last: Position) {
+        let follows = matches!(self.role, RoleState::Follower(_));
+        assert!(follows || !self.is_departed(), "who has departed only follows");
+        assert!(follows || !self.retired, "who lost what it acknowledged only follows");
         match &self.role {
             RoleState::Follower(follower) => {
                 assert!(follower.leader != Some(self.me), "nobody follows itself");

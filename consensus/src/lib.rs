@@ -73,6 +73,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod amnesia;
 mod apply;
 mod commit;
 mod config;
@@ -116,5 +117,5 @@ pub use message::{
     VoteKind, VoteRequest, VoteResponse,
 };
 pub use output::{Lane, Outcome, Output};
-pub use status::{FollowerState, FollowerStatus, Status};
+pub use status::{FollowerState, FollowerStatus, HeldBack, Status};
 pub use types::{Index, IndexRange, LoadId, Moment, Position, ProposalId, ReadId, Term, WriteId};

@@ -244,6 +244,7 @@ impl Core {
             Mode::Probe { .. } if lost => {
                 progress.forget(acknowledged);
                 self.observe(Event::Amnesia { member: from, acknowledged, last });
+                self.tell_amnesiacs();
             }
             Mode::Probe { .. } if needs_compacted => self.offer_snapshot(from),
             Mode::Probe { .. } => progress.back_to_probe(meet.index.next().min(previous)),

@@ -112,6 +112,7 @@ impl Core {
         if self.membership.truncate_from(index) {
             let index = self.membership.index();
             self.observe(Event::ConfigurationRolledBack { index });
+            self.check_departed();
         }
     }
 

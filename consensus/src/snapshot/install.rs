@@ -115,13 +115,13 @@ impl Core {
             self.durability.install_within(meta.clone());
             let unwritten = self.unwritten_bytes();
             self.durability.set_unwritten(unwritten);
-            self.membership.commit(covered);
         } else {
             self.log.replace(meta.position);
             self.durability.install_instead(meta.clone(), committed);
             self.membership.replace((meta.configuration_index, meta.configuration.clone()));
         }
         self.commit = covered;
+        self.commit_configurations();
         self.founding = Founding::Lives;
         self.apply.interrupt();
         let write = self.durability.next();

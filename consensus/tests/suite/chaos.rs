@@ -3,34 +3,21 @@
 //!
 //! `SEED=7 cargo test -p meshraft-consensus chaos` replays one history; `SEEDS=1000` runs more.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use meshraft_consensus::{
-    Change, ChangeStep, ConfigBuilder, Core, Fate, Index, Input, LoadError, Member, Outcome,
+    Change, ChangeStep, ConfigBuilder, Core, Event, Fate, Index, Input, LoadError, Member, Outcome,
     Output, ProposalId, ReadId, ReadLevel,
 };
 
-use crate::cluster::{Cluster, Disk, member};
-
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self) -> u64 {
-        self.0 =
-            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let word = (self.0 ^ (self.0 >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
-        word ^ (word >> 29)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        (self.roll() % bound.max(1) as u64) as usize
-    }
-
-    fn percent(&mut self, percent: u64) -> bool {
-        self.roll() % 100 < percent
-    }
-}
+use crate::{
+    cluster::{Cluster, Disk, member},
+    dice::Dice,
+};
 
 /// What clients did, and what they must find.
 #[derive(Default)]
@@ -49,20 +36,25 @@ struct World {
     members_max: u8,
     next: u64,
     founding: bool,
+    departed: BTreeSet<Member>,
     /// How often the world pauses, in percent of ticks.
     unrest: u64,
     snapshots: usize,
     installs: usize,
+    departures: usize,
+    readmissions: usize,
 }
 
 impl World {
     fn new(seed: u64) -> Self {
-        let mut dice = Dice(seed);
+        let mut dice = Dice::new(seed);
         let founding = dice.percent(20);
         let voters = 1 + dice.below(5) as u8;
         let knobs = ConfigBuilder {
             promote_learners: dice.percent(70),
+            voters_target: [2, 4, usize::MAX][dice.below(3)],
             keep_entries_max: [0, 2, 8][dice.below(3)],
+            snapshot_lag_bytes_max: [0, 1000, 10_000][dice.below(3)],
             tail_bytes_max: [200, 4096][dice.below(2)],
             ..ConfigBuilder::simulation()
         };
@@ -79,9 +71,12 @@ impl World {
             members_max: voters,
             next: 0,
             founding,
+            departed: BTreeSet::new(),
             unrest,
             snapshots: 0,
             installs: 0,
+            departures: 0,
+            readmissions: 0,
         }
     }
 
@@ -108,8 +103,8 @@ impl World {
             430..650 => self.persist(),
             650..735 => self.tick(),
             735..850 => self.propose(),
-            850..890 => self.read(),
-            890..900 => self.change(),
+            850..880 => self.read(),
+            880..900 => self.change(),
             900..915 => self.cut(),
             915..925 => self.cluster.heal(),
             925..933 => self.crash(),
@@ -202,18 +197,22 @@ impl World {
         let Some(core) = &self.cluster.node(leader).core else { return };
         let configuration = core.configuration().clone();
         let mut steps = Vec::new();
-        for _ in 0..=self.dice.below(3) {
+        for _ in 0..=[0, 0, 1, 3][self.dice.below(4)] {
             let at = self.dice.below(usize::from(self.members_max)) as u8 + 1;
             let one = member(at);
-            steps.push(match self.dice.below(5) {
-                0 if configuration.voters.len() > 1 => ChangeStep::Remove(one),
+            steps.push(match self.dice.below(6) {
+                0 | 5 if configuration.voters.len() > 1 => ChangeStep::Remove(one),
                 1 | 2 if configuration.learners.contains(&one) => ChangeStep::Promote(one),
-                _ if configuration.contains(&one) && self.members_max < 7 => {
+                _ if configuration.contains(&one)
+                    && self.members_max < 7
+                    && self.dice.percent(40) =>
+                {
                     self.members_max += 1;
                     let joiner = member(self.members_max);
                     self.cluster.add(joiner, Disk::default());
                     ChangeStep::AddLearner(joiner)
                 }
+                _ if configuration.contains(&one) => ChangeStep::Remove(one),
                 _ => ChangeStep::AddLearner(one),
             });
         }
@@ -239,6 +238,7 @@ impl World {
             node.disk.write(&write);
         }
         self.forget_reads_of(me);
+        self.departed.remove(&me);
         self.cluster.crash(me);
     }
 
@@ -316,6 +316,17 @@ impl World {
                     assert!(*index >= floor, "read {id} at {index} misses commit {floor}");
                 }
                 Output::InstallSnapshot(_) => self.installs += 1,
+                Output::Departed { .. } => {
+                    assert!(self.departed.insert(*me), "{me} departs once");
+                    self.departures += 1;
+                }
+                Output::Observe(Event::Readmitted { .. }) => {
+                    assert!(self.departed.remove(me), "{me} had departed");
+                    self.readmissions += 1;
+                }
+                Output::Amnesia { .. } | Output::Observe(Event::Amnesia { .. }) => {
+                    panic!("{me}: no store went back in time");
+                }
                 Output::ReadFailed { id, .. } => {
                     assert!(self.clients.reads.remove(&id.get()).is_some(), "answered once");
                 }
@@ -393,6 +404,8 @@ struct Tally {
     terms: u64,
     snapshots: usize,
     installs: usize,
+    departures: usize,
+    readmissions: usize,
 }
 
 fn run(seed: u64) -> Tally {
@@ -417,8 +430,14 @@ fn run(seed: u64) -> Tally {
     let resolved = world.clients.resolved.values();
     let committed = resolved.filter(|one| matches!(one, Outcome::Committed(_))).count();
     let terms = world.cluster.nodes.values().map(|node| node.disk.hard.term.get()).max();
-    let (snapshots, installs) = (world.snapshots, world.installs);
-    Tally { committed, terms: terms.unwrap_or_default(), snapshots, installs }
+    Tally {
+        committed,
+        terms: terms.unwrap_or_default(),
+        snapshots: world.snapshots,
+        installs: world.installs,
+        departures: world.departures,
+        readmissions: world.readmissions,
+    }
 }
 
 fn number(variable: &str) -> Option<u64> {
@@ -439,6 +458,8 @@ fn histories_stay_safe_under_faults_and_converge_after_them() {
         sum.terms += one.terms;
         sum.snapshots += one.snapshots;
         sum.installs += one.installs;
+        sum.departures += one.departures;
+        sum.readmissions += one.readmissions;
     }
     println!("{sum:?}");
     let histories = (seeds.end - seeds.start) as usize;
@@ -446,6 +467,8 @@ fn histories_stay_safe_under_faults_and_converge_after_them() {
         assert!(sum.committed > histories * 10, "few proposals committed: {sum:?}");
         assert!(sum.snapshots > histories, "few snapshots taken: {sum:?}");
         assert!(sum.installs > histories / 2, "few snapshots installed: {sum:?}");
+        assert!(sum.departures > histories / 8, "few departures: {sum:?}");
+        assert!(sum.readmissions > 0, "nobody came back: {sum:?}");
     }
 }
 

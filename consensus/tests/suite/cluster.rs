@@ -8,12 +8,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use meshraft_consensus::{
     AppendResult, ClusterId, Config, ConfigBuilder, Configuration, Core, Entry, EntryKind,
-    HardState, Incarnation, Index, Input, LoadError, Member, Message, Moment, NodeId, Output,
-    Position, Role, SnapshotMeta, Term, VoteKind, Write, WriteId,
+    HardState, Incarnation, Index, Input, Member, Message, Moment, NodeId, Output, Position, Role,
+    Term, VoteKind, WriteId,
 };
 
 pub(crate) use crate::disk::Disk;
-use crate::{disk::File, text, transfer::Fetch};
+use crate::{node::Node, text, transfer::Fetch};
 
 /// The member whose key and incarnation are this number over and over.
 pub(crate) fn member(number: u8) -> Member {
@@ -23,86 +23,6 @@ pub(crate) fn member(number: u8) -> Member {
 /// A second life of a node: the same key, another incarnation.
 pub(crate) fn reborn(number: u8) -> Member {
     Member::new(NodeId::new([number; 32]), Incarnation::new([number + 100; 16]))
-}
-
-/// One member: its core while it runs, its disk, and what its driver holds.
-pub(crate) struct Node {
-    pub(crate) core: Option<Core>,
-    pub(crate) disk: Disk,
-    pub(crate) writes: VecDeque<Write>,
-    pub(crate) stalled: bool,
-    /// What was applied after the snapshot that the state began from.
-    pub(crate) applied: Vec<Entry>,
-    /// The last entry that the state holds, a digest of it, and the configuration in force there.
-    pub(crate) applied_at: Option<Position>,
-    pub(crate) state: u64,
-    pub(crate) configuration: (Index, Configuration),
-    /// Snapshots: the one being fetched, the one to install, those kept for others; whether the
-    /// core has given the state up.
-    pub(crate) fetch: Option<Fetch>,
-    pub(crate) install: Option<SnapshotMeta>,
-    pub(crate) pins: BTreeMap<Member, Index>,
-    pub(crate) replaced: bool,
-    pub(crate) slow_transfer: bool,
-    /// Whether the driver leaves applied entries unreported.
-    pub(crate) slow_apply: bool,
-    /// What the store answers instead of entries.
-    pub(crate) load_error: Option<LoadError>,
-    pub(crate) backlog_bytes: u64,
-    pub(crate) starts: u64,
-    /// The first entry that its core's log still held.
-    first: Index,
-}
-
-impl Node {
-    fn new(disk: Disk) -> Self {
-        Self {
-            core: None,
-            disk,
-            writes: VecDeque::new(),
-            stalled: false,
-            applied: Vec::new(),
-            applied_at: None,
-            state: 0,
-            configuration: (Index::ZERO, Configuration::default()),
-            fetch: None,
-            install: None,
-            pins: BTreeMap::new(),
-            replaced: false,
-            slow_transfer: false,
-            slow_apply: false,
-            load_error: None,
-            backlog_bytes: 0,
-            starts: 0,
-            first: Index::ZERO,
-        }
-    }
-
-    /// The last slot that the state holds.
-    pub(crate) fn applied_index(&self) -> Index {
-        self.applied_at.map_or(Index::ZERO, |position| position.index)
-    }
-
-    /// The state is that of a snapshot.
-    pub(crate) fn begin_at(&mut self, file: &File) {
-        let meta = &file.meta;
-        (self.applied_at, self.state) = (Some(meta.position), file.state);
-        self.configuration = (meta.configuration_index, meta.configuration.clone());
-    }
-
-    /// Forgets what a process that died held in memory.
-    fn forget(&mut self) {
-        (self.fetch, self.install, self.replaced) = (None, None, false);
-        self.pins.clear();
-        self.applied.clear();
-        (self.applied_at, self.state, self.backlog_bytes, self.first) = (None, 0, 0, Index::ZERO);
-        let founders = self.disk.founding.clone().unwrap_or_default();
-        self.configuration = (Index::ZERO, Configuration::of_voters(founders));
-        let Some(meta) = self.disk.snapshot.clone() else { return };
-        // A scenario may begin with a record alone; nobody can check that state.
-        let file = self.disk.files.get(&meta.position.index).cloned();
-        self.begin_at(&file.unwrap_or(File { meta, state: 0 }));
-    }
 }
 
 /// A message on its way.
@@ -287,8 +207,17 @@ impl Cluster {
                 assert_eq!(node.disk.snapshot.as_ref(), Some(&meta), "{me} has recorded it");
                 node.install = Some(meta);
             }
+            Output::Departed { index } => self.check_departed(me, index),
+            Output::Amnesia { .. } if !self.node(me).stubborn => self.crash(me),
             _ => {}
         }
+    }
+
+    /// Who departs is not in the configuration that it is said to have departed with.
+    fn check_departed(&self, me: Member, index: Index) {
+        let entry = self.history.get(&index);
+        let left = entry.and_then(|entry| Configuration::decode(&entry.bytes).ok());
+        assert!(left.is_none_or(|left| !left.contains(&me)), "{me} departed at {index}");
     }
 
     /// The disk as it will be once what was handed to it is written.
@@ -326,6 +255,12 @@ impl Cluster {
         let state = self.node(me).state;
         let known = *self.states.entry(index).or_insert(state);
         assert_eq!(known, state, "{me} has another state after {index}");
+    }
+
+    /// What was applied before is forgotten.
+    pub(crate) fn forget_history(&mut self) {
+        self.history.clear();
+        self.states.clear();
     }
 
     /// The driver says that everything handed out is applied.
@@ -458,11 +393,17 @@ impl Cluster {
         panic!("no leader within ten seconds");
     }
 
-    /// Makes this member campaign and win.
+    /// Makes this member campaign and win; nobody else leads.
     pub(crate) fn make_leader(&mut self, number: u8) {
+        self.make_follower_lead(number);
+        assert_eq!(self.leaders(), [member(number)], "nobody else leads");
+    }
+
+    /// Makes this member campaign and win, though another may think that it leads.
+    pub(crate) fn make_follower_lead(&mut self, number: u8) {
         self.input(member(number), Input::Campaign);
         self.settle();
-        assert_eq!(self.leaders(), [member(number)], "the campaign is won");
+        assert!(self.leaders().contains(&member(number)), "the campaign is won");
     }
 
     /// Cuts a member off, both ways.

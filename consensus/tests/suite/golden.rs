@@ -133,6 +133,7 @@ impl Scenario {
             "resume" => self.cluster.node(arguments.member(0)?).stalled = false,
             "slow-transfer" => self.cluster.node(arguments.member(0)?).slow_transfer = true,
             "make-file" => self.make_file(arguments)?,
+            "keep-running" => self.cluster.node(arguments.member(0)?).stubborn = true,
             "lose-file" => self.cluster.node(arguments.member(0)?).disk.files.clear(),
             "slow-apply" => self.cluster.node(arguments.member(0)?).slow_apply = true,
             "isolate" => self.cluster.isolate(u8::try_from(arguments.number(0)?)?),
@@ -156,6 +157,9 @@ impl Scenario {
             Some("simulation") => ConfigBuilder::simulation(),
             _ => ConfigBuilder::lan(),
         };
+        if let Some(target) = arguments.key("target") {
+            knobs.voters_target = target.parse()?;
+        }
         if let Some(keep) = arguments.key("keep") {
             knobs.keep_entries_max = keep.parse()?;
         }

@@ -187,6 +187,7 @@ fn event(me: &str, event: &Event) -> Option<String> {
         Event::Amnesia { member, acknowledged, .. } => {
             format!("{me} found {} without {acknowledged}, which it acknowledged", name(*member))
         }
+        Event::Readmitted { index } => format!("{me} readmitted at {index}"),
         Event::Compacted { base, .. } => format!("{me} compacted to {base}"),
         Event::SnapshotInstalled { position } => format!("{me} installed snapshot {position}"),
         Event::Damaged { range } => format!("{me} damaged {}..={}", range.first, range.last),
@@ -219,9 +220,18 @@ pub(crate) fn status(core: &Core) -> String {
         status.applied,
         configuration(&status.configuration)
     );
+    if status.departed {
+        text.push_str(" departed");
+    }
     for follower in &status.followers {
         let state = format!("{:?}", follower.state).to_lowercase();
         let _ = write!(text, " {}:{state}@{}", name(follower.member), follower.matched);
+        if let Some(reason) = follower.held_back {
+            let _ = write!(text, "({reason:?})");
+        }
+        if let Some(acknowledged) = follower.amnesiac {
+            let _ = write!(text, "(lost {acknowledged})");
+        }
     }
     text
 }

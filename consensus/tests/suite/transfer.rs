@@ -20,6 +20,10 @@ impl Fetch {
     pub(crate) const fn new(from: Member, meta: SnapshotMeta) -> Self {
         Self { from, meta, offset: 0 }
     }
+
+    pub(crate) fn into_meta(self) -> SnapshotMeta {
+        self.meta
+    }
 }
 
 impl Cluster {

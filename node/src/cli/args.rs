@@ -150,7 +150,7 @@ pub(crate) struct ServeArgs {
     /// A peer to start from, with or without /p2p/; may be given several times.
     #[arg(long = "peer", value_name = "MULTIADDR")]
     pub(crate) peers: Vec<Multiaddr>,
-    /// Do not look for peers on the local network (this build never does).
+    /// Neither look for peers on the local network nor announce this node there.
     #[arg(long)]
     pub(crate) no_mdns: bool,
     #[command(flatten)]
@@ -271,7 +271,8 @@ impl FromStr for KeyFileArg {
 /// How a client reaches the mesh.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct TargetArgs {
-    /// A member to start from, with or without /p2p/; may be given several times.
+    /// A member to start from, with or without /p2p/; may be given several times. Without any,
+    /// members are looked for on the local network.
     #[arg(long = "peer", value_name = "MULTIADDR")]
     pub(crate) peers: Vec<Multiaddr>,
     #[command(flatten)]

@@ -90,8 +90,9 @@ fn run(
         Err(error) => return usage(format_args!("--via: {error}")),
     };
     let json = global.json;
+    let named = via.is_none() && !args.target.peers.is_empty();
     let reach = match operation {
-        Operation::Status | Operation::Members if via.is_none() => Reach::Named,
+        Operation::Status | Operation::Members if named => Reach::Named,
         _ => Reach::All,
     };
     connect::with_client(&args.target, global, reach, async |client: Client| {

@@ -30,7 +30,7 @@ use meshraft_service::{
 use meshraft_transport::{KeyRing, Multiaddr};
 use tokio::sync::{mpsc, oneshot};
 
-use self::driver::Submission;
+use self::driver::{Submission, Way};
 pub use self::error::{CallError, ConnectError};
 use crate::{Applied, Deleted, Pair};
 
@@ -76,6 +76,18 @@ impl Client {
         Self::start(namespace, peers.into_iter().collect(), keys, false).await
     }
 
+    /// Connects to a namespace through the members that announce themselves on the local network,
+    /// by multicast DNS. The addresses of the other members are learned.
+    ///
+    /// Returns at once: a call waits until a member is found, or says why none is. Must be called
+    /// within a tokio runtime, on which the client's task then runs.
+    ///
+    /// # Errors
+    /// The transport could not be started.
+    pub async fn discover(namespace: Namespace, keys: KeyRing) -> Result<Self, ConnectError> {
+        Self::begin(namespace, keys, Way::Discover).await
+    }
+
     async fn start(
         namespace: Namespace,
         peers: Vec<Multiaddr>,
@@ -88,8 +100,12 @@ impl Client {
         for address in &peers {
             driver::check_address(address)?;
         }
+        Self::begin(namespace, keys, Way::Through { peers, learns }).await
+    }
+
+    async fn begin(namespace: Namespace, keys: KeyRing, way: Way) -> Result<Self, ConnectError> {
         let (submissions, receiver) = mpsc::channel(SUBMISSIONS_MAX);
-        driver::start(namespace, peers, keys, learns, receiver).await?;
+        driver::start(namespace, keys, way, receiver).await?;
         let timeout = Duration::from_millis(u64::from(limits::TIMEOUT_MS_DEFAULT));
         Ok(Self { submissions, timeout, via: None })
     }

@@ -40,6 +40,7 @@ pub(crate) struct Setup {
     pub(crate) listen: Vec<Multiaddr>,
     pub(crate) peers: Vec<Multiaddr>,
     pub(crate) stall: Duration,
+    pub(crate) mdns: bool,
 }
 
 /// The outer ends of a running node.
@@ -107,11 +108,11 @@ async fn assemble(
     folder: Folder,
     acks: mpsc::Receiver<Ack>,
 ) -> Result<Running, StartError> {
-    let Setup { listen, peers, stall, .. } = setup;
+    let Setup { listen, peers, stall, mdns, .. } = setup;
     let Folder { identity, store, opened } = folder;
     let node = identity.node_id();
     let sockets = listen.len();
-    let config = TransportConfig { identity, listen, stall, limits: Limits::default() };
+    let config = TransportConfig { identity, listen, stall, mdns, limits: Limits::default() };
     let started = match seed() {
         Ok(seed) => {
             Transport::start(config).await.map(|started| (started, seed)).map_err(Into::into)
@@ -215,6 +216,7 @@ mod tests {
             listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
             peers: Vec::new(),
             stall: Duration::from_secs(1),
+            mdns: false,
         };
         let (acknowledge, acks) = mpsc::channel(ACKS_MAX);
         let folder = open(setup.data_dir.clone(), acknowledge.clone()).await.unwrap();

@@ -83,9 +83,9 @@ async fn settings_are_checked_before_the_disk_is_touched() {
     let folder = parent.path().join("node");
     let short_key = parent.path().join("key");
     fs::write(&short_key, [1; 31]).unwrap();
-    let builder = || Node::builder().data_dir(&folder).listen("/ip4/127.0.0.1/tcp/0");
+    let builder = || Node::builder().mdns(false).data_dir(&folder).listen("/ip4/127.0.0.1/tcp/0");
 
-    let error = Node::builder().start().await.unwrap_err();
+    let error = Node::builder().mdns(false).start().await.unwrap_err();
     assert!(matches!(error, StartError::NoDataDir));
     let error = builder().listen("localhost:1").start().await.unwrap_err();
     assert!(matches!(&error, StartError::Address { address, .. } if address == "localhost:1"));
@@ -111,7 +111,8 @@ async fn settings_are_checked_before_the_disk_is_touched() {
 
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
-    let busy = Node::builder().data_dir(&folder).listen(format!("/ip4/127.0.0.1/tcp/{port}"));
+    let busy = Node::builder().mdns(false).data_dir(&folder);
+    let busy = busy.listen(format!("/ip4/127.0.0.1/tcp/{port}"));
     let error = busy.start().await.unwrap_err();
     assert!(matches!(error, StartError::Listen { .. }), "{error:?}");
     assert!(error.to_string().contains(&port.to_string()), "{error}");

@@ -26,7 +26,8 @@ pub(crate) struct Member {
 
 /// Settings of a node on loopback, with quick time-outs.
 pub(crate) fn local(folder: PathBuf) -> NodeBuilder {
-    Node::builder().data_dir(folder).listen("/ip4/127.0.0.1/tcp/0").timing(Timing::Local)
+    let builder = Node::builder().data_dir(folder).listen("/ip4/127.0.0.1/tcp/0").mdns(false);
+    builder.timing(Timing::Local)
 }
 
 impl Cluster {
