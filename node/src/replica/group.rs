@@ -20,7 +20,7 @@ use meshraft_service::{
     router::{self, AdmitResult, ProposeResult, RemoveResult, RequestId},
 };
 
-use super::{input::Output as ReplicaOutput, log_time::LogTime, standing::Standing};
+use super::{input::Output as ReplicaOutput, log_time::LogTime};
 use crate::host::HaltReason;
 
 /// What a drain asks the replica to do.
@@ -49,7 +49,6 @@ pub(super) struct Group {
     pending: BTreeMap<ProposalId, Pending>,
     waiting: BTreeMap<Index, (Position, RequestId)>,
     log_time: LogTime,
-    standing: Standing,
     fate_open: bool,
     led: bool,
 }
@@ -63,7 +62,6 @@ impl Group {
             pending: BTreeMap::new(),
             waiting: BTreeMap::new(),
             log_time: LogTime::default(),
-            standing: Standing::default(),
             fate_open,
             led: false,
         }
@@ -198,10 +196,6 @@ impl Group {
         if quiet {
             return None;
         }
-        let member = self.core.configuration().contains(&self.core.me());
-        if self.standing.returned(member, self.core.commit()) {
-            effects.push(Effect::Out(ReplicaOutput::Returned));
-        }
         self.note_role(now, &mut effects);
         if !entries.is_empty() {
             self.apply(now, entries, &mut effects);
@@ -229,10 +223,7 @@ impl Group {
                 return;
             }
             Output::Amnesia { acknowledged } => ReplicaOutput::Amnesia { acknowledged },
-            Output::Departed { index } => {
-                self.standing.departed(index);
-                ReplicaOutput::Departed
-            }
+            Output::Departed { .. } => ReplicaOutput::Departed,
             Output::NeedFirstEntry { term } => {
                 self.led = true;
                 ReplicaOutput::Led { term }
@@ -242,8 +233,10 @@ impl Group {
                     event,
                     Event::ConfigurationChanged { .. } | Event::ConfigurationRolledBack { .. }
                 ) {
-                    self.standing.observe(&event);
                     effects.push(Effect::Out(ReplicaOutput::Members));
+                }
+                if matches!(event, Event::Readmitted { .. }) {
+                    effects.push(Effect::Out(ReplicaOutput::Returned));
                 }
                 ReplicaOutput::Observe(event)
             }

@@ -13,7 +13,6 @@ mod group;
 mod input;
 mod log_time;
 mod pristine;
-mod standing;
 
 use std::collections::VecDeque;
 

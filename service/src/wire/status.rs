@@ -109,6 +109,10 @@ pub enum HeldBack {
     CatchingUp,
     /// The cluster has as many voters as it wants.
     VotersTarget,
+    /// It does not answer its leader.
+    Unreachable,
+    /// The leader promotes nobody by itself.
+    NotWanted,
 }
 
 /// What a member is in the configuration. The order of the variants is their number on the wire.
