@@ -35,7 +35,7 @@ impl Hosted {
             last: Index::ZERO,
             members: Vec::new(),
             waiting: self.founding.waiting().map(|waiting| told(&waiting)),
-            snapshot: Index::ZERO,
+            snapshot: self.replica.snapshot().map_or(Index::ZERO, |at| at.index),
             forced: self.founding.record().forced,
         };
         let Some(core) = serving.filter(|_| status.cluster.is_some()) else { return status };
