@@ -26,7 +26,8 @@ pub(crate) fn node(node: NodeId, namespace: &Namespace, event: &NodeEvent) {
             warn!(%node, %namespace, %cluster, "cluster was founded by force");
         }
         NodeEvent::Amnesia { lost, renewed, acknowledged } => {
-            warn!(%node, %namespace, %lost, %renewed, index = %acknowledged, "store went back in time");
+            let index = acknowledged;
+            warn!(%node, %namespace, %lost, %renewed, %index, "store went back in time");
         }
         NodeEvent::Refused { peer, why } => refused(node, *peer, namespace, why),
         NodeEvent::Unreadable(error) => {

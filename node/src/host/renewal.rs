@@ -29,7 +29,7 @@ impl Hosted {
         self.end_group();
         let lost = self.me.incarnation;
         self.dismiss_leavers(now, desk);
-        self.replica.handle(now, replica::Input::Renew);
+        self.replica.handle(now, replica::Input::Stop);
         self.begin_life(desk.life());
         let record = self.record.renewed();
         self.founding = Founding::new(self.founding_config.clone(), record.clone(), now);

@@ -25,7 +25,6 @@ use super::{
     input::Output as ReplicaOutput,
     log_time::LogTime,
     retained::Retained,
-    standing::Standing,
     waiting::{Pending, Waiting},
 };
 use crate::host::HaltReason;
@@ -61,7 +60,6 @@ pub(super) struct Group {
     state: Option<Box<Replicated>>,
     waiting: Waiting,
     log_time: LogTime,
-    standing: Standing,
     fate_open: bool,
     led: bool,
     pub(super) due: Due,
@@ -85,7 +83,6 @@ impl Group {
             state: Some(state),
             waiting: Waiting::default(),
             log_time,
-            standing: Standing::default(),
             fate_open,
             led: false,
             due,
@@ -213,10 +210,6 @@ impl Group {
         if quiet {
             return None;
         }
-        let member = self.core.configuration().contains(&self.core.me());
-        if self.standing.returned(member, self.core.commit()) {
-            effects.push(Effect::Out(ReplicaOutput::Returned));
-        }
         self.note_role(now, &mut effects);
         if !entries.is_empty() {
             self.apply(now, entries, &mut effects);
@@ -253,10 +246,7 @@ impl Group {
                 return;
             }
             Output::Amnesia { acknowledged } => ReplicaOutput::Amnesia { acknowledged },
-            Output::Departed { index } => {
-                self.standing.departed(index);
-                ReplicaOutput::Departed
-            }
+            Output::Departed { .. } => ReplicaOutput::Departed,
             Output::NeedFirstEntry { term } => {
                 self.led = true;
                 ReplicaOutput::Led { term }
@@ -266,8 +256,10 @@ impl Group {
                     event,
                     Event::ConfigurationChanged { .. } | Event::ConfigurationRolledBack { .. }
                 ) {
-                    self.standing.observe(&event);
                     effects.push(Effect::Out(ReplicaOutput::Members));
+                }
+                if matches!(event, Event::Readmitted { .. }) {
+                    effects.push(Effect::Out(ReplicaOutput::Returned));
                 }
                 ReplicaOutput::Observe(event)
             }

@@ -34,9 +34,6 @@ pub enum Input {
     },
     /// The group is dead: its founder set was abandoned, or this node joined another cluster.
     Stop,
-    /// The group belongs to a store that went back in time: what follows begins anew, and what was
-    /// applied here counts no more.
-    Renew,
     /// A message of the group arrived.
     Receive {
         /// The member that sent it.

@@ -18,7 +18,6 @@ mod log_time;
 mod pristine;
 mod retained;
 mod snapshots;
-mod standing;
 mod start;
 mod waiting;
 
@@ -93,7 +92,6 @@ impl Replica {
                 self.start(*config, *restored, founding);
             }
             Input::Stop => self.stop(),
-            Input::Renew => self.stop(),
             Input::Receive { from, message } => self.core(CoreInput::Receive { from, message }),
             Input::PeerUp(member) => self.core(CoreInput::PeerUp(member)),
             Input::PeerDown(member) => self.core(CoreInput::PeerDown(member)),
