@@ -154,7 +154,7 @@ const fn halt(reason: HaltReason) -> &'static str {
         HaltReason::Panicked => "panicked",
         HaltReason::StoreFailed => "store_failed",
         HaltReason::SnapshotUnreadable { .. } => "snapshot_unreadable",
-        HaltReason::NotReset => "not_reset",
+        HaltReason::MachineNotReset => "machine_not_reset",
         _ => "other",
     }
 }

@@ -9,7 +9,12 @@ use meshraft_service::router::{ForwardId, RequestId as Submission};
 use meshraft_storage::{GroupId, Job, Ticket};
 use meshraft_transport::RequestId;
 
-use super::{draw::Life, fetch::AskId, output::Output};
+use super::{
+    draw::Life,
+    fetch::AskId,
+    output::Output,
+    snapshot_io::{SnapshotJob, SnapshotWork},
+};
 
 /// What became durable with a ticket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,10 +51,12 @@ pub(super) struct Desk {
     pub(super) listening: Vec<Address>,
     tickets: BTreeMap<Ticket, (Namespace, Life, Purpose)>,
     requests: BTreeMap<RequestId, (Namespace, Asked)>,
+    /// Groups that end with a record that is on its way to the store.
+    ending: BTreeMap<Ticket, Vec<GroupId>>,
+    last_life: Life,
     last_ticket: u64,
     last_request: u64,
     last_submission: u64,
-    last_life: Life,
     next_group: GroupId,
 }
 
@@ -60,6 +67,7 @@ impl Desk {
             listening: Vec::new(),
             tickets: BTreeMap::new(),
             requests: BTreeMap::new(),
+            ending: BTreeMap::new(),
             last_life: Life::default(),
             last_ticket: 0,
             last_request: 0,
@@ -89,12 +97,23 @@ impl Desk {
         self.last_ticket += 1;
         let ticket = Ticket::new(self.last_ticket);
         self.tickets.insert(ticket, (namespace.clone(), life, purpose));
-        self.push(Output::Store(job(ticket)));
+        let job = job(ticket);
+        if let Job::Record { drop, .. } = &job
+            && !drop.is_empty()
+        {
+            self.ending.insert(ticket, drop.clone());
+        }
+        self.push(Output::Store(job));
     }
 
-    /// What a ticket was for; once.
+    /// What a ticket was for; once. Now that it is durable that groups ended, their files can go.
     pub(super) fn stored(&mut self, ticket: Ticket) -> Option<(Namespace, Life, Purpose)> {
-        self.tickets.remove(&ticket)
+        let (namespace, life, purpose) = self.tickets.remove(&ticket)?;
+        for group in self.ending.remove(&ticket).unwrap_or_default() {
+            let (namespace, life, work) = (namespace.clone(), life.get(), SnapshotWork::Drop);
+            self.push(Output::Snapshot(SnapshotJob { namespace, group, life, work }));
+        }
+        Some((namespace, life, purpose))
     }
 
     /// A number for a request to a peer.

@@ -146,6 +146,7 @@ pub enum HaltReason {
         /// Why.
         why: RestoreFailure,
     },
-    /// The state machine could not be brought back to what it was before its group.
-    NotReset,
+    /// The store went back in time, and the state machine can't begin anew in this process: a new
+    /// start does.
+    MachineNotReset,
 }

@@ -72,10 +72,8 @@ impl Gossip {
 pub(super) struct Hosted {
     pub(super) namespace: Namespace,
     pub(super) me: Member,
-    /// Which opening of the namespace this is: what an earlier one asked for is not for this one.
+    /// What belongs to an earlier one is not for this one.
     pub(super) life: Life,
-    /// Since when its incarnation acts: the opening, or a renewal.
-    pub(super) era: Life,
     pub(super) host_config: HostConfig,
     pub(super) founding_config: FoundingConfig,
     pub(super) founding: Founding,
@@ -98,10 +96,10 @@ pub(super) struct Hosted {
     pub(super) peers_write: PeersWrite,
     pub(super) gossip: Gossip,
     pub(super) halted: Option<HaltReason>,
+    pub(super) traffic: Traffic,
     /// Ids of peers that the operator named.
     pub(super) known: Vec<NodeId>,
     pub(super) leavers: Leavers,
-    pub(super) traffic: Traffic,
 }
 
 impl Hosted {
@@ -145,7 +143,7 @@ impl Hosted {
         let seed = number_from(config, &namespace, life, b"core");
         let core_config = seeded(&with_target(&options.core, options.voters_target), seed);
         let router = Router::new(config.node);
-        let traffic = Traffic::new(Ids::new(config, &namespace, life));
+        let traffic = Traffic::new(life, Ids::new(config, &namespace, life));
         let options_of_replica = ReplicaOptions {
             machine: options.machine,
             snapshots: SnapshotThresholds {
@@ -156,7 +154,6 @@ impl Hosted {
         };
         let mut hosted = Self {
             replica: Replica::new(options_of_replica, router, now),
-            era: life,
             traffic,
             groups: BTreeMap::new(),
             on_disk: BTreeMap::new(),
@@ -198,8 +195,8 @@ impl Hosted {
     pub(super) fn deadline(&self) -> Option<Moment> {
         let told_again = (!self.shared.is_empty()).then_some(self.gossip.due);
         let inner = self.founding.deadline().into_iter().chain(self.replica.deadline());
-        let inner = inner.chain(told_again).chain(self.traffic.deadline());
-        inner.chain(self.leavers.deadline()).min()
+        let inner = inner.chain(self.traffic.deadline()).chain(self.leavers.deadline());
+        inner.chain(told_again).min()
     }
 
     pub(super) fn replica(&self) -> &Replica {
@@ -207,13 +204,8 @@ impl Hosted {
     }
 
     /// A job of this namespace is durable.
-    pub(super) fn stored(&mut self, now: Moment, era: Life, purpose: Purpose, desk: &mut Desk) {
-        if !matches!(purpose, Purpose::Log(..)) {
-            self.drop_files(desk);
-        }
+    pub(super) fn stored(&mut self, now: Moment, purpose: Purpose, desk: &mut Desk) {
         match purpose {
-            // It was written for an incarnation that acts no more.
-            Purpose::Birth | Purpose::Founding(_) if era != self.era => {}
             Purpose::Birth => self.birth_stored(now, desk),
             Purpose::Peers => self.peers_stored(desk),
             Purpose::Founding(id) => {

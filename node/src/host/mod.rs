@@ -26,6 +26,8 @@ mod renewal;
 mod serving;
 mod snapshot_io;
 mod snapshot_store;
+#[cfg(test)]
+mod snapshot_tests;
 mod snapshot_wire;
 mod snapshots;
 mod status;
@@ -117,11 +119,10 @@ impl Host {
             Input::Network(input) => self.network(input),
             Input::Stored(tickets) => {
                 for ticket in tickets {
-                    if let Some((namespace, era, purpose)) = self.desk.stored(ticket) {
+                    if let Some((namespace, life, purpose)) = self.desk.stored(ticket) {
                         self.with(&namespace, |hosted, desk, now| {
-                            // Those before belong to an earlier opening.
-                            if era >= hosted.life {
-                                hosted.stored(now, era, purpose, desk);
+                            if hosted.life == life {
+                                hosted.stored(now, purpose, desk);
                             }
                         });
                     }

@@ -86,7 +86,7 @@ impl Hosted {
                 active.submitted = write.id;
                 let group = active.number;
                 let purpose = Purpose::Log(group, write.id);
-                desk.store(&self.namespace, self.era, purpose, |ticket| Job::Log {
+                desk.store(&self.namespace, self.life, purpose, |ticket| Job::Log {
                     ticket,
                     group,
                     write,
@@ -126,9 +126,6 @@ impl Hosted {
                 self.event(desk, NodeEvent::Leader { leader, term });
             }
             replica::Output::Members => self.tell_members(desk),
-            replica::Output::Amnesia { acknowledged } => self.renew(now, acknowledged, desk),
-            replica::Output::Departed => self.core_said(now, false),
-            replica::Output::Returned => self.core_said(now, true),
             replica::Output::Started => self.tell_reachable(now),
             replica::Output::TakeSnapshot { meta, writer } => {
                 self.take_snapshot(meta, writer, desk);
@@ -143,6 +140,9 @@ impl Hosted {
                 self.fetch_snapshot(now, from, meta, desk);
             }
             replica::Output::Snapshot(event) => self.event(desk, NodeEvent::Snapshot(event)),
+            replica::Output::Amnesia { acknowledged } => self.renew(now, acknowledged, desk),
+            replica::Output::Departed => self.core_said(now, false),
+            replica::Output::Returned => self.core_said(now, true),
             replica::Output::Halted(reason) => {
                 self.halted = Some(reason);
                 self.end_group();

@@ -3,16 +3,15 @@
 //! The replica says what it wants; this part turns it into jobs on files, requests to the member
 //! that offers one, and answers to members that fetch ours.
 
-use std::{collections::VecDeque, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use meshraft_consensus::{Member, Moment, Position, SnapshotMeta, Term};
-use meshraft_storage::GroupId;
 use meshraft_transport::{Channel, ReplyToken, Scope, Source};
 
 use super::{
     desk::{Asked, Desk},
-    draw::Ids,
+    draw::{Ids, Life},
     event::{NodeEvent, SnapshotEvent},
     fetch::{self, AskId, Fetch},
     hosted::Hosted,
@@ -39,15 +38,15 @@ pub(super) struct Traffic {
     fetches: u64,
     serving: Serving,
     ids: Ids,
-    /// For each record on its way to the store, the groups that end with it.
-    dropping: VecDeque<Vec<GroupId>>,
+    /// Which opening of the namespace asks for work on files. A renewal does not change it: the
+    /// machine that is away then comes back all the same.
+    opening: Life,
 }
 
 impl Traffic {
     /// Nothing is under way; snapshots that are taken get their ids from `ids`.
-    pub(super) fn new(ids: Ids) -> Self {
-        let (fetching, serving, dropping) = (None, Serving::default(), VecDeque::new());
-        Self { fetching, fetches: 0, serving, ids, dropping }
+    pub(super) fn new(opening: Life, ids: Ids) -> Self {
+        Self { fetching: None, fetches: 0, serving: Serving::default(), ids, opening }
     }
 
     /// When the namespace is to be woken for it.
@@ -59,11 +58,6 @@ impl Traffic {
     pub(super) fn end(&mut self) {
         self.fetching = None;
         self.serving.clear();
-    }
-
-    /// A record is handed to the store, and these groups end with it.
-    pub(super) fn dropping(&mut self, groups: &[GroupId]) {
-        self.dropping.push_back(groups.to_vec());
     }
 }
 
@@ -81,13 +75,8 @@ pub(super) fn pin_time(election: Duration) -> Duration {
 
 impl Hosted {
     fn job(&self, work: SnapshotWork, desk: &mut Desk) {
-        if let Some(active) = &self.active {
-            self.job_on(active.number, work, desk);
-        }
-    }
-
-    fn job_on(&self, group: GroupId, work: SnapshotWork, desk: &mut Desk) {
-        let (namespace, life) = (self.namespace.clone(), self.life.get());
+        let Some(group) = self.active.as_ref().map(|active| active.number) else { return };
+        let (namespace, life) = (self.namespace.clone(), self.traffic.opening.get());
         desk.push(Output::Snapshot(SnapshotJob { namespace, group, life, work }));
     }
 
@@ -137,7 +126,7 @@ impl Hosted {
 
     /// A job on files ended.
     pub(super) fn snapshot_done(&mut self, now: Moment, done: SnapshotDone, desk: &mut Desk) {
-        if done.life != self.life.get() {
+        if done.life != self.traffic.opening.get() {
             return;
         }
         let current = self.active.as_ref().is_some_and(|active| active.number == done.group);
@@ -302,13 +291,6 @@ impl Hosted {
                 let event = SnapshotEvent::Sent { to: peer.node, at };
                 self.event(desk, NodeEvent::Snapshot(event));
             }
-        }
-    }
-
-    /// A record is durable: the files of groups that ended with it can go.
-    pub(super) fn drop_files(&mut self, desk: &mut Desk) {
-        for group in self.traffic.dropping.pop_front().unwrap_or_default() {
-            self.job_on(group, SnapshotWork::Drop, desk);
         }
     }
 }

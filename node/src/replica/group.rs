@@ -265,7 +265,7 @@ impl Group {
             }
             Output::FetchSnapshot { from, meta } => ReplicaOutput::FetchSnapshot { from, meta },
             // The drain above takes these.
-            Output::InstallSnapshot(_) | Output::SendSnapshot { .. } | Output::Apply(_) => return,
+            Output::SendSnapshot { .. } | Output::InstallSnapshot(_) | Output::Apply(_) => return,
         };
         effects.push(Effect::Out(out));
     }

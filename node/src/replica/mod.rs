@@ -15,6 +15,7 @@ mod due;
 mod group;
 mod input;
 mod log_time;
+mod pristine;
 mod retained;
 mod snapshots;
 mod start;

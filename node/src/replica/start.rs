@@ -8,14 +8,11 @@
 //! 1. The machine is in one place: here, with the group, or with the driver that restores it.
 //! 2. At most one state is with the driver.
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    time::Duration,
-};
+use std::time::Duration;
 
 use meshraft_consensus::{Config, Core, Index, Restored, SnapshotMeta};
 use meshraft_service::{
-    Replicated, SnapshotWriter, StateMachine,
+    Replicated, StateMachine,
     router::{self, ProposeResult},
 };
 
@@ -24,6 +21,7 @@ use super::{
     due::{Due, SnapshotThresholds},
     group::Group,
     input::Output,
+    pristine::Pristine,
     retained::Retained,
 };
 use crate::host::{HaltReason, RestoreFailure};
@@ -62,8 +60,8 @@ enum Away {
 pub(super) struct Starting {
     /// The machine, while no group has it.
     machine: Option<Box<dyn StateMachine>>,
-    /// The machine as it was when it was given to this replica.
-    blank: Option<SnapshotWriter>,
+    /// What it was like when it was given to this replica.
+    pristine: Pristine,
     plan: Option<Plan>,
     away: Away,
     snapshots: SnapshotThresholds,
@@ -73,20 +71,15 @@ pub(super) struct Starting {
 impl Starting {
     pub(super) fn new(options: ReplicaOptions) -> Self {
         let ReplicaOptions { machine, snapshots, pin_time } = options;
-        let blank = blank(machine.as_ref());
+        let pristine = Pristine::of(machine.as_ref());
         let (plan, away) = (None, Away::No);
-        Self { machine: Some(machine), blank, plan, away, snapshots, pin_time }
+        Self { machine: Some(machine), pristine, plan, away, snapshots, pin_time }
     }
 
     /// Whether a group waits for its state.
     pub(super) const fn is_restoring(&self) -> bool {
         self.plan.is_some()
     }
-}
-
-/// A frozen copy of the machine. Cheap, as every snapshot of a machine must be.
-fn blank(machine: &dyn StateMachine) -> Option<SnapshotWriter> {
-    catch_unwind(AssertUnwindSafe(|| machine.snapshot())).ok()
 }
 
 impl Replica {
@@ -174,23 +167,11 @@ impl Replica {
         // A group's first entry is never a command.
         let untouched = state.applied().index <= Index::ZERO.next() && state.halted().is_none();
         let mut machine = state.into_machine();
-        if !untouched && !self.make_blank(machine.as_mut()) {
-            return self.halt(HaltReason::NotReset);
+        if !untouched && !self.starting.pristine.reset(machine.as_mut()) {
+            return self.halt(HaltReason::MachineNotReset);
         }
         self.starting.machine = Some(machine);
         self.launch();
-    }
-
-    fn make_blank(&mut self, machine: &mut dyn StateMachine) -> bool {
-        let Some(writer) = self.starting.blank.take() else { return false };
-        let restore = || {
-            let mut bytes = Vec::new();
-            writer(&mut bytes)?;
-            machine.restore(&mut &bytes[..])
-        };
-        let restored = catch_unwind(AssertUnwindSafe(restore));
-        self.starting.blank = blank(machine);
-        matches!(restored, Ok(Ok(())))
     }
 
     /// Nothing begins any more.

@@ -95,8 +95,8 @@ struct Engine {
     transport: Transport,
     store: Store,
     loads: Loads,
-    reopening: Reopening,
     snapshots: SnapshotJobs,
+    reopening: Reopening,
     boards: Boards,
     keys: BTreeMap<Namespace, KeyRing>,
     pending: BTreeMap<CallId, Pending>,
@@ -134,16 +134,16 @@ pub(super) async fn run(parts: Parts) {
         ending,
     } = parts;
     let (loads, loaded) = Loads::new(store.clone());
-    let (reopening, reopened) = Reopening::new(store.clone());
     let (snapshots, finished) = SnapshotJobs::new(snapshots);
+    let (reopening, reopened) = Reopening::new(store.clone());
     let mut engine = Engine {
         node,
         host,
         transport,
         store,
         loads,
-        reopening,
         snapshots,
+        reopening,
         boards: Boards::new(),
         keys: BTreeMap::new(),
         pending: BTreeMap::new(),
@@ -206,11 +206,11 @@ impl Sources {
             count = self.loaded.recv_many(&mut batch.loaded, BATCH_MAX) => {
                 (count, StopReason::Shutdown)
             }
-            // So do these two's.
-            count = self.reopened.recv_many(&mut batch.reopened, BATCH_MAX) => {
+            count = self.snapshots.recv_many(&mut batch.snapshots, BATCH_MAX) => {
                 (count, StopReason::Shutdown)
             }
-            count = self.snapshots.recv_many(&mut batch.snapshots, BATCH_MAX) => {
+            // So does this one's.
+            count = self.reopened.recv_many(&mut batch.reopened, BATCH_MAX) => {
                 (count, StopReason::Shutdown)
             }
             () = timer => (1, StopReason::Shutdown),
@@ -219,8 +219,8 @@ impl Sources {
         top_up(&mut batch.network, || self.network.try_recv());
         top_up(&mut batch.commands, || self.commands.try_recv().ok());
         top_up(&mut batch.loaded, || self.loaded.try_recv().ok());
-        top_up(&mut batch.reopened, || self.reopened.try_recv().ok());
         top_up(&mut batch.snapshots, || self.snapshots.try_recv().ok());
+        top_up(&mut batch.reopened, || self.reopened.try_recv().ok());
         (count == 0).then_some(closed)
     }
 }
@@ -243,14 +243,14 @@ impl Engine {
             self.loads.finished();
             self.host.handle(now, Input::Loaded { load, result });
         }
-        for (namespace, found) in batch.reopened.drain(..) {
-            self.reopened(now, &namespace, found);
-        }
         for finished in batch.snapshots.drain(..) {
             self.snapshots.finished(&finished);
             if let Some(done) = finished.done {
                 self.host.handle(now, Input::Snapshot(done));
             }
+        }
+        for (namespace, found) in batch.reopened.drain(..) {
+            self.reopened(now, &namespace, found);
         }
         for command in batch.commands.drain(..) {
             self.command(now, command);
@@ -434,14 +434,13 @@ impl Engine {
         {
             self.reopening.finish(&namespace);
         }
-        drop((self.loads, self.reopening));
         self.snapshots.end();
         while self.snapshots.running() > 0
             && let Some(finished) = snapshots.recv().await
         {
             self.snapshots.finished(&finished);
         }
-        drop(self.snapshots);
+        drop((self.loads, self.reopening, self.snapshots));
         // Joining the writer's thread blocks; what went wrong there was told by its last ack.
         let store = self.store;
         let _ = tokio::task::spawn_blocking(move || store.close()).await;
