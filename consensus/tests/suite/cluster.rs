@@ -331,9 +331,18 @@ impl Cluster {
 
     /// Delivers one packet.
     pub(crate) fn deliver(&mut self, packet: Packet) {
+        let to = packet.to;
+        self.deliver_only(packet);
+        if self.nodes.contains_key(&to) {
+            self.drain(to);
+        }
+    }
+
+    /// Delivers one packet and does not drain.
+    pub(crate) fn deliver_only(&mut self, packet: Packet) {
         let Packet { from, to, message } = packet;
         if !self.cuts.contains(&(from, to)) && self.nodes.contains_key(&to) {
-            self.input(to, Input::Receive { from, message });
+            self.input_only(to, Input::Receive { from, message });
         }
     }
 
