@@ -16,10 +16,12 @@ mod groups;
 mod hosted;
 mod input;
 mod keeping;
+mod membership;
 mod network;
 mod output;
 mod outputs;
 mod record;
+mod renewal;
 mod snapshot_io;
 mod status;
 #[cfg(test)]
@@ -28,7 +30,10 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use meshraft_consensus::{Moment, Namespace, NodeId};
-use meshraft_discovery::peers::Address;
+use meshraft_discovery::{
+    founding::{ForceError, Founding},
+    peers::Address,
+};
 use meshraft_service::{
     ServiceError,
     wire::{Operation, Status},
@@ -106,9 +111,11 @@ impl Host {
             Input::Network(input) => self.network(input),
             Input::Stored(tickets) => {
                 for ticket in tickets {
-                    if let Some((namespace, purpose)) = self.desk.stored(ticket) {
+                    if let Some((namespace, life, purpose)) = self.desk.stored(ticket) {
                         self.with(&namespace, |hosted, desk, now| {
-                            hosted.stored(now, purpose, desk);
+                            if hosted.life == life {
+                                hosted.stored(now, purpose, desk);
+                            }
                         });
                     }
                 }
@@ -116,7 +123,9 @@ impl Host {
             Input::StoreFailed => self.store_failed(),
             Input::Loaded { load, result } => {
                 self.with(&load.namespace, |hosted, _, now| {
-                    hosted.loaded(now, load.group, load.id, result);
+                    if hosted.life.get() == load.life {
+                        hosted.loaded(now, load.group, load.id, result);
+                    }
                 });
             }
             Input::Snapshot(done) => {
@@ -166,6 +175,24 @@ impl Host {
         self.found_on_disk
             .get(namespace)
             .map_or(Ok(()), |found| keeping::check(found, self.config.node))
+    }
+
+    /// Whether a namespace may be founded alone by order ([`NamespaceOptions::force`]); `found` as
+    /// in [`Input::Open`].
+    ///
+    /// # Errors
+    /// Says what on record forbids it: the namespace is not to be opened so.
+    pub fn check_force(
+        &self,
+        namespace: &Namespace,
+        found: Option<&OpenedNamespace>,
+    ) -> Result<(), ForceError> {
+        let found = found.or_else(|| self.found_on_disk.get(namespace));
+        match found.map(|found| keeping::parse(found, self.config.node)) {
+            Some(Ok((_, record))) => Founding::check_force(&record),
+            // What can't be read is not opened at all.
+            Some(Err(_)) | None => Ok(()),
+        }
     }
 
     fn with(&mut self, namespace: &Namespace, act: impl FnOnce(&mut Hosted, &mut Desk, Moment)) {
@@ -218,6 +245,7 @@ impl Host {
         if let Some(mut hosted) = self.namespaces.remove(namespace) {
             hosted.close(self.now, &mut self.desk);
             self.deadlines.set(namespace, None);
+            self.desk.forget_requests(namespace);
             self.closed.insert(namespace.clone());
             self.desk.push(Output::Unshare { namespace: namespace.clone() });
         }

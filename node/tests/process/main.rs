@@ -7,3 +7,4 @@ mod crash;
 mod demo;
 mod founders;
 mod harness;
+mod lan;
