@@ -1,6 +1,6 @@
-//! A snapshot is fetched while other writes are outstanding: whatever the disk has done of them when
-//! the power fails, what it holds is a log that follows on a snapshot, and nothing was claimed that
-//! it does not hold.
+//! A snapshot is fetched while other writes are outstanding: whatever the disk has done of them
+//! when the power fails, what it holds is a log that follows on a snapshot, and nothing was claimed
+//! that it does not hold.
 
 use bytes::Bytes;
 use meshraft_consensus::{
@@ -176,4 +176,31 @@ fn a_late_completion_vouches_for_nothing_that_is_replaced() {
     assert_eq!(cluster.core(2).status().applied, Index::new(2), "nothing is applied meanwhile");
     cluster.transfer(member(2));
     assert_eq!(cluster.core(2).status().applied, Index::new(10));
+}
+
+/// A configuration that was in force, and is in no log any more, is forgotten with its entry.
+#[test]
+fn a_configuration_that_a_snapshot_replaces_is_forgotten() {
+    let mut cluster = follower();
+    let bytes = Configuration::of_voters((1..=4).map(member)).encode();
+    let message = Message::AppendRequest(AppendRequest {
+        term: Term::new(3),
+        sequence: 1,
+        previous: at(6, 2),
+        commit: Index::new(2),
+        entries: vec![Entry { position: at(7, 3), kind: EntryKind::Configuration, bytes }],
+    });
+    cluster.input(member(2), Input::Receive { from: member(1), message });
+    assert!(cluster.core(2).configuration().contains(&member(4)));
+    let offer = SnapshotOffer { term: Term::new(4), meta: meta(at(9, 4)) };
+    let message = Message::SnapshotOffer(offer);
+    cluster.input(member(2), Input::Receive { from: member(3), message });
+    let (position, file) = (at(9, 4), File { meta: meta(at(9, 4)), state: 0 });
+    cluster.node(member(2)).disk.files.insert(position.index, file);
+    cluster.input(member(2), Input::SnapshotFetched { position, result: Ok(()) });
+    assert_eq!(*cluster.core(2).configuration(), meta(position).configuration);
+    while cluster.persist(member(2)).is_some() {}
+    cluster.crash(member(2));
+    cluster.start(member(2));
+    assert_eq!(*cluster.core(2).configuration(), meta(position).configuration);
 }
