@@ -9,7 +9,7 @@ use meshraft_service::router::{ForwardId, RequestId as Submission};
 use meshraft_storage::{GroupId, Job, Ticket};
 use meshraft_transport::RequestId;
 
-use super::{draw::Life, output::Output};
+use super::{draw::Life, fetch::AskId, output::Output};
 
 /// What became durable with a ticket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +24,20 @@ pub(super) enum Purpose {
     Log(GroupId, WriteId),
 }
 
+/// What a request to a peer is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// A request that the namespace's router passed on.
+    Forward(ForwardId),
+    /// A part of a snapshot's file.
+    Part {
+        /// Which fetch of the namespace.
+        fetch: u64,
+        /// The fetch's own name for it.
+        ask: AskId,
+    },
+}
+
 /// The outputs and counters of a node.
 #[derive(Debug)]
 pub(super) struct Desk {
@@ -31,11 +45,11 @@ pub(super) struct Desk {
     /// Where this node listens.
     pub(super) listening: Vec<Address>,
     tickets: BTreeMap<Ticket, (Namespace, Life, Purpose)>,
-    requests: BTreeMap<RequestId, (Namespace, ForwardId)>,
-    last_life: Life,
+    requests: BTreeMap<RequestId, (Namespace, Asked)>,
     last_ticket: u64,
     last_request: u64,
     last_submission: u64,
+    last_life: Life,
     next_group: GroupId,
 }
 
@@ -83,16 +97,16 @@ impl Desk {
         self.tickets.remove(&ticket)
     }
 
-    /// A number for a request to a peer, which answers this forward of the namespace's router.
-    pub(super) fn request(&mut self, namespace: &Namespace, forward: ForwardId) -> RequestId {
+    /// A number for a request to a peer.
+    pub(super) fn request(&mut self, namespace: &Namespace, asked: Asked) -> RequestId {
         self.last_request += 1;
         let id = RequestId::new(self.last_request);
-        self.requests.insert(id, (namespace.clone(), forward));
+        self.requests.insert(id, (namespace.clone(), asked));
         id
     }
 
     /// Whose request this was; once.
-    pub(super) fn replied(&mut self, id: RequestId) -> Option<(Namespace, ForwardId)> {
+    pub(super) fn replied(&mut self, id: RequestId) -> Option<(Namespace, Asked)> {
         self.requests.remove(&id)
     }
 

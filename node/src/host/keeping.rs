@@ -54,7 +54,8 @@ impl Hosted {
             self.groups.insert(cluster, group);
             (group, cluster)
         });
-        let drop = drop.iter().filter_map(|cluster| self.groups.remove(cluster)).collect();
+        let drop: Vec<_> = drop.iter().filter_map(|cluster| self.groups.remove(cluster)).collect();
+        self.traffic.dropping(&drop);
         let record = HostRecord {
             node: self.me.node,
             incarnation: self.me.incarnation,
@@ -62,7 +63,7 @@ impl Hosted {
             peers: remembered(&self.peers, self.me.node),
         };
         let (namespace, record) = (self.namespace.clone(), Bytes::from(record.encode()));
-        desk.store(&self.namespace, self.life, purpose, |ticket| Job::Record {
+        desk.store(&self.namespace, self.era, purpose, |ticket| Job::Record {
             ticket,
             namespace,
             record,

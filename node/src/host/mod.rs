@@ -12,6 +12,7 @@ mod deadlines;
 mod desk;
 mod draw;
 mod event;
+mod fetch;
 mod groups;
 mod hosted;
 mod input;
@@ -22,7 +23,11 @@ mod output;
 mod outputs;
 mod record;
 mod renewal;
+mod serving;
 mod snapshot_io;
+mod snapshot_store;
+mod snapshot_wire;
+mod snapshots;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -46,11 +51,12 @@ use self::{
     hosted::{Hosted, Origin},
 };
 pub use self::{
-    event::{HaltReason, NodeEvent},
+    event::{HaltReason, NodeEvent, SnapshotEvent},
     input::{CallId, Input, NamespaceOptions, NetworkInput},
     output::{LoadToken, Output},
     record::RecordError,
-    snapshot_io::{Done, RestoreFailure, SnapshotDone, SnapshotJob, SnapshotStore, SnapshotWork},
+    snapshot_io::{Done, RestoreFailure, SnapshotDone, SnapshotJob, SnapshotWork},
+    snapshot_store::SnapshotStore,
 };
 
 /// What a host needs to know of its node.
@@ -111,10 +117,11 @@ impl Host {
             Input::Network(input) => self.network(input),
             Input::Stored(tickets) => {
                 for ticket in tickets {
-                    if let Some((namespace, life, purpose)) = self.desk.stored(ticket) {
+                    if let Some((namespace, era, purpose)) = self.desk.stored(ticket) {
                         self.with(&namespace, |hosted, desk, now| {
-                            if hosted.life == life {
-                                hosted.stored(now, purpose, desk);
+                            // Those before belong to an earlier opening.
+                            if era >= hosted.life {
+                                hosted.stored(now, era, purpose, desk);
                             }
                         });
                     }

@@ -23,13 +23,14 @@ use crate::replica;
 impl Hosted {
     /// Takes the place of an incarnation whose store lost what it had acknowledged.
     pub(super) fn renew(&mut self, now: Moment, acknowledged: Index, desk: &mut Desk) {
-        if self.active.take().is_none() {
+        if self.active.is_none() {
             return;
         }
         let lost = self.me.incarnation;
         self.dismiss_leavers(now, desk);
-        self.replica.handle(now, replica::Input::Renew);
-        self.begin_life(desk.life());
+        self.end_group();
+        self.replica.handle(now, replica::Input::Stop);
+        self.begin_era(desk.life());
         let record = self.record.renewed();
         self.founding = Founding::new(self.founding_config.clone(), record.clone(), now);
         for node in self.known.clone() {
@@ -45,14 +46,14 @@ impl Hosted {
         self.event(desk, NodeEvent::Amnesia { lost, renewed, acknowledged });
     }
 
-    /// The numbers of a life: another incarnation, and seeds that repeat nothing.
-    fn begin_life(&mut self, life: Life) {
+    /// The numbers of an era: another incarnation, and seeds that repeat nothing.
+    fn begin_era(&mut self, era: Life) {
         let (host, namespace) = (&self.host_config, &self.namespace);
-        self.life = life;
-        self.me = Member::new(host.node, draw_incarnation(host, namespace, life));
+        self.era = era;
+        self.me = Member::new(host.node, draw_incarnation(host, namespace, era));
         self.founding_config.me = self.me;
-        self.founding_config.seed = number_from(host, namespace, life, b"founding");
-        let seed = number_from(host, namespace, life, b"core");
+        self.founding_config.seed = number_from(host, namespace, era, b"founding");
+        let seed = number_from(host, namespace, era, b"core");
         self.core_config = seeded(&self.core_config, seed);
     }
 

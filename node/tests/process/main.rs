@@ -8,3 +8,4 @@ mod demo;
 mod founders;
 mod harness;
 mod lan;
+mod membership;
