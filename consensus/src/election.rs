@@ -41,7 +41,8 @@ impl Core {
         // At the end of all terms nobody can be elected any more.
         let term_left = self.hard.term.next() > self.hard.term;
         let takes_part = current.is_voter(&self.me) || outgoing;
-        takes_part && term_left && self.damage.is_none() && !current.voters.is_empty()
+        let allowed = self.damage.is_none() && !self.is_departed();
+        takes_part && term_left && allowed && !current.voters.is_empty()
     }
 
     pub(crate) fn draw_election(&mut self) -> Duration {
@@ -147,6 +148,7 @@ impl Core {
         if request.term == Term::ZERO || request.last.term > request.term {
             return self.drop_message(from, DropReason::Malformed);
         }
+        self.answer_stranger(from);
         let sticky = request.kind != VoteKind::Transfer && self.hears_leader();
         let granted = match request.kind {
             _ if sticky || self.damage.is_some() => false,
@@ -224,7 +226,8 @@ impl Core {
             if *member == self.me {
                 return Some(self.now);
             }
-            leader.progress.get(member).map(|progress| progress.contact)
+            let counts = leader.progress.get(member).filter(|one| one.amnesiac.is_none());
+            counts.map(|progress| progress.contact)
         };
         let heard = quorum::agreed(self.membership.current(), contact).flatten();
         heard.is_some_and(|heard| self.now < heard.plus(self.config.knobs().election))

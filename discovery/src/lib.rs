@@ -14,5 +14,5 @@ mod record;
 pub mod wire;
 
 pub use ballot::{Ballot, FounderSet, FounderSetError};
-pub use founding::{Founding, FoundingConfig};
-pub use record::{Record, RecordError};
+pub use founding::{ForceError, Founding, FoundingConfig};
+pub use record::{Departure, Record, RecordError};

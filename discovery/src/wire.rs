@@ -177,6 +177,8 @@ pub enum NotAdmitted {
     Busy,
     /// The cluster's admission rule turned the node down.
     Denied,
+    /// The asked node is itself no member of the cluster any more.
+    Departed,
 }
 
 impl NotAdmitted {
@@ -194,6 +196,7 @@ impl core::fmt::Display for NotAdmitted {
             Self::NoLeader => f.write_str("no leader answered in time"),
             Self::Busy => f.write_str("too many admissions at once"),
             Self::Denied => f.write_str("the cluster's admission rule turned the node down"),
+            Self::Departed => f.write_str("the asked node has departed from the cluster itself"),
         }
     }
 }

@@ -22,6 +22,12 @@ pub(crate) fn node(node: NodeId, namespace: &Namespace, event: &NodeEvent) {
             let (voters, learners) = (voters.len(), learners.len());
             info!(%node, %namespace, voters, learners, "members changed");
         }
+        NodeEvent::Forced { cluster } => {
+            warn!(%node, %namespace, %cluster, "cluster was founded by force");
+        }
+        NodeEvent::Amnesia { lost, renewed, acknowledged } => {
+            warn!(%node, %namespace, %lost, %renewed, index = %acknowledged, "store went back in time");
+        }
         NodeEvent::Refused { peer, why } => refused(node, *peer, namespace, why),
         NodeEvent::Unreadable(error) => {
             error!(%node, %namespace, %error, "namespace record unreadable");
@@ -89,6 +95,15 @@ fn founding(node: NodeId, namespace: &Namespace, event: &FoundingEvent) {
         }
         FoundingEvent::Joining { cluster, by } => {
             info!(%node, %namespace, %cluster, peer = %peer_id(*by), "admission asked for");
+        }
+        FoundingEvent::Leaving { cluster } => {
+            info!(%node, %namespace, %cluster, "leaving asked for");
+        }
+        FoundingEvent::Departed { cluster, how } => {
+            info!(%node, %namespace, %cluster, ?how, "cluster departed from");
+        }
+        FoundingEvent::Rejoined { cluster } => {
+            info!(%node, %namespace, %cluster, "cluster rejoined");
         }
         FoundingEvent::Joined { cluster } => info!(%node, %namespace, %cluster, "cluster joined"),
         FoundingEvent::NotAdmitted { cluster, by, .. } => {

@@ -1,13 +1,13 @@
 //! Asking peers how they stand, and what follows from their answers. Binds nobody.
 //!
 //! Every peer that is up is asked at once, and again with growing jittered waits until this node is
-//! in a cluster; one that answered is asked at the slowest pace. A holder asks the other founders
+//! in a cluster and not away from it; one that answered is asked at the slowest pace. A holder asks the other founders
 //! by repeating its proposal, as their answers settle the promise.
 
 use meshraft_consensus::{Member, Moment};
 
 use super::{
-    Event, Founding, Stage,
+    Event, Founding, Presence, Stage,
     backoff::{SLOWEST, retry_at},
 };
 use crate::wire::{Binding, Message, Standing};
@@ -18,7 +18,7 @@ const LIVING_MEMORY: u32 = 8;
 impl Founding {
     /// A peer said how it stands.
     pub(super) fn on_standing(&mut self, now: Moment, from: Member, standing: Standing) {
-        if self.roster.saw(from, standing) {
+        if self.roster.saw(now, from, standing) {
             self.pace(now, from, standing.binding);
         }
         let Binding::Living { cluster } = standing.binding else { return };
@@ -30,6 +30,10 @@ impl Founding {
             Stage::Member(_) => {}
             // The own founder set lives: its group will tell, there is nothing to join.
             Stage::Bound(bound) if bound.cluster == cluster => {}
+            Stage::Free(_) if self.record().former.is_some_and(|former| former != cluster) => {
+                let Some(ours) = self.record().former else { return };
+                self.observe(Event::OtherCluster { peer: from, theirs: cluster, ours });
+            }
             Stage::Bound(_) | Stage::Free(_) => {
                 let memory = self.config.founding_timeout().saturating_mul(LIVING_MEMORY);
                 self.living_until = Some(now.plus(memory));
@@ -41,7 +45,7 @@ impl Founding {
     fn pace(&mut self, now: Moment, from: Member, binding: Binding) {
         let Some(peer) = self.roster.up.get_mut(&from.node) else { return };
         match (&self.stage, binding) {
-            (Stage::Free(_), _) => {
+            (Stage::Free(_) | Stage::Member(_), _) => {
                 peer.attempt = SLOWEST;
                 peer.ask_at = retry_at(now, self.config.seed, 0, SLOWEST);
             }
@@ -57,7 +61,7 @@ impl Founding {
             {
                 peer.ask_at = now;
             }
-            (Stage::Bound(_) | Stage::Member(_), _) => {}
+            (Stage::Bound(_), _) => {}
         }
     }
 
@@ -105,12 +109,13 @@ impl Founding {
         self.may_ask().then(next).flatten()
     }
 
-    /// Members are asked, they do not ask; and a promise is not spoken of before it is durable.
+    /// Members are asked, they do not ask, unless they want to come back; and a promise is not
+    /// spoken of before it is durable.
     fn may_ask(&self) -> bool {
         match &self.stage {
             Stage::Free(_) => true,
             Stage::Bound(bound) => self.ledger.is_durable(bound.write),
-            Stage::Member(_) => false,
+            Stage::Member(mine) => matches!(mine.presence, Presence::Away { seeks: true, .. }),
         }
     }
 

@@ -4,6 +4,7 @@ use meshraft_consensus::{ClusterId, Fate, Member, NodeId};
 
 use crate::{
     ballot::Ballot,
+    record::Departure,
     wire::{NotAdmitted, Refusal},
 };
 
@@ -65,6 +66,23 @@ pub enum Event {
         /// The cluster.
         cluster: ClusterId,
     },
+    /// This node is about to leave its cluster: it asks to be removed.
+    Leaving {
+        /// The cluster.
+        cluster: ClusterId,
+    },
+    /// This node takes part in its cluster no more.
+    Departed {
+        /// The cluster.
+        cluster: ClusterId,
+        /// Whether it wanted to.
+        how: Departure,
+    },
+    /// The cluster that this node departed from has it again as a member.
+    Rejoined {
+        /// The cluster.
+        cluster: ClusterId,
+    },
     /// A member answered that the admission was not committed.
     NotAdmitted {
         /// The cluster.
@@ -74,7 +92,8 @@ pub enum Event {
         /// Why.
         why: NotAdmitted,
     },
-    /// A peer says that it lives in another cluster of the same namespace than this node.
+    /// A peer says that it lives in another cluster of the same namespace than this node does, or
+    /// than it has to return to.
     OtherCluster {
         /// Who says so.
         peer: Member,

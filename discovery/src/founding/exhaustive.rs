@@ -90,6 +90,9 @@ fn started(number: u8, record: Record, budget: Budget) -> Founding {
         election_max: Duration::from_secs(1),
         seed: 1,
         targets: 0,
+        threshold_percent: FoundingConfig::THRESHOLD_PERCENT,
+        force: false,
+        voters_target: 5,
     };
     let mut value = Founding::new(config, record, NOW);
     for other in budget.nodes().filter(|other| *other != number) {
@@ -102,7 +105,7 @@ impl Founding {
     /// Forgets what only says when something is tried again, so that equal situations are equal.
     fn forget_time(&mut self) {
         for peer in self.roster.up.values_mut() {
-            (peer.ask_at, peer.attempt) = (NEVER, 0);
+            (peer.ask_at, peer.attempt, peer.free_since) = (NEVER, 0, None);
             let living =
                 |view: &roster::View| matches!(view.standing.binding, Binding::Living { .. });
             peer.view = peer.view.filter(living);
@@ -111,10 +114,10 @@ impl Founding {
             (join.again_at, join.attempt) = (NEVER, 0);
         }
         self.living_until = self.living_until.map(|_| NEVER);
-        self.failures = 0;
+        (self.failures, self.turned_down, self.roster.answered) = (0, None, true);
         let settled = self.ledger.forget_numbers();
         match &mut self.stage {
-            Stage::Free(free) => *free = Free::default(),
+            Stage::Free(free) => *free = Free::new(NOW, None),
             Stage::Bound(bound) => {
                 (bound.led, bound.campaigned) = (None, true);
                 (bound.leave_at, bound.leaving) = (NEVER, false);

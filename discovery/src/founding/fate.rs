@@ -9,7 +9,8 @@ use std::collections::BTreeSet;
 use meshraft_consensus::{ClusterId, Fate, Member, Moment, Term};
 
 use super::{
-    Bound, Event, Founding, FoundingConfig, Led, Membership, Output, Proof, RecordId, Stage,
+    Bound, Event, Founding, FoundingConfig, Led, Membership, Output, Presence, Proof, RecordId,
+    Stage,
     backoff::{SLOWEST, retry_at},
     ledger::Groups,
 };
@@ -99,8 +100,9 @@ impl Founding {
     /// Enters a cluster: `arrival` and the announcement leave once the record is durable.
     pub(super) fn become_member(&mut self, cluster: ClusterId, arrival: Output) {
         self.ledger.emit_durable(arrival);
-        self.stage = Stage::Member(Membership::of(cluster));
+        self.stage = Stage::Member(Membership::of(cluster, Presence::Present));
         self.join = None;
+        self.turned_down = None;
         self.living_until = None;
         self.announce();
     }
@@ -108,7 +110,7 @@ impl Founding {
     /// Gives the group what it is waiting for, if it can be given now.
     pub(super) fn settle(&mut self, now: Moment) {
         let timeout = self.config.founding_timeout();
-        let living_known = self.knows_living();
+        let living_known = self.knows_living() && !self.is_forced();
         let settled = self.ledger.is_settled();
         let Stage::Bound(bound) = &mut self.stage else { return };
         if !self.ledger.is_durable(bound.write) {

@@ -91,6 +91,26 @@ pub enum Input {
         /// The members to take the log from.
         members: Vec<Member>,
     },
+    /// This node is to leave its cluster: it asks to be removed until it has departed, also over
+    /// restarts of the leader. Dropped outside a cluster, and by one that departed already.
+    Leave,
+    /// The core of this group knows that a configuration without this member is committed, or the
+    /// leader answered [`Output::AskRemoval`] that it is no member. It left if it wanted to, else
+    /// it was removed.
+    Departed {
+        /// The group.
+        cluster: ClusterId,
+    },
+    /// After [`Self::Departed`] in this process, the core of this group knows that a later
+    /// configuration with this member is committed: a core that catches up comes by both. Not to be
+    /// given for what is on disk when the core starts.
+    Returned {
+        /// The group.
+        cluster: ClusterId,
+    },
+    /// A node that departed from its cluster, or is about to, is to ask for admission again. Dropped
+    /// by every other.
+    Rejoin,
 }
 
 /// One output. Drain them until `None` after every input, and carry them out in order.
@@ -158,6 +178,9 @@ pub enum Output {
         /// Who asks.
         member: Member,
     },
+    /// Ask the leader to remove this member from its cluster, and answer [`Input::Departed`] once
+    /// it is; asked again, with growing waits, until then.
+    AskRemoval,
     /// Something worth telling. Never needed for correctness.
     Observe(Event),
 }

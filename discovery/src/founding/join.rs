@@ -5,13 +5,17 @@
 //!    live in that cluster, makes this node a member of it.
 //! 2. A promise that is held is kept on record: its founder set may yet live without this node.
 //! 3. A node asks for itself alone: the handle names who is to be admitted.
+//! 4. Who belongs to a cluster already, departed from it or as an earlier incarnation, joins that
+//!    one and no other. Its log may hold what only it acknowledged: as a member elsewhere it would
+//!    be lost to those that wait for it, and its namespace would have two truths.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use meshraft_consensus::{ClusterId, Member, Moment, NodeId};
 
 use super::{
-    DropReason, Event, Founding, Join, Membership, Output, Stage, backoff::retry_at, ledger::Groups,
+    DropReason, Event, Founding, Join, Membership, Output, Presence, Stage, backoff::retry_at,
+    ledger::Groups,
 };
 use crate::{
     record::Record,
@@ -22,15 +26,15 @@ use crate::{
 const ADMISSIONS_MAX: usize = 64;
 
 impl Membership {
-    pub(super) fn of(cluster: ClusterId) -> Self {
-        Self { cluster, admissions: BTreeMap::new() }
+    pub(super) fn of(cluster: ClusterId, presence: Presence) -> Self {
+        Self { cluster, admissions: BTreeMap::new(), presence }
     }
 }
 
 impl Founding {
     /// Asks a member of a living cluster for admission, each time the next one that is up.
     pub(super) fn seek_admission(&mut self, now: Moment) {
-        if matches!(self.stage, Stage::Member(_)) {
+        if !self.may_join() {
             return;
         }
         let last = self.join.as_ref();
@@ -51,17 +55,31 @@ impl Founding {
         self.join = Some(Join { asked: by, again_at, attempt: attempt.saturating_add(1) });
     }
 
+    /// Whether this node asks for admission at all.
+    fn may_join(&self) -> bool {
+        match &self.stage {
+            Stage::Free(_) => true,
+            Stage::Bound(_) => !self.is_forced(),
+            Stage::Member(mine) => matches!(mine.presence, Presence::Away { seeks: true, .. }),
+        }
+    }
+
     /// The cluster to which this peer, which is up and has not denied it, may admit this node.
     pub(super) fn admits(&self, node: NodeId) -> Option<ClusterId> {
         self.admitters().find(|(peer, _)| *peer == node).map(|(_, cluster)| cluster)
     }
 
     fn admitters(&self) -> impl Iterator<Item = (NodeId, ClusterId)> {
-        let founders = match &self.stage {
-            Stage::Bound(bound) => Some(bound.cluster),
-            _ => None,
+        // The only cluster to join, or one that is not joined as it is the own founder set's.
+        let (only, never) = match &self.stage {
+            Stage::Free(_) => (self.record().former, None),
+            Stage::Bound(bound) => (None, Some(bound.cluster)),
+            Stage::Member(mine) => (Some(mine.cluster), None),
         };
-        self.roster.admitters().filter(move |(_, cluster)| founders != Some(*cluster))
+        let admitters = self.roster.admitters();
+        admitters.filter(move |(_, cluster)| {
+            only.is_none_or(|only| only == *cluster) && never != Some(*cluster)
+        })
     }
 
     fn next_to_ask(&self, after: Option<NodeId>) -> Option<(NodeId, ClusterId)> {
@@ -75,11 +93,14 @@ impl Founding {
         cluster: ClusterId,
         members: BTreeSet<Member>,
     ) {
-        if matches!(self.stage, Stage::Member(_)) {
+        if matches!(&self.stage, Stage::Member(Membership { presence: Presence::Present, .. })) {
             return;
         }
-        if self.admits(from.node) != Some(cluster) {
+        if !self.may_join() || self.admits(from.node) != Some(cluster) {
             return self.drop_message(from, DropReason::NotAsked);
+        }
+        if matches!(self.stage, Stage::Member(_)) {
+            return self.rejoined(cluster);
         }
         self.stop_group();
         let record = Record { cluster: Some(cluster), ..self.record().clone() };
@@ -96,9 +117,10 @@ impl Founding {
         cluster: ClusterId,
         why: NotAdmitted,
     ) {
-        if self.admits(from.node) != Some(cluster) {
+        if !self.may_join() || self.admits(from.node) != Some(cluster) {
             return;
         }
+        self.turned_down = Some(why);
         self.observe(Event::NotAdmitted { cluster, by: from.node, why });
         let Some(peer) = self.roster.up.get_mut(&from.node) else { return };
         peer.denied = why.is_final();
@@ -114,6 +136,9 @@ impl Founding {
             Stage::Free(_) | Stage::Bound(_) => NotAdmitted::NotLiving,
             Stage::Member(mine) if mine.cluster != cluster => {
                 NotAdmitted::OtherCluster { cluster: mine.cluster }
+            }
+            Stage::Member(Membership { presence: Presence::Away { .. }, .. }) => {
+                NotAdmitted::Departed
             }
             Stage::Member(mine) => {
                 let admissions = &mut mine.admissions;

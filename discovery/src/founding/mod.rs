@@ -3,7 +3,8 @@
 //! A node is *free*, or *bound* by the promise of one founder set, or a *member* of a cluster. It
 //! asks the peers that it sees how they stand (`canvass`); the lowest free one proposes a founder
 //! set, every member of it promises or refuses durably (`promise`), the set's own Raft group
-//! commits its fate (`fate`); whoever finds a living cluster joins it (`join`).
+//! commits its fate (`fate`); whoever finds a living cluster joins it (`join`). How many must agree
+//! is expected, or whoever is seen within a window (`window`), or one node, by order (`force`).
 //!
 //! Invariants:
 //! 1. A node holds at most one promise, and acts in at most one group.
@@ -14,25 +15,33 @@
 //!    cluster meanwhile keeps the promise on record and says only where it is.
 //! 4. Every message that rests on a write leaves after it.
 //!
+//! 5. A member keeps its cluster for good, also when it departed from it (`departure`); a store that
+//!    was renewed after it lost what it had said never founds again, it only joins its old cluster.
+//!
 //! Pure: time is an argument, randomness comes from a seed, nothing is read, sent or logged here.
 
 mod backoff;
 mod canvass;
+mod departure;
 mod event;
 #[cfg(test)]
 mod exhaustive;
 mod fate;
+mod force;
 mod io;
 mod join;
 mod ledger;
 mod promise;
 mod roster;
 mod waiting;
+mod window;
 
 use core::{num::NonZeroU16, time::Duration};
 use std::collections::{BTreeMap, BTreeSet};
 
+use departure::Presence;
 pub use event::{DropReason, Event, Proof};
+pub use force::ForceError;
 pub use io::{Input, Output, RecordId};
 use ledger::Ledger;
 use meshraft_consensus::{ClusterId, Member, Moment, Namespace, NodeId, Term};
@@ -42,7 +51,7 @@ pub use waiting::{Phase, Waiting, WaitingCode};
 use crate::{
     ballot::FounderSet,
     record::Record,
-    wire::{Binding, Message, Standing},
+    wire::{Binding, Message, NotAdmitted, Standing},
 };
 
 /// What founding needs to know about its node.
@@ -52,23 +61,36 @@ pub struct FoundingConfig {
     pub namespace: Namespace,
     /// This node, in the incarnation of the store that holds the record.
     pub me: Member,
-    /// How many founders there must be at least. Without it this node only joins or restarts; so
-    /// does one that expects more than [`FounderSet::MEMBERS_MAX`].
+    /// How many founders there must be at least. Without it this node founds with whom it sees in
+    /// its window. One that expects more than [`FounderSet::MEMBERS_MAX`] only joins or restarts.
     pub expect: Option<NonZeroU16>,
     /// Whether this node founds at all; if not it only joins or restarts.
     pub found: bool,
     /// How long to observe before something is decided by the lack of answers.
     pub window: Duration,
+    /// Within which part of the window a peer has to be seen to found with this node, in percent
+    /// from 1 to 100. Counts only without `expect`.
+    pub threshold_percent: u8,
+    /// Found alone, at once, whatever `expect` and `found` say. Ignored where
+    /// [`Founding::check_force`] objects to the record.
+    pub force: bool,
+    /// The most founders that this node proposes without `expect`, itself among them; at most
+    /// [`FounderSet::MEMBERS_MAX`]. The others join.
+    pub voters_target: usize,
     /// The upper end of the election time-out.
     pub election_max: Duration,
     /// Where jitter comes from. Different nodes need different seeds.
     pub seed: u64,
     /// How many peers are configured. With one or more, a node that expects only itself gives a
-    /// living cluster one window to answer before it founds alone.
+    /// living cluster one window to answer before it founds alone, and one without an expectation
+    /// waits many windows for the first answer.
     pub targets: usize,
 }
 
 impl FoundingConfig {
+    /// The usual part of the window within which founders have to be seen.
+    pub const THRESHOLD_PERCENT: u8 = 80;
+
     /// How long a founder set's leader waits for its members before it abandons the set: the
     /// window, but at least four election time-outs.
     pub fn founding_timeout(&self) -> Duration {
@@ -77,7 +99,7 @@ impl FoundingConfig {
 
     fn may_found(&self) -> bool {
         let limit = FounderSet::MEMBERS_MAX;
-        self.found && self.expect.is_some_and(|expect| usize::from(expect.get()) <= limit)
+        self.found && self.expect.is_none_or(|expect| usize::from(expect.get()) <= limit)
     }
 }
 
@@ -93,6 +115,8 @@ pub struct Founding {
     living_until: Option<Moment>,
     /// How many promised sets died under this value: the more, the longer until the next attempt.
     failures: u32,
+    /// What a member answered last that did not admit this node.
+    turned_down: Option<NotAdmitted>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -102,12 +126,22 @@ enum Stage {
     Member(Membership),
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Free {
+    /// Since when it is free: when its window began.
+    since: Moment,
     /// No attempt before this moment.
     not_before: Option<Moment>,
     /// How many turns of others come first, and when it is this node's turn.
     deferred: Option<(u32, Moment)>,
+    /// When observing ends, if nothing happens before.
+    look_at: Option<Moment>,
+}
+
+impl Free {
+    const fn new(since: Moment, not_before: Option<Moment>) -> Self {
+        Self { since, not_before, deferred: None, look_at: None }
+    }
 }
 
 /// Bound by a promise: a holder of `founders`.
@@ -140,6 +174,7 @@ struct Membership {
     cluster: ClusterId,
     /// Who is being admitted, and when a repeated question is brought before the leader again.
     admissions: BTreeMap<Member, Moment>,
+    presence: Presence,
 }
 
 /// This node asks a living cluster to admit it.
@@ -152,10 +187,13 @@ struct Join {
 
 impl Founding {
     /// Goes on from `record`. With a promise in it and no cluster, the promised set's group is
-    /// started again; a cluster's group is the driver's to start, which knows it from the record.
+    /// started again; a cluster's group is the driver's to start, which knows it from the record. A
+    /// member that left asks to be admitted again.
     pub fn new(config: FoundingConfig, record: Record, now: Moment) -> Self {
         let stage = match (&record.cluster, &record.promise) {
-            (Some(cluster), _) => Stage::Member(Membership::of(*cluster)),
+            (Some(cluster), _) => {
+                Stage::Member(Membership::of(*cluster, Presence::restored(record.departed)))
+            }
             (None, Some(founders)) => {
                 Stage::Bound(Bound::new(&config, founders.clone(), RecordId::RESTORED, now))
             }
@@ -163,7 +201,7 @@ impl Founding {
                 let alone = config.expect.is_some_and(|expect| expect.get() == 1);
                 let observe = alone && config.targets > 0;
                 let not_before = observe.then(|| now.plus(config.window));
-                Stage::Free(Free { not_before, deferred: None })
+                Stage::Free(Free::new(now, not_before))
             }
         };
         let mut ledger = Ledger::new(record);
@@ -178,7 +216,9 @@ impl Founding {
             join: None,
             living_until: None,
             failures: 0,
+            turned_down: None,
         };
+        founding.force(now);
         founding.advance(now);
         founding
     }
@@ -201,6 +241,10 @@ impl Founding {
             Input::AdmissionResolved { member, result, members } => {
                 self.on_admission_resolved(member, result, members);
             }
+            Input::Leave => self.on_leave(now),
+            Input::Departed { cluster } => self.on_departed(cluster),
+            Input::Returned { cluster } => self.on_returned(now, cluster),
+            Input::Rejoin => self.on_rejoin(now),
         }
         self.advance(now);
     }
@@ -217,10 +261,10 @@ impl Founding {
         let stage = match &self.stage {
             Stage::Free(free) => {
                 let turn = free.deferred.map(|(_, turn)| turn);
-                [free.not_before, turn].into_iter().flatten().min()
+                [free.not_before, turn, free.look_at].into_iter().flatten().min()
             }
             Stage::Bound(bound) => self.fate_deadline(bound),
-            Stage::Member(_) => return None,
+            Stage::Member(mine) => self.removal_deadline(mine),
         };
         [asks, join, stage, self.living_until].into_iter().flatten().min()
     }
@@ -263,6 +307,7 @@ impl Founding {
     fn advance(&mut self, now: Moment) {
         self.forget_living(now);
         self.seek_admission(now);
+        self.press_removal(now);
         self.try_to_coordinate(now);
         self.settle(now);
         self.ask(now);
@@ -272,10 +317,15 @@ impl Founding {
         let binding = match &self.stage {
             Stage::Member(Membership { cluster, .. }) => Binding::Living { cluster: *cluster },
             Stage::Bound(Bound { cluster, .. }) => Binding::Founding { cluster: *cluster },
-            Stage::Free(_) if self.config.may_found() && !self.knows_living() => Binding::Free,
+            Stage::Free(_) if self.may_found() && !self.knows_living() => Binding::Free,
             Stage::Free(_) => Binding::Joining,
         };
         Standing { seen: self.record().seen, expect: self.config.expect, binding }
+    }
+
+    /// Whether this node, if it is free, may found: a renewed store only joins.
+    fn may_found(&self) -> bool {
+        self.config.may_found() && self.record().former.is_none()
     }
 
     fn observe(&mut self, event: Event) {

@@ -6,6 +6,7 @@
 //!    expected, and without knowledge of a living cluster.
 //! 3. A refusal leaves after `seen` covers its ballot durably: it is final.
 
+use core::num::NonZeroU16;
 use std::collections::BTreeSet;
 
 use meshraft_consensus::{ClusterId, Member, Moment};
@@ -25,40 +26,61 @@ use crate::{
 impl Founding {
     /// Proposes a founder set if this node is free, it is its turn and enough candidates answered.
     pub(super) fn try_to_coordinate(&mut self, now: Moment) {
-        let may_found = self.config.may_found() && !self.knows_living();
-        let Stage::Free(free) = &mut self.stage else { return };
+        let Stage::Free(free) = &self.stage else { return };
+        let mut free = free.clone();
         if free.not_before.is_some_and(|moment| moment > now) {
             return;
         }
         free.not_before = None;
-        if !may_found {
-            free.deferred = None;
-            return;
+        let members = self.founders(now, &mut free);
+        self.stage = Stage::Free(free);
+        if let Some(members) = members {
+            self.coordinate(now, members);
         }
-        let me = Candidate::new(self.config.me, self.config.expect);
-        let members = match choose(me, self.roster.candidates()) {
-            Choice::Propose(members) => members,
-            Choice::Wait { .. } => {
-                free.deferred = None;
-                return;
-            }
-            Choice::Defer { turns, .. } => {
-                // The others may be unable to reach enough candidates, or expect more than there
-                // will ever be. After a time this node goes ahead without them; they join.
-                let wait = self.config.founding_timeout().saturating_mul(turns);
-                let turn = match free.deferred {
-                    Some((same, turn)) if same == turns => turn,
-                    _ => now.plus(wait),
-                };
-                let its_turn = turn <= now;
-                free.deferred = Some((turns, if its_turn { now.plus(wait) } else { turn }));
-                match choose_late(me, self.roster.candidates()).filter(|_| its_turn) {
-                    Some(members) => members,
-                    None => return,
-                }
-            }
+    }
+
+    /// The founders to propose now, if any; notes in `free` when to look again.
+    fn founders(&self, now: Moment, free: &mut Free) -> Option<BTreeSet<Member>> {
+        let deferred = free.deferred.take();
+        free.look_at = None;
+        if !self.may_found() || self.knows_living() {
+            return None;
+        }
+        if self.config.expect.is_none()
+            && let Some(observing) = self.observing(free, now)
+        {
+            free.look_at = observing.until();
+            return None;
+        }
+        let turns = match self.choice(free) {
+            Choice::Propose(members) => return Some(members),
+            Choice::Wait { .. } => return None,
+            Choice::Defer { turns, .. } => turns,
         };
-        self.coordinate(now, members);
+        // The others may be unable to reach enough candidates, or expect more than there will ever
+        // be. After a time this node goes ahead; whoever is left out joins.
+        let wait = self.config.founding_timeout().saturating_mul(turns);
+        let turn = match deferred {
+            Some((same, turn)) if same == turns => turn,
+            _ => now.plus(wait),
+        };
+        let its_turn = turn <= now;
+        free.deferred = Some((turns, if its_turn { now.plus(wait) } else { turn }));
+        let me = Candidate::new(self.config.me, self.config.expect);
+        match self.config.expect {
+            _ if !its_turn => None,
+            Some(_) => choose_late(me, self.roster.candidates()),
+            None => self.choose_observed_late(me, free),
+        }
+    }
+
+    /// What this free node should do about founding, its window apart.
+    pub(super) fn choice(&self, free: &Free) -> Choice {
+        let me = Candidate::new(self.config.me, self.config.expect);
+        match self.config.expect {
+            Some(_) => choose(me, self.roster.candidates()),
+            None => self.choose_observed(me, free),
+        }
     }
 
     pub(super) fn coordinate(&mut self, now: Moment, members: BTreeSet<Member>) {
@@ -79,8 +101,12 @@ impl Founding {
         assert!(self.record().cluster.is_none(), "a promise by a member");
         assert!(self.record().seen < founders.ballot, "a promise below a ballot seen");
         assert!(founders.members.contains(&self.config.me), "a promise for others");
-        let record =
-            Record { seen: founders.ballot, promise: Some(founders.clone()), cluster: None };
+        let record = Record {
+            seen: founders.ballot,
+            promise: Some(founders.clone()),
+            forced: self.config.force,
+            ..self.record().clone()
+        };
         let groups = Groups { start: Some(founders.clone()), ..Groups::default() };
         let write = self.ledger.write(record, groups);
         self.ledger.emit_durable(Output::StartGroup(founders.clone()));
@@ -141,10 +167,11 @@ impl Founding {
         if founders.ballot <= self.record().seen {
             return Some(Refusal::Stale);
         }
-        let Some(expect) = self.config.expect.filter(|_| self.config.may_found()) else {
+        if !self.may_found() {
             return Some(Refusal::OnlyJoins);
-        };
-        if founders.members.len() < usize::from(expect.get()) {
+        }
+        let too_few = |expect: &NonZeroU16| founders.members.len() < usize::from(expect.get());
+        if let Some(expect) = self.config.expect.filter(too_few) {
             return Some(Refusal::TooFew { expect });
         }
         self.knows_living().then_some(Refusal::LivingKnown)
@@ -196,11 +223,11 @@ impl Founding {
         let cluster = bound.cluster;
         let others = bound.founders.members.clone();
         self.stop_group();
-        let record = Record { promise: None, ..self.record().clone() };
+        let record = Record { promise: None, forced: false, ..self.record().clone() };
         self.ledger.write(record, Groups { drop: Some(cluster), ..Groups::default() });
         let retry = retry_at(now, self.config.seed, 3, self.failures);
         self.failures = self.failures.saturating_add(1);
-        self.stage = Stage::Free(Free { not_before: Some(retry), deferred: None });
+        self.stage = Stage::Free(Free::new(now, Some(retry)));
         self.observe(Event::Left { cluster, proof });
         // What the founders said before they promised is out of date, and so is what they think of
         // this node. Whoever has missed the fate learns it from this refusal.

@@ -24,6 +24,8 @@ const KNOWN_MAX: usize = 1024;
 pub(super) struct Roster {
     pub(super) up: BTreeMap<NodeId, Peer>,
     known: BTreeSet<NodeId>,
+    /// Whether a peer ever said how it stands.
+    pub(super) answered: bool,
 }
 
 /// A peer to which a handle exists.
@@ -31,6 +33,8 @@ pub(super) struct Roster {
 pub(super) struct Peer {
     /// What it answered last.
     pub(super) view: Option<View>,
+    /// Since when each of its answers said that it would found.
+    pub(super) free_since: Option<Moment>,
     /// When to ask it again, and how often it was asked in vain.
     pub(super) ask_at: Moment,
     pub(super) attempt: u32,
@@ -62,6 +66,7 @@ impl Roster {
         if self.up.len() < UP_MAX || self.up.contains_key(&node) {
             let peer = self.up.entry(node).or_insert(Peer {
                 view: None,
+                free_since: None,
                 ask_at: now,
                 attempt: 0,
                 denied: false,
@@ -81,10 +86,19 @@ impl Roster {
     }
 
     /// Takes what a peer said about itself; returns whether it is up, and so was taken.
-    pub(super) fn saw(&mut self, member: Member, standing: Standing) -> bool {
+    pub(super) fn saw(&mut self, now: Moment, member: Member, standing: Standing) -> bool {
         let Some(peer) = self.up.get_mut(&member.node) else { return false };
+        self.answered = true;
+        let same = peer.view.is_none_or(|view| view.member == member);
+        let since = peer.free_since.filter(|_| same).unwrap_or(now);
+        peer.free_since = (standing.binding == Binding::Free).then_some(since);
         peer.view = Some(View { member, standing });
         true
+    }
+
+    /// Whether the id of any peer is known.
+    pub(super) fn knows_ids(&self) -> bool {
+        !self.known.is_empty()
     }
 
     /// Forgets how these members stand: what they said is out of date.
@@ -96,7 +110,17 @@ impl Roster {
 
     /// The peers that would found.
     pub(super) fn candidates(&self) -> impl Iterator<Item = Candidate> {
-        self.views()
+        Self::candidates_among(self.views())
+    }
+
+    /// Those of them that have been free since this moment or longer.
+    pub(super) fn candidates_by(&self, moment: Moment) -> impl Iterator<Item = Candidate> {
+        let in_time = move |peer: &&Peer| peer.free_since.is_some_and(|since| since <= moment);
+        Self::candidates_among(self.up.values().filter(in_time).filter_map(|peer| peer.view))
+    }
+
+    fn candidates_among(views: impl Iterator<Item = View>) -> impl Iterator<Item = Candidate> {
+        views
             .filter(|view| view.standing.binding == Binding::Free)
             .map(|view| Candidate::new(view.member, view.standing.expect))
             .filter(|candidate| candidate.expect <= FounderSet::MEMBERS_MAX)
@@ -150,8 +174,7 @@ pub(super) enum Choice {
 pub(super) fn choose(me: Candidate, others: impl Iterator<Item = Candidate>) -> Choice {
     let candidates = sorted(me, others);
     let need = largest_expectation(&candidates);
-    let rank = candidates.iter().filter(|other| other.member < me.member).count();
-    let rank = u32::try_from(rank).unwrap_or(u32::MAX);
+    let rank = u32::try_from(rank(me, candidates.iter().copied())).unwrap_or(u32::MAX);
     if candidates.len() >= need && rank == 0 {
         Choice::Propose(candidates.iter().take(need).map(|chosen| chosen.member).collect())
     } else if candidates.len() >= need {
@@ -175,6 +198,11 @@ pub(super) fn choose_late(
     Some(candidates.iter().take(need).map(|chosen| chosen.member).collect())
 }
 
+/// How many candidates come before `me`.
+pub(super) fn rank(me: Candidate, others: impl Iterator<Item = Candidate>) -> usize {
+    others.filter(|other| other.member < me.member).count()
+}
+
 fn sorted(me: Candidate, others: impl Iterator<Item = Candidate>) -> Vec<Candidate> {
     let others = others.filter(|other| other.member.node != me.member.node);
     let mut candidates: Vec<_> = others.chain([me]).collect();
@@ -182,12 +210,15 @@ fn sorted(me: Candidate, others: impl Iterator<Item = Candidate>) -> Vec<Candida
     candidates
 }
 
-fn largest_expectation(candidates: &[Candidate]) -> usize {
+pub(super) fn largest_expectation(candidates: &[Candidate]) -> usize {
     candidates.iter().map(|candidate| candidate.expect).max().unwrap_or(0)
 }
 
 /// The candidates that expect no more than these candidates are; `None` without `me` among them.
-fn without_the_greedy(me: Candidate, mut candidates: Vec<Candidate>) -> Option<Vec<Candidate>> {
+pub(super) fn without_the_greedy(
+    me: Candidate,
+    mut candidates: Vec<Candidate>,
+) -> Option<Vec<Candidate>> {
     while largest_expectation(&candidates) > candidates.len() {
         let count = candidates.len();
         candidates.retain(|candidate| candidate.expect <= count);

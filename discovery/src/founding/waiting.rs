@@ -1,11 +1,9 @@
-//! Says what this node is waiting for, and for whom.
+//! Says where this node stands, what it is waiting for, and for whom.
 
 use meshraft_consensus::NodeId;
 
-use super::{
-    Founding, Stage,
-    roster::{Candidate, Choice, choose},
-};
+use super::{Founding, Free, Membership, Presence, Stage, roster::Choice};
+use crate::{record::Departure, wire::NotAdmitted};
 
 /// Where a node stands on its way into a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -18,9 +16,13 @@ pub enum Phase {
     Founding,
     /// It is in a cluster.
     Member,
+    /// It left its cluster.
+    Left,
+    /// It was removed from its cluster.
+    Removed,
 }
 
-/// What a node that is in no cluster waits for.
+/// What a node waits for that is in no cluster, or about to leave one, or away from it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Waiting {
     /// The kind of thing that is missing.
@@ -31,6 +33,8 @@ pub struct Waiting {
     pub need: usize,
     /// Those of the missing whose ids are known.
     pub missing: Vec<NodeId>,
+    /// What a member answered last that did not admit this node.
+    pub why: Option<NotAdmitted>,
 }
 
 /// The kind of thing that a node waits for.
@@ -45,6 +49,14 @@ pub enum WaitingCode {
     Admission,
     /// The group of the founder set, to elect a leader and decide the set's fate.
     Leader,
+    /// The first answer of the peers that this node was given, before it founds without them.
+    Peers,
+    /// The cluster, to commit that this node leaves it.
+    Departure,
+    /// It left, and waits to be told to rejoin, or to be opened again.
+    Left,
+    /// It was removed, and waits to be told to rejoin.
+    Removed,
 }
 
 impl WaitingCode {
@@ -55,6 +67,10 @@ impl WaitingCode {
             Self::Promise => "promise",
             Self::Admission => "admission",
             Self::Leader => "leader",
+            Self::Peers => "peers",
+            Self::Departure => "departure",
+            Self::Left => "left",
+            Self::Removed => "removed",
         }
     }
 }
@@ -63,17 +79,22 @@ impl Founding {
     /// Where this node stands.
     pub fn phase(&self) -> Phase {
         match &self.stage {
-            Stage::Member(_) => Phase::Member,
+            Stage::Member(mine) => match (mine.presence, self.record().departed) {
+                (Presence::Present | Presence::Leaving { .. }, _) => Phase::Member,
+                (Presence::Away { seeks: true, .. }, _) => Phase::Joining,
+                (Presence::Away { .. }, Some(Departure::Left)) => Phase::Left,
+                (Presence::Away { .. }, _) => Phase::Removed,
+            },
             Stage::Bound(_) => Phase::Founding,
             Stage::Free(_) if self.join.is_some() => Phase::Joining,
             Stage::Free(_) => Phase::Free,
         }
     }
 
-    /// What this node waits for; `None` once it is in a cluster.
+    /// What this node waits for; `None` while it takes part in a cluster.
     pub fn waiting(&self) -> Option<Waiting> {
         match &self.stage {
-            Stage::Member(_) => None,
+            Stage::Member(mine) => self.waiting_away(mine),
             Stage::Bound(bound) => {
                 let founders = &bound.founders.members;
                 let missing: Vec<_> =
@@ -81,30 +102,47 @@ impl Founding {
                 let code =
                     if missing.is_empty() { WaitingCode::Leader } else { WaitingCode::Promise };
                 let (have, need) = (bound.heard.len(), founders.len());
-                Some(Waiting { code, have, need, missing })
+                Some(Waiting { code, have, need, missing, why: None })
             }
-            Stage::Free(_) if self.config.may_found() && !self.knows_living() => {
-                Some(self.waiting_for_founders())
+            Stage::Free(free) if self.may_found() && !self.knows_living() => {
+                Some(self.waiting_for_founders(free))
             }
-            // This node is there, a member that admits it is not.
-            Stage::Free(_) => {
-                let missing = match &self.join {
-                    Some(join) => vec![join.asked],
-                    None => self.roster.silent().collect(),
-                };
-                Some(Waiting { code: WaitingCode::Admission, have: 1, need: 2, missing })
-            }
+            Stage::Free(_) => Some(self.waiting_for_admission()),
         }
     }
 
-    fn waiting_for_founders(&self) -> Waiting {
-        let me = Candidate::new(self.config.me, self.config.expect);
+    /// This node is there, a member that admits it is not.
+    fn waiting_for_admission(&self) -> Waiting {
+        let missing = match &self.join {
+            Some(join) => vec![join.asked],
+            None => self.roster.silent().collect(),
+        };
+        let (code, why) = (WaitingCode::Admission, self.turned_down);
+        Waiting { code, have: 1, need: 2, missing, why }
+    }
+
+    fn waiting_away(&self, mine: &Membership) -> Option<Waiting> {
+        let code = match (mine.presence, self.record().departed) {
+            (Presence::Present, _) => return None,
+            (Presence::Away { seeks: true, .. }, _) => return Some(self.waiting_for_admission()),
+            (Presence::Leaving { .. }, _) => WaitingCode::Departure,
+            (Presence::Away { .. }, Some(Departure::Left)) => WaitingCode::Left,
+            (Presence::Away { .. }, _) => WaitingCode::Removed,
+        };
+        Some(Waiting { code, have: 1, need: 2, missing: vec![], why: None })
+    }
+
+    fn waiting_for_founders(&self, free: &Free) -> Waiting {
         let have = 1 + self.roster.candidates().count();
-        let need = match choose(me, self.roster.candidates()) {
+        let missing = self.roster.silent().collect();
+        let silence = self.config.expect.is_none() && have == 1 && self.is_met_by_silence();
+        if silence {
+            return Waiting { code: WaitingCode::Peers, have, need: 2, missing, why: None };
+        }
+        let need = match self.choice(free) {
             Choice::Wait { need } | Choice::Defer { need, .. } => need,
             Choice::Propose(founders) => founders.len(),
         };
-        let missing = self.roster.silent().collect();
-        Waiting { code: WaitingCode::Founders, have, need, missing }
+        Waiting { code: WaitingCode::Founders, have, need, missing, why: None }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use meshraft_consensus::{ClusterId, Incarnation, Member, NodeId};
 use meshraft_discovery::{
-    Ballot, FounderSet, Record,
+    Ballot, Departure, FounderSet, Record,
     peers::{Address, AddressError, Exchange, ExchangeError, PeerMap},
     wire::{Binding, Message, NotAdmitted, Refusal, Standing, WireError},
 };
@@ -125,8 +125,10 @@ proptest! {
     #[test]
     fn every_record_survives_its_encoding(
         seen in ballot(), promise in option::of(founders()), cluster in option::of(cluster()),
+        forced: bool, former in option::of(cluster()), left in option::of(any::<bool>()),
     ) {
-        let record = Record { seen, promise, cluster };
+        let departed = left.map(|left| if left { Departure::Left } else { Departure::Removed });
+        let record = Record { seen, promise, cluster, forced, former, departed };
         prop_assert_eq!(Record::decode(&record.encode()), Ok(record));
     }
 

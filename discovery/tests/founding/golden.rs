@@ -42,6 +42,8 @@ struct Node {
     expect: u16,
     found: bool,
     targets: usize,
+    force: bool,
+    voters: usize,
     incarnation: u8,
     record: Record,
     /// `None` while the process is down.
@@ -55,7 +57,7 @@ impl Runner for Script {
     fn run(&mut self, command: &Command, _: &Context) -> Result<String, Box<dyn Error>> {
         let mut args = command.consume_args();
         match command.name.as_str() {
-            // nodes a b c [expect=N] [found=false] [targets=N]
+            // nodes a b c [expect=N] [found=false] [targets=N] [force=true] [voters=N]
             "nodes" => self.create(&mut args)?,
             // up a b c: all of them see each other.
             "up" => self.links(&letters(&mut args)?, Input::PeerUp),
@@ -97,10 +99,17 @@ impl Runner for Script {
                     self.start(at);
                 }
             }
+            // renew a: its store went back in time, and the process goes on as another member.
+            "renew" => {
+                for at in letters(&mut args)? {
+                    let renewed = self.node(at)?.record.renewed();
+                    self.wipe(at, renewed)?;
+                }
+            }
             // wipe a: the disk is lost and the process starts with an empty one.
             "wipe" => {
                 for at in letters(&mut args)? {
-                    self.wipe(at)?;
+                    self.wipe(at, Record::default())?;
                 }
             }
             "waiting" => {
@@ -122,12 +131,12 @@ impl Runner for Script {
 }
 
 impl Script {
-    /// The node at this letter comes back with an empty disk, and so as another member.
-    fn wipe(&mut self, at: char) -> Done {
+    /// The node at this letter comes back with another disk, and so as another member.
+    fn wipe(&mut self, at: char, record: Record) -> Done {
         self.crash(at);
         let it = self.node(at)?;
         it.incarnation += 1;
-        it.record = Record::default();
+        it.record = record;
         self.start(at);
         Ok(())
     }
@@ -160,6 +169,10 @@ impl Script {
                 Input::Heard { cluster, member }
             }
             "empty" => Input::Empty { cluster },
+            "leave" => Input::Leave,
+            "departed" => Input::Departed { cluster },
+            "returned" => Input::Returned { cluster },
+            "rejoin" => Input::Rejoin,
             // admission a d ok|no_leader|denied: how d's admission by a ended.
             "admission" => {
                 let who = one(args)?;
@@ -223,11 +236,15 @@ impl Script {
         let expect = args.take_key("expect").unwrap_or("0").parse()?;
         let found = args.take_key("found").unwrap_or("true").parse()?;
         let targets = args.take_key("targets").unwrap_or("0").parse()?;
+        let force = args.take_key("force").unwrap_or("false").parse()?;
+        let voters = args.take_key("voters").unwrap_or("5").parse()?;
         for at in letters(args)? {
             let it = Node {
                 expect,
                 found,
                 targets,
+                force,
+                voters,
                 incarnation: 1,
                 record: Record::default(),
                 founding: None,
@@ -259,6 +276,9 @@ impl Script {
             election_max: Duration::from_secs(1),
             seed: u64::from(at as u32),
             targets: it.targets,
+            threshold_percent: FoundingConfig::THRESHOLD_PERCENT,
+            force: it.force,
+            voters_target: it.voters,
         };
         it.founding = Some(Founding::new(config, it.record.clone(), now));
         self.drain(at);

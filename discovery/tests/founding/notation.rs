@@ -8,7 +8,7 @@ use std::fmt::Write;
 
 use meshraft_consensus::{ClusterId, Fate, Incarnation, Member, NodeId};
 use meshraft_discovery::{
-    Ballot, FounderSet, Record,
+    Ballot, Departure, FounderSet, Record,
     founding::{Event, Output, Proof},
     wire::{Binding, Message, Refusal, Standing},
 };
@@ -56,6 +56,13 @@ fn fate(fate: Fate) -> &'static str {
     }
 }
 
+fn departure(how: Departure) -> &'static str {
+    match how {
+        Departure::Left => "left",
+        Departure::Removed => "removed",
+    }
+}
+
 /// The founder sets seen so far, to write ids of clusters as what they stand for.
 #[derive(Default)]
 pub(crate) struct Names(BTreeMap<ClusterId, String>);
@@ -81,6 +88,15 @@ impl Names {
         }
         if let Some(cluster) = record.cluster {
             write!(text, " cluster={}", self.cluster(cluster)).unwrap();
+        }
+        if let Some(former) = record.former {
+            write!(text, " former={}", self.cluster(former)).unwrap();
+        }
+        if let Some(departed) = record.departed {
+            write!(text, " {}", departure(departed)).unwrap();
+        }
+        if record.forced {
+            text.push_str(" forced");
         }
         text
     }
@@ -158,6 +174,7 @@ impl Names {
                 format!("joined {} of {}", self.cluster(*cluster), names(members))
             }
             Output::Admit { member } => format!("admit {}", member_name(member)),
+            Output::AskRemoval => "ask removal".into(),
             Output::Observe(event) => format!("({})", self.event(event)),
         }
     }
@@ -187,6 +204,11 @@ impl Names {
                 format!("joins {} by {}", self.cluster(*cluster), letter(*by))
             }
             Event::Joined { cluster } => format!("is admitted to {}", self.cluster(*cluster)),
+            Event::Leaving { cluster } => format!("leaves {}", self.cluster(*cluster)),
+            Event::Departed { cluster, how } => {
+                format!("is out of {}: {}", self.cluster(*cluster), departure(*how))
+            }
+            Event::Rejoined { cluster } => format!("is back in {}", self.cluster(*cluster)),
             Event::NotAdmitted { by, why, .. } => {
                 format!("not admitted by {}: {why}", letter(*by))
             }

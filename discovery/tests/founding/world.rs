@@ -158,6 +158,9 @@ impl World {
             election_max: millis(600),
             seed,
             targets: 1,
+            threshold_percent: FoundingConfig::THRESHOLD_PERCENT,
+            force: false,
+            voters_target: 5,
         };
         let record = node.disk.record();
         let founding = Founding::new(config, record.clone(), now);
@@ -435,6 +438,7 @@ impl World {
             Output::Admit { member } => {
                 self.after(1, 100, Event::Admitted { node: id, epoch, member });
             }
+            Output::AskRemoval => {}
             Output::Observe(event) => {
                 let holds = self.nodes[&id].disk.record().promise.is_some();
                 self.checks.on_event(holds, &event);

@@ -45,7 +45,7 @@ impl World {
         self.host(seat).handle(local, listening);
         for namespace in self.namespaces.clone() {
             let options = self.options(seat, &namespace);
-            self.host(seat).handle(local, Input::Open { namespace, options });
+            self.host(seat).handle(local, Input::Open { namespace, options, found: None });
         }
         self.drain(seat)
     }
@@ -62,8 +62,13 @@ impl World {
             expect: founds.then_some(expect).and_then(NonZeroU16::new),
             found: founds,
             window: Duration::from_secs(1),
+            threshold_percent: 80,
+            force: false,
+            voters_target: 5,
             core,
             machine,
+            snapshot_bytes: NamespaceOptions::SNAPSHOT_BYTES,
+            snapshot_entries: NamespaceOptions::SNAPSHOT_ENTRIES,
             known: Vec::new(),
             targets: usize::from(seat.0 > 0),
         }
@@ -264,6 +269,8 @@ impl World {
             Output::Load { load, range, bytes_max } => {
                 self.load(seat, load, range, bytes_max)?;
             }
+            // No world runs long enough for the thresholds of its namespaces.
+            Output::Snapshot(_) => {}
             Output::Answer { id, response } => {
                 self.trace.note(now, format_args!("n{} answers {id:?} {response:?}", seat.0));
                 let histories = &mut self.checks.histories;

@@ -2,7 +2,7 @@
 
 use meshraft::{HaltReason, Member, Namespace, NodeEvent, NodeId, identity::peer_id};
 use meshraft_consensus::{Event as CoreEvent, Role};
-use meshraft_discovery::founding::Event as FoundingEvent;
+use meshraft_discovery::{Departure, founding::Event as FoundingEvent};
 use meshraft_transport::Refusal;
 use serde_json::{Value, json};
 
@@ -21,6 +21,15 @@ pub(crate) fn line(namespace: &Namespace, event: &NodeEvent) -> Option<Value> {
         NodeEvent::Members { voters, learners } => json!({
             "event": "member", "namespace": namespace,
             "voters": names(voters), "learners": names(learners),
+        }),
+        NodeEvent::Forced { cluster } => json!({
+            "event": "state", "namespace": namespace,
+            "state": "forced", "cluster_id": cluster.to_string(),
+        }),
+        NodeEvent::Amnesia { lost, renewed, acknowledged } => json!({
+            "event": "amnesia", "namespace": namespace,
+            "lost": lost.to_string(), "incarnation": renewed.to_string(),
+            "acknowledged": acknowledged.get(),
         }),
         NodeEvent::Refused { peer, why } => json!({
             "event": "refused", "namespace": namespace,
@@ -66,7 +75,17 @@ fn founding(namespace: &str, event: &FoundingEvent) -> Option<Value> {
             "step": step, "cluster_id": cluster.to_string(),
         })
     };
+    let state = |state: &str, cluster: &meshraft::ClusterId| {
+        json!({
+            "event": "state", "namespace": namespace,
+            "state": state, "cluster_id": cluster.to_string(),
+        })
+    };
     Some(match event {
+        FoundingEvent::Leaving { cluster } => state("leaving", cluster),
+        FoundingEvent::Departed { cluster, how: Departure::Left } => state("left", cluster),
+        FoundingEvent::Departed { cluster, how: Departure::Removed } => state("removed", cluster),
+        FoundingEvent::Rejoined { cluster } => state("rejoined", cluster),
         FoundingEvent::Coordinating { cluster, .. } => step("proposed", cluster),
         FoundingEvent::Promised { cluster, .. } => step("promised", cluster),
         FoundingEvent::Left { cluster, .. } => step("left", cluster),
@@ -102,6 +121,7 @@ const fn halt(reason: HaltReason) -> &'static str {
         HaltReason::WrongResponses { .. } => "wrong_responses",
         HaltReason::Panicked => "panicked",
         HaltReason::StoreFailed => "store_failed",
+        HaltReason::MachineNotReset => "machine_not_reset",
         _ => "other",
     }
 }

@@ -9,7 +9,7 @@ use meshraft_service::router::{ForwardId, RequestId as Submission};
 use meshraft_storage::{GroupId, Job, Ticket};
 use meshraft_transport::RequestId;
 
-use super::output::Output;
+use super::{draw::Life, output::Output};
 
 /// What became durable with a ticket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,8 +30,9 @@ pub(super) struct Desk {
     pub(super) outputs: VecDeque<Output>,
     /// Where this node listens.
     pub(super) listening: Vec<Address>,
-    tickets: BTreeMap<Ticket, (Namespace, Purpose)>,
+    tickets: BTreeMap<Ticket, (Namespace, Life, Purpose)>,
     requests: BTreeMap<RequestId, (Namespace, ForwardId)>,
+    last_life: Life,
     last_ticket: u64,
     last_request: u64,
     last_submission: u64,
@@ -45,6 +46,7 @@ impl Desk {
             listening: Vec::new(),
             tickets: BTreeMap::new(),
             requests: BTreeMap::new(),
+            last_life: Life::default(),
             last_ticket: 0,
             last_request: 0,
             last_submission: 0,
@@ -56,21 +58,28 @@ impl Desk {
         self.outputs.push_back(output);
     }
 
-    /// Hands a job to the store and remembers what it is for.
+    /// A new life for a namespace.
+    pub(super) fn life(&mut self) -> Life {
+        self.last_life = self.last_life.next();
+        self.last_life
+    }
+
+    /// Hands a job to the store and remembers what it is for, and in which life of the namespace.
     pub(super) fn store(
         &mut self,
         namespace: &Namespace,
+        life: Life,
         purpose: Purpose,
         job: impl FnOnce(Ticket) -> Job,
     ) {
         self.last_ticket += 1;
         let ticket = Ticket::new(self.last_ticket);
-        self.tickets.insert(ticket, (namespace.clone(), purpose));
+        self.tickets.insert(ticket, (namespace.clone(), life, purpose));
         self.push(Output::Store(job(ticket)));
     }
 
     /// What a ticket was for; once.
-    pub(super) fn stored(&mut self, ticket: Ticket) -> Option<(Namespace, Purpose)> {
+    pub(super) fn stored(&mut self, ticket: Ticket) -> Option<(Namespace, Life, Purpose)> {
         self.tickets.remove(&ticket)
     }
 
@@ -85,6 +94,12 @@ impl Desk {
     /// Whose request this was; once.
     pub(super) fn replied(&mut self, id: RequestId) -> Option<(Namespace, ForwardId)> {
         self.requests.remove(&id)
+    }
+
+    /// A namespace is closed: what its router asked peers is nobody's any more. Its numbers begin
+    /// anew when it is opened again.
+    pub(super) fn forget_requests(&mut self, of: &Namespace) {
+        self.requests.retain(|_, (namespace, _)| namespace != of);
     }
 
     /// A number for a request to a namespace's router.

@@ -1,6 +1,6 @@
 //! What a node tells of a namespace: for `serve`'s lines, the events of the embedding API and logs.
 
-use meshraft_consensus::{ClusterId, Event as CoreEvent, Member, NodeId, Term};
+use meshraft_consensus::{ClusterId, Event as CoreEvent, Incarnation, Index, Member, NodeId, Term};
 use meshraft_discovery::founding::Event as FoundingEvent;
 use meshraft_transport::Refusal;
 
@@ -28,6 +28,21 @@ pub enum NodeEvent {
         voters: Vec<Member>,
         /// The learners.
         learners: Vec<Member>,
+    },
+    /// The cluster that lives here was founded alone because an operator said so.
+    Forced {
+        /// The cluster.
+        cluster: ClusterId,
+    },
+    /// A leader proved that this store went back in time: what it had acknowledged is not in it. It
+    /// goes on as another incarnation, which its former cluster has to admit.
+    Amnesia {
+        /// The incarnation that acts no more.
+        lost: Incarnation,
+        /// The one that takes its place.
+        renewed: Incarnation,
+        /// What the lost one had acknowledged as durable.
+        acknowledged: Index,
     },
     /// A hello with a peer was refused.
     Refused {
@@ -68,4 +83,7 @@ pub enum HaltReason {
     Panicked,
     /// The store failed.
     StoreFailed,
+    /// The store went back in time, and the state machine can't begin anew in this process: a new
+    /// start does.
+    MachineNotReset,
 }

@@ -12,7 +12,6 @@ use meshraft_storage::{GroupId, OpenedGroup, OpenedNamespace};
 
 use super::{
     desk::{Desk, Purpose},
-    event::NodeEvent,
     hosted::Hosted,
     output::Output,
     record::remembered,
@@ -91,7 +90,7 @@ impl Hosted {
             }
         }
         if set.is_none() {
-            self.event(desk, NodeEvent::Serving { cluster });
+            self.tell_serving(cluster, desk);
         }
     }
 

@@ -6,12 +6,12 @@ use bytes::Bytes;
 use meshraft_consensus::{Config, Entry, LoadError, Namespace, NodeId};
 use meshraft_discovery::peers::Address;
 use meshraft_service::{StateMachine, wire::Operation};
-use meshraft_storage::Ticket;
+use meshraft_storage::{OpenedNamespace, Ticket};
 use meshraft_transport::{
     Body, Channel, PeerFacts, Refusal, ReplyToken, RequestError, RequestId, Source,
 };
 
-use super::output::LoadToken;
+use super::{output::LoadToken, snapshot_io::SnapshotDone};
 
 /// One input of a [`super::Host`].
 pub enum Input {
@@ -23,6 +23,9 @@ pub enum Input {
         namespace: Namespace,
         /// How.
         options: NamespaceOptions,
+        /// What the store holds of it, for a namespace that this process had open before; else
+        /// that is known from when the store was opened.
+        found: Option<Box<OpenedNamespace>>,
     },
     /// Stop hosting a namespace; everything that waits in it is answered.
     Close {
@@ -44,6 +47,8 @@ pub enum Input {
         /// A non-empty prefix of the asked run, or why there is none.
         result: Result<Vec<Entry>, LoadError>,
     },
+    /// The answer to an [`super::Output::Snapshot`].
+    Snapshot(SnapshotDone),
     /// A request of the embedding program. Answered by one [`super::Output::Answer`].
     Call {
         /// The driver's name for it.
@@ -65,14 +70,33 @@ pub struct NamespaceOptions {
     pub found: bool,
     /// How long to observe before deciding (DESIGN: the bounded window).
     pub window: Duration,
+    /// Within which part of the window founders have to be seen, in percent from 1 to 100.
+    pub threshold_percent: u8,
+    /// Found alone and at once; ask [`super::Host::check_force`] before.
+    pub force: bool,
+    /// Learners are promoted while there are fewer voters than this.
+    pub voters_target: usize,
     /// Timing and bounds of the core; its seed is replaced by one of the host's.
     pub core: Config,
     /// What the commands are applied to.
     pub machine: Box<dyn StateMachine>,
+    /// A snapshot is due when the entries applied since the newest one cost this many bytes, but
+    /// never before they cost half of what the newest one does.
+    pub snapshot_bytes: u64,
+    /// A snapshot is due, with the same exception, after this many entries.
+    pub snapshot_entries: u64,
     /// Ids of peers that the operator named, for `status`.
     pub known: Vec<NodeId>,
     /// How many peers the operator named, with or without an id.
     pub targets: usize,
+}
+
+impl NamespaceOptions {
+    /// The usual [`NamespaceOptions::snapshot_bytes`]: a restart replays that much in well under a
+    /// second.
+    pub const SNAPSHOT_BYTES: u64 = 64 * 1024 * 1024;
+    /// The usual [`NamespaceOptions::snapshot_entries`].
+    pub const SNAPSHOT_ENTRIES: u64 = 100_000;
 }
 
 /// Something that the transport tells.

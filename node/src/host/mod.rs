@@ -16,10 +16,13 @@ mod groups;
 mod hosted;
 mod input;
 mod keeping;
+mod membership;
 mod network;
 mod output;
 mod outputs;
 mod record;
+mod renewal;
+mod snapshot_io;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -27,7 +30,10 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use meshraft_consensus::{Moment, Namespace, NodeId};
-use meshraft_discovery::peers::Address;
+use meshraft_discovery::{
+    founding::{ForceError, Founding},
+    peers::Address,
+};
 use meshraft_service::{
     ServiceError,
     wire::{Operation, Status},
@@ -44,6 +50,7 @@ pub use self::{
     input::{CallId, Input, NamespaceOptions, NetworkInput},
     output::{LoadToken, Output},
     record::RecordError,
+    snapshot_io::{Done, RestoreFailure, SnapshotDone, SnapshotJob, SnapshotStore, SnapshotWork},
 };
 
 /// What a host needs to know of its node.
@@ -96,15 +103,19 @@ impl Host {
         self.now = self.now.max(now);
         match input {
             Input::Timeout => self.timeout(),
-            Input::Open { namespace, options } => self.open(namespace, options),
+            Input::Open { namespace, options, found } => {
+                self.open(namespace, options, found.map(|found| *found));
+            }
             Input::Close { namespace } => self.close(&namespace),
             Input::Listening(addresses) => self.listening(addresses),
             Input::Network(input) => self.network(input),
             Input::Stored(tickets) => {
                 for ticket in tickets {
-                    if let Some((namespace, purpose)) = self.desk.stored(ticket) {
+                    if let Some((namespace, life, purpose)) = self.desk.stored(ticket) {
                         self.with(&namespace, |hosted, desk, now| {
-                            hosted.stored(now, purpose, desk);
+                            if hosted.life == life {
+                                hosted.stored(now, purpose, desk);
+                            }
                         });
                     }
                 }
@@ -112,8 +123,14 @@ impl Host {
             Input::StoreFailed => self.store_failed(),
             Input::Loaded { load, result } => {
                 self.with(&load.namespace, |hosted, _, now| {
-                    hosted.loaded(now, load.group, load.id, result);
+                    if hosted.life.get() == load.life {
+                        hosted.loaded(now, load.group, load.id, result);
+                    }
                 });
+            }
+            Input::Snapshot(done) => {
+                let namespace = done.namespace.clone();
+                self.with(&namespace, |hosted, desk, now| hosted.snapshot_done(now, done, desk));
             }
             Input::Call { id, namespace, operation, timeout } => {
                 self.call(id, &namespace, operation, timeout);
@@ -160,6 +177,24 @@ impl Host {
             .map_or(Ok(()), |found| keeping::check(found, self.config.node))
     }
 
+    /// Whether a namespace may be founded alone by order ([`NamespaceOptions::force`]); `found` as
+    /// in [`Input::Open`].
+    ///
+    /// # Errors
+    /// Says what on record forbids it: the namespace is not to be opened so.
+    pub fn check_force(
+        &self,
+        namespace: &Namespace,
+        found: Option<&OpenedNamespace>,
+    ) -> Result<(), ForceError> {
+        let found = found.or_else(|| self.found_on_disk.get(namespace));
+        match found.map(|found| keeping::parse(found, self.config.node)) {
+            Some(Ok((_, record))) => Founding::check_force(&record),
+            // What can't be read is not opened at all.
+            Some(Err(_)) | None => Ok(()),
+        }
+    }
+
     fn with(&mut self, namespace: &Namespace, act: impl FnOnce(&mut Hosted, &mut Desk, Moment)) {
         if let Some(hosted) = self.namespaces.get_mut(namespace) {
             act(hosted, &mut self.desk, self.now);
@@ -175,14 +210,19 @@ impl Host {
         }
     }
 
-    fn open(&mut self, namespace: Namespace, options: NamespaceOptions) {
-        // A namespace that was closed is on disk as this process left it, not as it was opened; it
-        // is read anew only by a new process. Going on without it would draw a second incarnation.
-        let known = self.namespaces.contains_key(&namespace) || self.closed.contains(&namespace);
-        if self.store_failed || known {
+    fn open(
+        &mut self,
+        namespace: Namespace,
+        options: NamespaceOptions,
+        found: Option<OpenedNamespace>,
+    ) {
+        // A namespace that was closed is on disk as this process left it, not as it was opened.
+        // Going on without what is there now would draw a second incarnation.
+        let lost = found.is_none() && self.closed.contains(&namespace);
+        if self.store_failed || lost || self.namespaces.contains_key(&namespace) {
             return;
         }
-        let found = self.found_on_disk.get(&namespace).cloned();
+        let found = found.or_else(|| self.found_on_disk.get(&namespace).cloned());
         let opened =
             Hosted::open(&self.config, namespace.clone(), options, found, self.now, &mut self.desk);
         match opened {
@@ -190,6 +230,7 @@ impl Host {
                 let listening = self.desk.listening.clone();
                 hosted.listening(&listening, &mut self.desk);
                 self.found_on_disk.remove(&namespace);
+                self.closed.remove(&namespace);
                 self.namespaces.insert(namespace.clone(), hosted);
                 self.dirty.insert(namespace);
             }
@@ -204,6 +245,7 @@ impl Host {
         if let Some(mut hosted) = self.namespaces.remove(namespace) {
             hosted.close(self.now, &mut self.desk);
             self.deadlines.set(namespace, None);
+            self.desk.forget_requests(namespace);
             self.closed.insert(namespace.clone());
             self.desk.push(Output::Unshare { namespace: namespace.clone() });
         }

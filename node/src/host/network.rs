@@ -200,7 +200,8 @@ impl Hosted {
                 Scope::Cluster(cluster),
                 Body::Consensus(message),
             ) => self.consensus(now, cluster, member, message),
-            (Channel::Control, Scope::Free, Body::Bytes(bytes)) => {
+            // What a handle brings that an earlier incarnation made is not for the next one.
+            (Channel::Control, Scope::Free, Body::Bytes(bytes)) if self.born => {
                 if let Ok(message) = founding_wire::Message::decode(&bytes) {
                     let input = founding::Input::Receive { from: member, message };
                     self.founding.handle(now, input);

@@ -9,7 +9,7 @@ use meshraft_service::wire::Response;
 use meshraft_storage::{GroupId, Job};
 use meshraft_transport::{Body, Channel, ReplyToken, RequestId, Scope};
 
-use super::{event::NodeEvent, input::CallId};
+use super::{event::NodeEvent, input::CallId, snapshot_io::SnapshotJob};
 
 /// One output of a [`super::Host`]. Drain them until `None` after every batch of inputs.
 #[derive(Debug)]
@@ -86,6 +86,9 @@ pub enum Output {
         /// Stop before the entry that would exceed this cost, but return at least one.
         bytes_max: u64,
     },
+    /// Do something with snapshots' files and answer [`super::Input::Snapshot`], where the work
+    /// says so. Those of one group in order, one at a time; reads at any time, beside them.
+    Snapshot(SnapshotJob),
     /// The answer to a call of the embedding program.
     Answer {
         /// The call.
@@ -109,6 +112,8 @@ pub struct LoadToken {
     pub namespace: Namespace,
     /// The group whose log is read.
     pub group: GroupId,
+    /// Which opening of the namespace asks, so that an answer finds no later one.
+    pub life: u64,
     /// The core's name for the request.
     pub id: LoadId,
 }

@@ -62,7 +62,7 @@ impl Hosted {
                 if let Some(active) = self.active.as_mut().filter(|it| it.cluster == cluster) {
                     active.founding = false;
                 }
-                self.event(desk, NodeEvent::Serving { cluster });
+                self.tell_serving(cluster, desk);
             }
             founding::Output::Joined { cluster, .. } => {
                 self.start_group(now, cluster, None, desk);
@@ -72,6 +72,7 @@ impl Hosted {
                 let operation = Operation::Admit { member };
                 self.submit(now, Origin::Joiner(member), 0, deadline, operation, desk);
             }
+            founding::Output::AskRemoval => self.ask_removal(now, desk),
             founding::Output::Observe(event) => self.event(desk, NodeEvent::Founding(event)),
         }
     }
@@ -85,11 +86,16 @@ impl Hosted {
                 active.submitted = write.id;
                 let group = active.number;
                 let purpose = Purpose::Log(group, write.id);
-                desk.store(&self.namespace, purpose, |ticket| Job::Log { ticket, group, write });
+                desk.store(&self.namespace, self.life, purpose, |ticket| Job::Log {
+                    ticket,
+                    group,
+                    write,
+                });
             }
             replica::Output::Load { id, range, bytes_max } => {
                 let Some(group) = self.active.as_ref().map(|active| active.number) else { return };
-                let load = LoadToken { namespace: self.namespace.clone(), group, id };
+                let (namespace, life) = (self.namespace.clone(), self.life.get());
+                let load = LoadToken { namespace, group, life, id };
                 desk.push(Output::Load { load, range, bytes_max });
             }
             replica::Output::Forward { forward, to, request, timeout } => {
@@ -120,6 +126,9 @@ impl Hosted {
                 self.event(desk, NodeEvent::Leader { leader, term });
             }
             replica::Output::Members => self.tell_members(desk),
+            replica::Output::Amnesia { acknowledged } => self.renew(now, acknowledged, desk),
+            replica::Output::Departed => self.core_said(now, false),
+            replica::Output::Returned => self.core_said(now, true),
             replica::Output::Halted(reason) => {
                 self.halted = Some(reason);
                 self.active = None;
@@ -131,6 +140,14 @@ impl Hosted {
 
     fn runs(&self, cluster: &ClusterId) -> bool {
         self.active.as_ref().is_some_and(|active| active.cluster == *cluster)
+    }
+
+    /// A cluster lives here.
+    pub(super) fn tell_serving(&self, cluster: ClusterId, desk: &mut Desk) {
+        self.event(desk, NodeEvent::Serving { cluster });
+        if self.record.forced {
+            self.event(desk, NodeEvent::Forced { cluster });
+        }
     }
 
     fn tell_members(&self, desk: &mut Desk) {
@@ -162,6 +179,7 @@ impl Hosted {
                 self.founding
                     .handle(now, founding::Input::AdmissionResolved { member, result, members });
             }
+            Some(Origin::Leaving) => self.removal_resolved(now, &response, desk),
             None => {}
         }
     }

@@ -2,10 +2,12 @@
 
 use bytes::Bytes;
 use meshraft_consensus::{FollowerState, Index, Member, NodeId, Role, Status as CoreStatus, Term};
-use meshraft_discovery::founding;
+use meshraft_discovery::{founding, wire as founding_wire};
 use meshraft_service::{
     limits,
-    wire::{MemberRole, MemberState, MemberStatus, NodeRole, Status, Waiting, WaitingCode},
+    wire::{
+        MemberRole, MemberState, MemberStatus, NodeRole, NotAdmitted, Status, Waiting, WaitingCode,
+    },
 };
 
 use super::hosted::Hosted;
@@ -30,10 +32,10 @@ impl Hosted {
             members: Vec::new(),
             waiting: self.founding.waiting().map(|waiting| told(&waiting)),
             snapshot: Index::ZERO,
-            forced: false,
+            forced: self.founding.record().forced,
         };
         let Some(core) = serving.filter(|_| status.cluster.is_some()) else { return status };
-        status.role = role(core);
+        status.role = self.role_away().unwrap_or_else(|| role(core));
         status.term = core.term;
         status.leader = core.leader.map(|leader| leader.node);
         status.commit = core.commit;
@@ -44,7 +46,8 @@ impl Hosted {
         if status.waiting.is_none() && status.leader.is_none() {
             let (have, need) = reachable_and_needed(self, core);
             let code = WaitingCode::Leader;
-            status.waiting = Some(Waiting { code, have, need, missing: self.missing_voters(core) });
+            status.waiting =
+                Some(Waiting { code, have, need, missing: self.missing_voters(core), why: None });
         }
         status
     }
@@ -145,10 +148,26 @@ fn told(waiting: &founding::Waiting) -> Waiting {
             founding::WaitingCode::Founders => WaitingCode::Founders,
             founding::WaitingCode::Promise => WaitingCode::Promise,
             founding::WaitingCode::Admission => WaitingCode::Admission,
+            founding::WaitingCode::Peers => WaitingCode::Peers,
+            founding::WaitingCode::Departure => WaitingCode::Departure,
+            founding::WaitingCode::Left => WaitingCode::Left,
+            founding::WaitingCode::Removed => WaitingCode::Removed,
             _ => WaitingCode::Leader,
         },
         have: number(waiting.have),
         need: number(waiting.need),
         missing: waiting.missing.clone(),
+        why: waiting.why.map(not_admitted),
+    }
+}
+
+const fn not_admitted(why: founding_wire::NotAdmitted) -> NotAdmitted {
+    match why {
+        founding_wire::NotAdmitted::NotLiving => NotAdmitted::NotLiving,
+        founding_wire::NotAdmitted::OtherCluster { .. } => NotAdmitted::OtherCluster,
+        founding_wire::NotAdmitted::Busy => NotAdmitted::Busy,
+        founding_wire::NotAdmitted::Denied => NotAdmitted::Denied,
+        founding_wire::NotAdmitted::Departed => NotAdmitted::Departed,
+        _ => NotAdmitted::NoLeader,
     }
 }

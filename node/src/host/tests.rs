@@ -28,7 +28,8 @@ fn founders(count: u8) -> FounderSet {
 
 /// A store that holds the promise of `set` and this much of its group's log.
 fn promised(set: &FounderSet, group: OpenedGroup) -> Opened {
-    let record = Record { seen: set.ballot, promise: Some(set.clone()), cluster: None };
+    let record =
+        Record { seen: set.ballot, promise: Some(set.clone()), cluster: None, ..Record::default() };
     let (node, incarnation) = (member(1).node, member(1).incarnation);
     let founding = record.encode().to_vec();
     let record = HostRecord { node, incarnation, founding, peers: Vec::new() };
@@ -60,12 +61,17 @@ fn opened(opened: Opened) -> Host {
         expect: NonZeroU16::new(2),
         found: true,
         window: Duration::from_secs(5),
+        threshold_percent: 80,
+        force: false,
+        voters_target: 5,
         core: ConfigBuilder::local().build().unwrap(),
         machine: Box::new(Kv::default()),
+        snapshot_bytes: NamespaceOptions::SNAPSHOT_BYTES,
+        snapshot_entries: NamespaceOptions::SNAPSHOT_ENTRIES,
         known: Vec::new(),
         targets: 0,
     };
-    host.handle(Moment::ZERO, Input::Open { namespace: namespace(), options });
+    host.handle(Moment::ZERO, Input::Open { namespace: namespace(), options, found: None });
     host
 }
 

@@ -20,7 +20,7 @@ use meshraft_service::{
     router::{self, AdmitResult, ProposeResult, RemoveResult, RequestId},
 };
 
-use super::{input::Output as ReplicaOutput, log_time::LogTime};
+use super::{input::Output as ReplicaOutput, log_time::LogTime, standing::Standing};
 use crate::host::HaltReason;
 
 /// What a drain asks the replica to do.
@@ -49,6 +49,7 @@ pub(super) struct Group {
     pending: BTreeMap<ProposalId, Pending>,
     waiting: BTreeMap<Index, (Position, RequestId)>,
     log_time: LogTime,
+    standing: Standing,
     fate_open: bool,
     led: bool,
 }
@@ -62,6 +63,7 @@ impl Group {
             pending: BTreeMap::new(),
             waiting: BTreeMap::new(),
             log_time: LogTime::default(),
+            standing: Standing::default(),
             fate_open,
             led: false,
         }
@@ -196,6 +198,10 @@ impl Group {
         if quiet {
             return None;
         }
+        let member = self.core.configuration().contains(&self.core.me());
+        if self.standing.returned(member, self.core.commit()) {
+            effects.push(Effect::Out(ReplicaOutput::Returned));
+        }
         self.note_role(now, &mut effects);
         if !entries.is_empty() {
             self.apply(now, entries, &mut effects);
@@ -222,6 +228,11 @@ impl Group {
                 effects.push(Effect::Route(router::Input::ReadIndex { id, result: Err(error) }));
                 return;
             }
+            Output::Amnesia { acknowledged } => ReplicaOutput::Amnesia { acknowledged },
+            Output::Departed { index } => {
+                self.standing.departed(index);
+                ReplicaOutput::Departed
+            }
             Output::NeedFirstEntry { term } => {
                 self.led = true;
                 ReplicaOutput::Led { term }
@@ -231,6 +242,7 @@ impl Group {
                     event,
                     Event::ConfigurationChanged { .. } | Event::ConfigurationRolledBack { .. }
                 ) {
+                    self.standing.observe(&event);
                     effects.push(Effect::Out(ReplicaOutput::Members));
                 }
                 ReplicaOutput::Observe(event)
@@ -240,8 +252,6 @@ impl Group {
             Output::SendSnapshot { .. }
             | Output::FetchSnapshot { .. }
             | Output::InstallSnapshot(_)
-            | Output::Amnesia { .. }
-            | Output::Departed { .. }
             | Output::Apply(_) => return,
         };
         effects.push(Effect::Out(out));

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use meshraft_consensus::{
-    Core, Entry, Event as CoreEvent, Fate, IndexRange, Lane, LoadError, LoadId, Member, Message,
-    Moment, NodeId, Term, Write, WriteId,
+    Core, Entry, Event as CoreEvent, Fate, Index, IndexRange, Lane, LoadError, LoadId, Member,
+    Message, Moment, NodeId, Term, Write, WriteId,
 };
 use meshraft_service::{
     router::{ForwardId, RequestId},
@@ -27,6 +27,9 @@ pub enum Input {
     },
     /// The group is dead: its founder set was abandoned, or this node joined another cluster.
     Stop,
+    /// The group belongs to a store that went back in time: what follows begins anew, and what was
+    /// applied here counts no more.
+    Renew,
     /// A message of the group arrived.
     Receive {
         /// The member that sent it.
@@ -137,6 +140,15 @@ pub enum Output {
     Members,
     /// The replica applies no more; its group is stopped.
     Halted(HaltReason),
+    /// The group's store went back in time: this incarnation must act no more.
+    Amnesia {
+        /// What it had acknowledged as durable.
+        acknowledged: Index,
+    },
+    /// A configuration without this member is committed.
+    Departed,
+    /// A later configuration with this member is committed.
+    Returned,
     /// Something that the core observed.
     Observe(CoreEvent),
 }

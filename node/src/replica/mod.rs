@@ -12,6 +12,8 @@
 mod group;
 mod input;
 mod log_time;
+mod pristine;
+mod standing;
 
 use std::collections::VecDeque;
 
@@ -25,8 +27,11 @@ use meshraft_service::{
     wire::{Level, Operation},
 };
 
-use self::group::{Effect, Group};
 pub use self::input::{Input, Output};
+use self::{
+    group::{Effect, Group},
+    pristine::Pristine,
+};
 use crate::host::HaltReason;
 
 /// One namespace of a node.
@@ -35,6 +40,8 @@ pub struct Replica {
     group: Option<Group>,
     /// What a group that begins later applies its entries to.
     machine: Option<Box<dyn StateMachine>>,
+    /// What the machine was like before its first command.
+    pristine: Pristine,
     told: LeaderView,
     outputs: VecDeque<Output>,
     now: Moment,
@@ -57,6 +64,7 @@ impl Replica {
         Self {
             router,
             group: None,
+            pristine: Pristine::of(machine.as_ref()),
             machine: Some(machine),
             told: LeaderView::default(),
             outputs: VecDeque::new(),
@@ -75,6 +83,7 @@ impl Replica {
             }
             Input::Start { core, founding } => self.start(*core, founding),
             Input::Stop => self.stop(),
+            Input::Renew => self.renew(),
             Input::Receive { from, message } => {
                 self.with_group(|group| group.receive(now, from, message));
             }
@@ -158,6 +167,15 @@ impl Replica {
             self.machine = Some(group.into_machine());
         }
         self.tell_leader();
+    }
+
+    /// What was applied belongs to a life that is over.
+    fn renew(&mut self) {
+        self.stop();
+        let reset = self.machine.as_mut().is_none_or(|machine| self.pristine.reset(&mut **machine));
+        if !reset {
+            self.halt(HaltReason::MachineNotReset);
+        }
     }
 
     /// Proposals that the group took with it may yet commit; reads may be tried elsewhere.

@@ -6,8 +6,10 @@
 pub(crate) mod board;
 pub(crate) mod command;
 mod driver;
+mod listen;
 mod loads;
 pub(crate) mod network;
+mod reopen;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -38,6 +40,7 @@ pub(crate) struct Setup {
     pub(crate) listen: Vec<Multiaddr>,
     pub(crate) peers: Vec<Multiaddr>,
     pub(crate) stall: Duration,
+    pub(crate) mdns: bool,
 }
 
 /// The outer ends of a running node.
@@ -72,9 +75,11 @@ struct Folder {
 
 /// Starts a node and waits until it listens.
 ///
-/// The order keeps a refused start harmless: the folder is checked and locked before anything in
-/// it is touched, the identity is read before the store is opened.
+/// The order keeps a refused start harmless: where to listen is tried before the folder is created,
+/// the folder is checked and locked before anything in it is touched, the identity is read before
+/// the store is opened.
 pub(crate) async fn start(setup: Setup) -> Result<Running, StartError> {
+    listen::check(&setup.listen)?;
     let (acknowledge, acks) = mpsc::channel(ACKS_MAX);
     let folder = open(setup.data_dir.clone(), acknowledge).await?;
     assemble(setup, folder, acks).await
@@ -103,11 +108,11 @@ async fn assemble(
     folder: Folder,
     acks: mpsc::Receiver<Ack>,
 ) -> Result<Running, StartError> {
-    let Setup { listen, peers, stall, .. } = setup;
+    let Setup { listen, peers, stall, mdns, .. } = setup;
     let Folder { identity, store, opened } = folder;
     let node = identity.node_id();
     let sockets = listen.len();
-    let config = TransportConfig { identity, listen, stall, limits: Limits::default() };
+    let config = TransportConfig { identity, listen, stall, mdns, limits: Limits::default() };
     let started = match seed() {
         Ok(seed) => {
             Transport::start(config).await.map(|started| (started, seed)).map_err(Into::into)
@@ -191,8 +196,13 @@ mod tests {
             expect: std::num::NonZeroU16::new(3),
             found: true,
             window: Pace::WINDOW,
+            threshold_percent: 80,
+            force: false,
+            voters_target: 5,
             core: Pace::default().core().unwrap(),
             machine: Box::new(Kv::new()),
+            snapshot_bytes: NamespaceOptions::SNAPSHOT_BYTES,
+            snapshot_entries: NamespaceOptions::SNAPSHOT_ENTRIES,
             known: Vec::new(),
             targets: 0,
         }
@@ -206,6 +216,7 @@ mod tests {
             listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
             peers: Vec::new(),
             stall: Duration::from_secs(1),
+            mdns: false,
         };
         let (acknowledge, acks) = mpsc::channel(ACKS_MAX);
         let folder = open(setup.data_dir.clone(), acknowledge.clone()).await.unwrap();

@@ -9,6 +9,7 @@ mod demo;
 mod departures;
 mod founders;
 mod harness;
+mod lan;
 mod namespaces;
 mod reboots;
 mod renewal;

@@ -60,12 +60,16 @@ pub struct Inbound {
     /// How many handles each namespace and scope has: what a peer can hold is bounded by what is
     /// open here, whoever it is.
     counts: BTreeMap<Key, usize>,
+    /// Until when the opener must have said something.
+    silent_until: Option<Moment>,
 }
 
 impl Inbound {
     /// The accepting end of a fresh stream.
-    pub fn new(config: LinkConfig) -> Self {
+    pub fn new(config: LinkConfig, now: Moment) -> Self {
+        let silent_until = Some(now.plus(config.limits.hello_timeout));
         Self {
+            silent_until,
             wire: Wire::new(config),
             inlets: BTreeMap::new(),
             newest: 0,
@@ -120,6 +124,22 @@ impl Inbound {
     /// Whether [`Self::transmit`] has anything to write.
     pub fn wants_to_write(&self) -> bool {
         self.wire.has_greetings() || !self.turns.is_empty()
+    }
+
+    /// When to call [`Self::tick`] next.
+    pub const fn deadline(&self) -> Option<Moment> {
+        self.silent_until
+    }
+
+    /// Does what is due.
+    ///
+    /// # Errors
+    /// The opener has not said anything: close the stream.
+    pub fn tick(&mut self, now: Moment) -> Result<(), LinkError> {
+        match self.silent_until {
+            Some(until) if until <= now => Err(LinkError::Silent),
+            _ => Ok(()),
+        }
     }
 
     /// The next event.
@@ -179,7 +199,9 @@ impl Inbound {
 
     fn greeting(&mut self, roster: &Roster, fragment: &Fragment<'_>) -> Result<(), LinkError> {
         let message = fragment.header.message;
-        match Wire::read_greeting(fragment)? {
+        let greeting = Wire::read_greeting(fragment)?;
+        self.silent_until = None;
+        match greeting {
             Greeting::Hello(hello) => self.hello(roster, message, &hello, fragment.bytes),
             Greeting::Close { handle, why } => self.closed(handle, why),
             Greeting::Ping(number) => {

@@ -166,6 +166,9 @@ pub enum LinkError {
     /// More greetings than a well-behaved peer has outstanding.
     #[error("too many greetings at once")]
     Flood,
+    /// A stream was opened and nothing was said on it.
+    #[error("nothing was said on a stream that was opened")]
+    Silent,
     /// A hello is not answered.
     #[error("a hello was not answered in time")]
     Unanswered,
@@ -221,7 +224,7 @@ impl Link {
     pub fn deadline(&self) -> Option<Moment> {
         match self {
             Self::Outbound(outbound) => outbound.deadline(),
-            Self::Inbound(_) => None,
+            Self::Inbound(inbound) => inbound.deadline(),
         }
     }
 
@@ -232,7 +235,7 @@ impl Link {
     pub fn tick(&mut self, now: Moment, roster: &Roster) -> Result<(), LinkError> {
         match self {
             Self::Outbound(outbound) => outbound.tick(now, roster),
-            Self::Inbound(_) => Ok(()),
+            Self::Inbound(inbound) => inbound.tick(now),
         }
     }
 

@@ -1,0 +1,143 @@
+//! Leaving a cluster, being removed from it, and coming back.
+//!
+//! Invariants:
+//! 1. A node that departed keeps its cluster on record: it founds nothing, promises nothing, and
+//!    can only return to that cluster, in the same incarnation.
+//! 2. The wish to leave is durable before anybody is asked to remove this member. It is forgotten
+//!    only by an admission, which the next opening of the store asks for by itself.
+//! 3. A node that was removed stays out until it is told to rejoin.
+//!
+//! The log has the last word: what is on record here follows what the core says is committed.
+
+use meshraft_consensus::{ClusterId, Moment};
+
+use super::{Event, Founding, Membership, Output, Stage, backoff::retry_at, ledger::Groups};
+use crate::record::{Departure, Record};
+
+/// How a member stands to its cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Presence {
+    /// It takes part.
+    Present,
+    /// It asks to be removed.
+    Leaving { ask_at: Moment, attempt: u32 },
+    /// It takes part no more.
+    Away {
+        /// Whether it asks to be admitted again.
+        seeks: bool,
+        /// Whether its core said so, in this process.
+        told: bool,
+    },
+}
+
+impl Presence {
+    /// How a member stands when its store is opened.
+    pub(super) const fn restored(departed: Option<Departure>) -> Self {
+        match departed {
+            None => Self::Present,
+            Some(Departure::Left) => Self::Away { seeks: true, told: false },
+            Some(Departure::Removed) => Self::Away { seeks: false, told: false },
+        }
+    }
+}
+
+impl Founding {
+    pub(super) fn on_leave(&mut self, now: Moment) {
+        let Stage::Member(mine) = &mut self.stage else { return };
+        if !matches!(mine.presence, Presence::Present | Presence::Away { seeks: true, .. }) {
+            return;
+        }
+        let cluster = mine.cluster;
+        mine.presence = Presence::Leaving { ask_at: now, attempt: 0 };
+        self.join = None;
+        self.write_departure(Some(Departure::Left));
+        self.observe(Event::Leaving { cluster });
+    }
+
+    pub(super) fn on_departed(&mut self, cluster: ClusterId) {
+        let Some(mine) = self.member_of(cluster) else { return };
+        let how = match mine.presence {
+            Presence::Present => Departure::Removed,
+            Presence::Leaving { .. } => Departure::Left,
+            Presence::Away { seeks, .. } => {
+                mine.presence = Presence::Away { seeks, told: true };
+                return;
+            }
+        };
+        mine.presence = Presence::Away { seeks: false, told: true };
+        self.write_departure(Some(how));
+        self.observe(Event::Departed { cluster, how });
+    }
+
+    /// The configuration in force has this member again.
+    pub(super) fn on_returned(&mut self, now: Moment, cluster: ClusterId) {
+        let left = self.record().departed == Some(Departure::Left);
+        let Some(mine) = self.member_of(cluster) else { return };
+        match mine.presence {
+            // An admission that was asked for before it left: it still wants to be away.
+            Presence::Away { seeks: false, told: true } if left => {
+                mine.presence = Presence::Leaving { ask_at: now, attempt: 0 };
+            }
+            Presence::Away { told: true, .. } => self.rejoined(cluster),
+            Presence::Present | Presence::Leaving { .. } | Presence::Away { .. } => {}
+        }
+    }
+
+    pub(super) fn on_rejoin(&mut self, now: Moment) {
+        let Stage::Member(mine) = &mut self.stage else { return };
+        let told = match mine.presence {
+            Presence::Present => return,
+            Presence::Leaving { .. } => false,
+            Presence::Away { told, .. } => told,
+        };
+        mine.presence = Presence::Away { seeks: true, told };
+        self.turned_down = None;
+        for peer in self.roster.up.values_mut() {
+            (peer.ask_at, peer.attempt, peer.denied) = (now, 0, false);
+        }
+    }
+
+    /// The cluster has this member again.
+    pub(super) fn rejoined(&mut self, cluster: ClusterId) {
+        self.stage = Stage::Member(Membership::of(cluster, Presence::Present));
+        self.join = None;
+        self.turned_down = None;
+        self.write_departure(None);
+        self.observe(Event::Rejoined { cluster });
+        self.announce();
+    }
+
+    /// Asks to be removed, as often as it is time to and once the wish is durable.
+    pub(super) fn press_removal(&mut self, now: Moment) {
+        let durable = self.ledger.is_settled();
+        let seed = self.config.seed;
+        let Stage::Member(mine) = &mut self.stage else { return };
+        let Presence::Leaving { ask_at, attempt } = mine.presence else { return };
+        if ask_at <= now && durable {
+            let ask_at = retry_at(now, seed, 7, attempt);
+            mine.presence = Presence::Leaving { ask_at, attempt: attempt.saturating_add(1) };
+            self.ledger.emit(Output::AskRemoval);
+        }
+    }
+
+    pub(super) fn removal_deadline(&self, mine: &Membership) -> Option<Moment> {
+        match mine.presence {
+            Presence::Leaving { ask_at, .. } => self.ledger.is_settled().then_some(ask_at),
+            Presence::Present | Presence::Away { .. } => None,
+        }
+    }
+
+    fn write_departure(&mut self, departed: Option<Departure>) {
+        if self.record().departed != departed {
+            let record = Record { departed, ..self.record().clone() };
+            self.ledger.write(record, Groups::default());
+        }
+    }
+
+    fn member_of(&mut self, cluster: ClusterId) -> Option<&mut Membership> {
+        match &mut self.stage {
+            Stage::Member(mine) if mine.cluster == cluster => Some(mine),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,421 @@
+//! What a node asks of its driver about snapshots' files, and what it hears of them.
+//!
+//! Jobs of one group are carried out in order, one at a time; reads at any time, beside them. Every
+//! job may block, so that none runs where the host does. What is done with a job is the same for
+//! real files and simulated ones: [`SnapshotJob::run`].
+
+use std::{
+    fmt, io,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+use bytes::Bytes;
+use meshraft_consensus::{Namespace, Position, SnapshotMeta};
+use meshraft_service::{Replicated, RestoreError, SnapshotWriter};
+use meshraft_storage::{GroupId, IoFault, SnapshotChunk, SnapshotError, SnapshotId, SnapshotPart};
+
+/// One thing to do with the snapshots of a group.
+#[derive(Debug)]
+pub struct SnapshotJob {
+    /// The namespace.
+    pub namespace: Namespace,
+    /// The group.
+    pub group: GroupId,
+    /// Which opening of the namespace asks; echoed, so that an answer finds no later one.
+    pub life: u64,
+    /// What to do.
+    pub work: SnapshotWork,
+}
+
+/// What to do with the snapshots of a group.
+pub enum SnapshotWork {
+    /// Write a snapshot; answered by [`Done::Taken`] when it is durable.
+    Take {
+        /// What it stands for.
+        meta: SnapshotMeta,
+        /// What tells its file from another at this position.
+        id: SnapshotId,
+        /// The frozen state.
+        writer: SnapshotWriter,
+    },
+    /// Read bytes of a file; answered by [`Done::Read`]. Not in line with the others.
+    Read {
+        /// Echoed in the answer.
+        token: u64,
+        /// Which snapshot.
+        position: Position,
+        /// Whose file it must be, if that is known.
+        id: Option<SnapshotId>,
+        /// The first byte.
+        offset: u64,
+        /// How many bytes at most.
+        bytes_max: u32,
+    },
+    /// Find out what an earlier fetch left; answered by [`Done::Resumed`].
+    Resume {
+        /// Which snapshot.
+        position: Position,
+    },
+    /// Append to a file that is being fetched; answered by [`Done::Appended`].
+    Append {
+        /// Which snapshot.
+        position: Position,
+        /// Whose file it is.
+        id: SnapshotId,
+        /// How long the whole file is.
+        total: u64,
+        /// Where the bytes belong.
+        offset: u64,
+        /// The bytes.
+        bytes: Bytes,
+    },
+    /// Check a fetched file and make it durable; answered by [`Done::Finished`].
+    Finish {
+        /// What it must stand for.
+        meta: SnapshotMeta,
+    },
+    /// Read a snapshot into a state; answered by [`Done::Restored`].
+    Restore {
+        /// Which.
+        meta: SnapshotMeta,
+        /// The state that it replaces. It comes back with the answer, whatever that is.
+        state: Box<Replicated>,
+    },
+    /// Remove every file of the group but these, and unfinished ones below the newest. Not
+    /// answered.
+    Retain {
+        /// What stays.
+        positions: Vec<Position>,
+    },
+    /// Remove every file of the group. Not answered.
+    Drop,
+}
+
+impl SnapshotWork {
+    /// Whether it may be carried out beside other work of its group.
+    pub const fn is_read(&self) -> bool {
+        matches!(self, Self::Read { .. })
+    }
+}
+
+impl fmt::Debug for SnapshotWork {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Take { meta, id, .. } => write!(f, "take {} {id}", meta.position),
+            Self::Read { token, position, offset, bytes_max, .. } => {
+                write!(f, "read {token} {position} {offset}+{bytes_max}")
+            }
+            Self::Resume { position } => write!(f, "resume {position}"),
+            Self::Append { position, offset, bytes, .. } => {
+                write!(f, "append {position} {offset}+{}", bytes.len())
+            }
+            Self::Finish { meta } => write!(f, "finish {}", meta.position),
+            Self::Restore { meta, .. } => write!(f, "restore {}", meta.position),
+            Self::Retain { positions } => write!(f, "retain {positions:?}"),
+            Self::Drop => write!(f, "drop"),
+        }
+    }
+}
+
+/// The answer to a [`SnapshotJob`].
+#[derive(Debug)]
+pub struct SnapshotDone {
+    /// The namespace.
+    pub namespace: Namespace,
+    /// The group.
+    pub group: GroupId,
+    /// The opening that asked.
+    pub life: u64,
+    /// How it ended.
+    pub done: Done,
+}
+
+/// How a job ended.
+pub enum Done {
+    /// A snapshot is durable, or was not written.
+    Taken {
+        /// What it stands for.
+        meta: SnapshotMeta,
+        /// How many bytes its file has.
+        result: Result<u64, SnapshotError>,
+    },
+    /// Bytes were read.
+    Read {
+        /// The job's.
+        token: u64,
+        /// The bytes.
+        result: Result<SnapshotChunk, SnapshotError>,
+    },
+    /// What an earlier fetch left.
+    Resumed {
+        /// Which snapshot.
+        position: Position,
+        /// Whose file, and how much of it is there.
+        result: Result<Option<(SnapshotId, u64)>, SnapshotError>,
+    },
+    /// Bytes were appended.
+    Appended {
+        /// Which snapshot.
+        position: Position,
+        /// Where the file goes on.
+        result: Result<u64, SnapshotError>,
+    },
+    /// A fetched file is whole and durable, or is not what was offered.
+    Finished {
+        /// What it stands for.
+        meta: SnapshotMeta,
+        /// How it ended.
+        result: Result<(), SnapshotError>,
+    },
+    /// A state was replaced.
+    Restored {
+        /// By what.
+        meta: SnapshotMeta,
+        /// The state; it is halted if it could not be restored.
+        state: Box<Replicated>,
+        /// How it ended.
+        result: Result<(), RestoreFailure>,
+    },
+}
+
+impl fmt::Debug for Done {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Taken { meta, result } => write!(f, "taken {} {result:?}", meta.position),
+            Self::Read { token, result } => {
+                let read = result.as_ref().map(|chunk| (chunk.offset, chunk.bytes.len()));
+                write!(f, "read {token} {read:?}")
+            }
+            Self::Resumed { position, result } => write!(f, "resumed {position} {result:?}"),
+            Self::Appended { position, result } => write!(f, "appended {position} {result:?}"),
+            Self::Finished { meta, result } => write!(f, "finished {} {result:?}", meta.position),
+            Self::Restored { meta, result, .. } => {
+                write!(f, "restored {} {result:?}", meta.position)
+            }
+        }
+    }
+}
+
+/// Why a state could not be restored from a recorded snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RestoreFailure {
+    /// Its file is not there.
+    #[error("its file is missing")]
+    Missing,
+    /// A part of its file is not what was written.
+    #[error("its file is damaged: {0}")]
+    Damaged(#[source] SnapshotPart),
+    /// A newer release wrote the file.
+    #[error("its file has version {version}, which this release does not know")]
+    UnknownVersion {
+        /// The version.
+        version: u8,
+    },
+    /// The file system failed.
+    #[error("its file can't be read")]
+    Io(#[source] IoFault),
+    /// A newer release wrote the state.
+    #[error("its state has format {format}, which this release does not know")]
+    UnknownFormat {
+        /// The format.
+        format: u8,
+    },
+    /// The state in it breaks a rule.
+    #[error("its state is malformed")]
+    Malformed,
+    /// The state that was restored is not the one that was written.
+    #[error("its state hash is {actual:016x} instead of {expected:016x}")]
+    Hash {
+        /// The hash in the snapshot.
+        expected: u64,
+        /// The hash of what was restored.
+        actual: u64,
+    },
+    /// The state in it is that of another position than recorded.
+    #[error("its state is that of {found}")]
+    OtherState {
+        /// The position in the snapshot.
+        found: Position,
+    },
+    /// The state machine panicked.
+    #[error("the state machine panicked")]
+    Panicked,
+}
+
+impl From<SnapshotError> for RestoreFailure {
+    fn from(error: SnapshotError) -> Self {
+        match error {
+            SnapshotError::Gone => Self::Missing,
+            SnapshotError::Corrupt { part } => Self::Damaged(part),
+            SnapshotError::UnknownVersion { version } => Self::UnknownVersion { version },
+            SnapshotError::Io(fault) => Self::Io(fault),
+            _ => Self::Malformed,
+        }
+    }
+}
+
+impl From<RestoreError> for RestoreFailure {
+    fn from(error: RestoreError) -> Self {
+        match error {
+            RestoreError::Io(error) => Self::Io(error.into()),
+            RestoreError::Format { format } => Self::UnknownFormat { format },
+            RestoreError::Hash { expected, actual } => Self::Hash { expected, actual },
+            _ => Self::Malformed,
+        }
+    }
+}
+
+/// Where the files are that jobs are carried out on: real ones, or those of a simulation.
+pub trait SnapshotStore {
+    /// Writes a snapshot, durably, and says how many bytes its file has.
+    ///
+    /// # Errors
+    /// Says why there is none; nothing else was touched.
+    fn take(
+        &mut self,
+        group: GroupId,
+        meta: &SnapshotMeta,
+        id: SnapshotId,
+        writer: SnapshotWriter,
+    ) -> Result<u64, SnapshotError>;
+
+    /// Reads bytes of a file.
+    ///
+    /// # Errors
+    /// Says why there are none.
+    fn read(
+        &mut self,
+        group: GroupId,
+        position: Position,
+        id: Option<SnapshotId>,
+        offset: u64,
+        bytes_max: u32,
+    ) -> Result<SnapshotChunk, SnapshotError>;
+
+    /// What an earlier fetch left.
+    ///
+    /// # Errors
+    /// Says why that can't be told.
+    fn resume(
+        &mut self,
+        group: GroupId,
+        position: Position,
+    ) -> Result<Option<(SnapshotId, u64)>, SnapshotError>;
+
+    /// Appends to a file that is being fetched, and says where it goes on.
+    ///
+    /// # Errors
+    /// Says why the bytes were not appended.
+    fn append(
+        &mut self,
+        group: GroupId,
+        position: Position,
+        id: SnapshotId,
+        total: u64,
+        offset: u64,
+        bytes: &[u8],
+    ) -> Result<u64, SnapshotError>;
+
+    /// Checks a fetched file and makes it durable.
+    ///
+    /// # Errors
+    /// Says what is wrong with it.
+    fn finish(&mut self, group: GroupId, meta: &SnapshotMeta) -> Result<(), SnapshotError>;
+
+    /// Hands the contents of a file to `read`.
+    ///
+    /// # Errors
+    /// Says what is wrong with the file, whatever `read` made of it.
+    fn restore(
+        &mut self,
+        group: GroupId,
+        position: Position,
+        read: &mut dyn FnMut(&mut dyn io::Read),
+    ) -> Result<(), SnapshotError>;
+
+    /// Removes every file of the group but these.
+    ///
+    /// # Errors
+    /// Says why some are left.
+    fn retain(&mut self, group: GroupId, positions: &[Position]) -> Result<(), SnapshotError>;
+
+    /// Removes every file of the group.
+    ///
+    /// # Errors
+    /// Says why some are left.
+    fn drop_group(&mut self, group: GroupId) -> Result<(), SnapshotError>;
+}
+
+impl SnapshotJob {
+    /// Carries the job out. Blocks; a panic of the state machine is told like any other failure.
+    pub fn run(self, files: &mut dyn SnapshotStore) -> Option<SnapshotDone> {
+        let Self { namespace, group, life, work } = self;
+        run(work, group, files).map(|done| SnapshotDone { namespace, group, life, done })
+    }
+}
+
+fn run(work: SnapshotWork, group: GroupId, files: &mut dyn SnapshotStore) -> Option<Done> {
+    Some(match work {
+        SnapshotWork::Take { meta, id, writer } => {
+            let result = caught(|| files.take(group, &meta, id, writer));
+            Done::Taken { meta, result }
+        }
+        SnapshotWork::Read { token, position, id, offset, bytes_max } => {
+            let result = caught(|| files.read(group, position, id, offset, bytes_max));
+            Done::Read { token, result }
+        }
+        SnapshotWork::Resume { position } => {
+            let result = caught(|| files.resume(group, position));
+            Done::Resumed { position, result }
+        }
+        SnapshotWork::Append { position, id, total, offset, bytes } => {
+            let result = caught(|| files.append(group, position, id, total, offset, &bytes));
+            Done::Appended { position, result }
+        }
+        SnapshotWork::Finish { meta } => {
+            let result = caught(|| files.finish(group, &meta));
+            Done::Finished { meta, result }
+        }
+        SnapshotWork::Restore { meta, mut state } => {
+            let result = restore(group, &meta, &mut state, files);
+            Done::Restored { meta, state, result }
+        }
+        SnapshotWork::Retain { positions } => {
+            if let Err(error) = caught(|| files.retain(group, &positions)) {
+                tracing::warn!(%group, %error, "old snapshots not removed");
+            }
+            return None;
+        }
+        SnapshotWork::Drop => {
+            if let Err(error) = caught(|| files.drop_group(group)) {
+                tracing::warn!(%group, %error, "snapshots of a dropped group not removed");
+            }
+            return None;
+        }
+    })
+}
+
+/// The writer is the state machine's code, so it may panic.
+fn caught<T>(act: impl FnOnce() -> Result<T, SnapshotError>) -> Result<T, SnapshotError> {
+    let panicked = |_| Err(SnapshotError::Io(io::Error::from(io::ErrorKind::Other).into()));
+    catch_unwind(AssertUnwindSafe(act)).unwrap_or_else(panicked)
+}
+
+fn restore(
+    group: GroupId,
+    meta: &SnapshotMeta,
+    state: &mut Replicated,
+    files: &mut dyn SnapshotStore,
+) -> Result<(), RestoreFailure> {
+    let mut read = None;
+    let act = || files.restore(group, meta.position, &mut |from| read = Some(state.restore(from)));
+    // What is wrong with the file tells more than what the state made of it.
+    catch_unwind(AssertUnwindSafe(act)).map_err(|_| RestoreFailure::Panicked)??;
+    match read {
+        Some(Ok(found)) if found == *meta => Ok(()),
+        Some(Ok(found)) => Err(RestoreFailure::OtherState { found: found.position }),
+        Some(Err(error)) => Err(error.into()),
+        None => Err(RestoreFailure::Missing),
+    }
+}
