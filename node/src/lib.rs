@@ -46,7 +46,7 @@ pub use api::{
 };
 pub use client::{CallError, Client, ConnectError, ReadLevel};
 pub use config::Timing;
-pub use host::{HaltReason, NodeEvent, RecordError};
+pub use host::{HaltReason, NodeEvent, RecordError, RestoreFailure, SnapshotEvent};
 pub use libp2p::{Multiaddr, PeerId};
 pub use meshraft_consensus::{
     ClusterId, Config, ConfigBuilder, ConfigError, Incarnation, Index, Member, Namespace,

@@ -47,6 +47,14 @@ pub enum StartError {
         /// Why.
         source: meshraft_storage::OpenError,
     },
+    /// The folder of the snapshots in the data folder can't be used.
+    #[error("the snapshots in {} can't be used", path.display())]
+    Snapshots {
+        /// The data folder.
+        path: PathBuf,
+        /// Why.
+        source: meshraft_storage::SnapshotsError,
+    },
     /// Something given as an address is none.
     #[error("{address:?} is not a multiaddr")]
     Address {

@@ -303,6 +303,8 @@ const fn held_back(why: HeldBack) -> &'static str {
     match why {
         HeldBack::CatchingUp => "catching_up",
         HeldBack::VotersTarget => "voters_target",
+        HeldBack::Unreachable => "unreachable",
+        HeldBack::NotWanted => "not_wanted",
         _ => "unknown",
     }
 }

@@ -1,6 +1,8 @@
 //! The JSON lines that `serve` prints: one for each change that an operator or a tool acts on.
 
-use meshraft::{HaltReason, Member, Namespace, NodeEvent, NodeId, identity::peer_id};
+use meshraft::{
+    HaltReason, Member, Namespace, NodeEvent, NodeId, Position, SnapshotEvent, identity::peer_id,
+};
 use meshraft_consensus::{Event as CoreEvent, Role};
 use meshraft_discovery::{Departure, founding::Event as FoundingEvent};
 use meshraft_transport::Refusal;
@@ -43,10 +45,40 @@ pub(crate) fn line(namespace: &Namespace, event: &NodeEvent) -> Option<Value> {
             "event": "state", "namespace": namespace,
             "state": "halted", "reason": halt(*reason),
         }),
+        NodeEvent::Snapshot(event) => return snapshot(namespace, event),
         NodeEvent::Core(event) => return core(namespace, event),
         NodeEvent::Founding(event) => return founding(namespace, event),
         _ => return None,
     })
+}
+
+fn snapshot(namespace: &str, event: &SnapshotEvent) -> Option<Value> {
+    let step = |step: &str, at: &Position| {
+        json!({
+            "event": "snapshot", "namespace": namespace,
+            "step": step, "index": at.index.get(), "term": at.term.get(),
+        })
+    };
+    let with = |mut line: Value, field: &str, value: Value| {
+        line[field] = value;
+        Some(line)
+    };
+    match event {
+        SnapshotEvent::Taken { at, bytes } => with(step("taken", at), "bytes", json!(bytes)),
+        SnapshotEvent::NotTaken { at, error } => {
+            with(step("not_taken", at), "message", json!(error.to_string()))
+        }
+        SnapshotEvent::Fetching { from, at } => {
+            with(step("fetching", at), "peer", json!(name(*from)))
+        }
+        SnapshotEvent::Fetched { at } => Some(step("fetched", at)),
+        SnapshotEvent::NotFetched { at, why } => {
+            with(step("not_fetched", at), "message", json!(why.to_string()))
+        }
+        SnapshotEvent::Sent { to, at } => with(step("sent", at), "peer", json!(name(*to))),
+        SnapshotEvent::Installed { at } => Some(step("installed", at)),
+        _ => None,
+    }
 }
 
 fn core(namespace: &str, event: &CoreEvent) -> Option<Value> {
@@ -121,6 +153,7 @@ const fn halt(reason: HaltReason) -> &'static str {
         HaltReason::WrongResponses { .. } => "wrong_responses",
         HaltReason::Panicked => "panicked",
         HaltReason::StoreFailed => "store_failed",
+        HaltReason::SnapshotUnreadable { .. } => "snapshot_unreadable",
         HaltReason::MachineNotReset => "machine_not_reset",
         _ => "other",
     }

@@ -9,7 +9,12 @@ use meshraft_service::router::{ForwardId, RequestId as Submission};
 use meshraft_storage::{GroupId, Job, Ticket};
 use meshraft_transport::RequestId;
 
-use super::{draw::Life, output::Output};
+use super::{
+    draw::Life,
+    fetch::AskId,
+    output::Output,
+    snapshot_io::{SnapshotJob, SnapshotWork},
+};
 
 /// What became durable with a ticket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +29,20 @@ pub(super) enum Purpose {
     Log(GroupId, WriteId),
 }
 
+/// What a request to a peer is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// A request that the namespace's router passed on.
+    Forward(ForwardId),
+    /// A part of a snapshot's file.
+    Part {
+        /// Which fetch of the namespace.
+        fetch: u64,
+        /// The fetch's own name for it.
+        ask: AskId,
+    },
+}
+
 /// The outputs and counters of a node.
 #[derive(Debug)]
 pub(super) struct Desk {
@@ -31,7 +50,9 @@ pub(super) struct Desk {
     /// Where this node listens.
     pub(super) listening: Vec<Address>,
     tickets: BTreeMap<Ticket, (Namespace, Life, Purpose)>,
-    requests: BTreeMap<RequestId, (Namespace, ForwardId)>,
+    requests: BTreeMap<RequestId, (Namespace, Asked)>,
+    /// Groups that end with a record that is on its way to the store.
+    ending: BTreeMap<Ticket, Vec<GroupId>>,
     last_life: Life,
     last_ticket: u64,
     last_request: u64,
@@ -46,6 +67,7 @@ impl Desk {
             listening: Vec::new(),
             tickets: BTreeMap::new(),
             requests: BTreeMap::new(),
+            ending: BTreeMap::new(),
             last_life: Life::default(),
             last_ticket: 0,
             last_request: 0,
@@ -75,24 +97,35 @@ impl Desk {
         self.last_ticket += 1;
         let ticket = Ticket::new(self.last_ticket);
         self.tickets.insert(ticket, (namespace.clone(), life, purpose));
-        self.push(Output::Store(job(ticket)));
+        let job = job(ticket);
+        if let Job::Record { drop, .. } = &job
+            && !drop.is_empty()
+        {
+            self.ending.insert(ticket, drop.clone());
+        }
+        self.push(Output::Store(job));
     }
 
-    /// What a ticket was for; once.
+    /// What a ticket was for; once. Now that it is durable that groups ended, their files can go.
     pub(super) fn stored(&mut self, ticket: Ticket) -> Option<(Namespace, Life, Purpose)> {
-        self.tickets.remove(&ticket)
+        let (namespace, life, purpose) = self.tickets.remove(&ticket)?;
+        for group in self.ending.remove(&ticket).unwrap_or_default() {
+            let (namespace, life, work) = (namespace.clone(), life.get(), SnapshotWork::Drop);
+            self.push(Output::Snapshot(SnapshotJob { namespace, group, life, work }));
+        }
+        Some((namespace, life, purpose))
     }
 
-    /// A number for a request to a peer, which answers this forward of the namespace's router.
-    pub(super) fn request(&mut self, namespace: &Namespace, forward: ForwardId) -> RequestId {
+    /// A number for a request to a peer.
+    pub(super) fn request(&mut self, namespace: &Namespace, asked: Asked) -> RequestId {
         self.last_request += 1;
         let id = RequestId::new(self.last_request);
-        self.requests.insert(id, (namespace.clone(), forward));
+        self.requests.insert(id, (namespace.clone(), asked));
         id
     }
 
     /// Whose request this was; once.
-    pub(super) fn replied(&mut self, id: RequestId) -> Option<(Namespace, ForwardId)> {
+    pub(super) fn replied(&mut self, id: RequestId) -> Option<(Namespace, Asked)> {
         self.requests.remove(&id)
     }
 

@@ -4,6 +4,7 @@
 //! in any store has the same.
 
 use meshraft_consensus::{Config, Incarnation, Namespace};
+use meshraft_storage::SnapshotId;
 
 use super::HostConfig;
 
@@ -62,6 +63,33 @@ pub(super) fn draw_incarnation(
     let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, ..] =
         drawn(config, namespace, life, b"incarnation");
     Incarnation::new([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p])
+}
+
+/// Draws ids for the snapshots of one opening of a namespace.
+#[derive(Clone, Debug)]
+pub(super) struct Ids {
+    seed: [u8; 32],
+    drawn: u64,
+}
+
+impl Ids {
+    /// Ids that no other opening draws.
+    pub(super) fn new(config: &HostConfig, namespace: &Namespace, life: Life) -> Self {
+        Self { seed: drawn(config, namespace, life, b"snapshots"), drawn: 0 }
+    }
+
+    /// The next one.
+    pub(super) fn snapshot(&mut self) -> SnapshotId {
+        self.drawn += 1;
+        let mut context = ring::digest::Context::new(&ring::digest::SHA256);
+        context.update(&self.seed);
+        context.update(&self.drawn.to_be_bytes());
+        let mut id = [0; 16];
+        for (byte, drawn) in id.iter_mut().zip(context.finish().as_ref()) {
+            *byte = *drawn;
+        }
+        SnapshotId::new(id)
+    }
 }
 
 /// A seed for another value.

@@ -27,7 +27,7 @@ use meshraft_transport::{PeerFacts, ReplyToken};
 use super::{
     HostConfig, NamespaceOptions,
     desk::{Desk, Purpose},
-    draw::{Life, draw_incarnation, number_from, seeded, with_target},
+    draw::{Ids, Life, draw_incarnation, number_from, seeded, with_target},
     event::{HaltReason, NodeEvent},
     groups::ActiveGroup,
     input::CallId,
@@ -35,9 +35,9 @@ use super::{
     membership::Leavers,
     output::Output,
     record::RecordError,
-    snapshot_io::SnapshotDone,
+    snapshots::{Traffic, pin_time},
 };
-use crate::replica::{self, Replica};
+use crate::replica::{self, Replica, ReplicaOptions, SnapshotThresholds};
 
 /// Who asked, and so where the answer goes.
 #[derive(Clone, Copy, Debug)]
@@ -96,6 +96,7 @@ pub(super) struct Hosted {
     pub(super) peers_write: PeersWrite,
     pub(super) gossip: Gossip,
     pub(super) halted: Option<HaltReason>,
+    pub(super) traffic: Traffic,
     /// Ids of peers that the operator named.
     pub(super) known: Vec<NodeId>,
     pub(super) leavers: Leavers,
@@ -142,8 +143,18 @@ impl Hosted {
         let seed = number_from(config, &namespace, life, b"core");
         let core_config = seeded(&with_target(&options.core, options.voters_target), seed);
         let router = Router::new(config.node);
+        let traffic = Traffic::new(life, Ids::new(config, &namespace, life));
+        let options_of_replica = ReplicaOptions {
+            machine: options.machine,
+            snapshots: SnapshotThresholds {
+                bytes: options.snapshot_bytes,
+                entries: options.snapshot_entries,
+            },
+            pin_time: pin_time(core_config.knobs().election),
+        };
         let mut hosted = Self {
-            replica: Replica::new(options.machine, router, now),
+            replica: Replica::new(options_of_replica, router, now),
+            traffic,
             groups: BTreeMap::new(),
             on_disk: BTreeMap::new(),
             active: None,
@@ -178,12 +189,14 @@ impl Hosted {
         self.tell_again(now, desk);
         self.founding.handle(now, founding::Input::Timeout);
         self.replica.handle(now, replica::Input::Timeout);
+        self.fetch_timeout(now, desk);
     }
 
     pub(super) fn deadline(&self) -> Option<Moment> {
         let told_again = (!self.shared.is_empty()).then_some(self.gossip.due);
         let inner = self.founding.deadline().into_iter().chain(self.replica.deadline());
-        inner.chain(told_again).chain(self.leavers.deadline()).min()
+        let inner = inner.chain(self.traffic.deadline()).chain(self.leavers.deadline());
+        inner.chain(told_again).min()
     }
 
     pub(super) fn replica(&self) -> &Replica {
@@ -220,14 +233,9 @@ impl Hosted {
         }
     }
 
-    /// A job on snapshots' files ended.
-    pub(super) fn snapshot_done(&mut self, _now: Moment, done: SnapshotDone, _desk: &mut Desk) {
-        drop(done);
-    }
-
     pub(super) fn store_failed(&mut self, now: Moment) {
         self.replica.handle(now, replica::Input::StoreFailed);
-        self.active = None;
+        self.end_group();
         self.halted = Some(HaltReason::StoreFailed);
     }
 

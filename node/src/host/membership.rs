@@ -1,8 +1,8 @@
 //! Leaving a cluster, being removed from it and coming back, as the asked node itself does it.
 //!
 //! The wish to leave is founding's to keep; here it becomes a request to the leader, and whoever
-//! asked is answered once the node is out. The answer of the leader counts as much as the core's own
-//! word: either says that the configuration without this node is committed.
+//! asked is answered once the node is out. The answer of the leader counts as much as the core's
+//! own word: either says that the configuration without this node is committed.
 
 use std::{collections::BTreeMap, time::Duration};
 

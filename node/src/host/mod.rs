@@ -12,6 +12,7 @@ mod deadlines;
 mod desk;
 mod draw;
 mod event;
+mod fetch;
 mod groups;
 mod hosted;
 mod input;
@@ -22,7 +23,13 @@ mod output;
 mod outputs;
 mod record;
 mod renewal;
+mod serving;
 mod snapshot_io;
+mod snapshot_store;
+#[cfg(test)]
+mod snapshot_tests;
+mod snapshot_wire;
+mod snapshots;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -46,11 +53,12 @@ use self::{
     hosted::{Hosted, Origin},
 };
 pub use self::{
-    event::{HaltReason, NodeEvent},
+    event::{HaltReason, NodeEvent, SnapshotEvent},
     input::{CallId, Input, NamespaceOptions, NetworkInput},
     output::{LoadToken, Output},
     record::RecordError,
-    snapshot_io::{Done, RestoreFailure, SnapshotDone, SnapshotJob, SnapshotStore, SnapshotWork},
+    snapshot_io::{Done, RestoreFailure, SnapshotDone, SnapshotJob, SnapshotWork},
+    snapshot_store::SnapshotStore,
 };
 
 /// What a host needs to know of its node.

@@ -13,7 +13,7 @@ use meshraft_storage::Job;
 use meshraft_transport::{Body, Channel, Scope};
 
 use super::{
-    desk::{Desk, Purpose},
+    desk::{Asked, Desk, Purpose},
     event::NodeEvent,
     hosted::{Hosted, Origin},
     output::{LoadToken, Output},
@@ -100,7 +100,7 @@ impl Hosted {
             }
             replica::Output::Forward { forward, to, request, timeout } => {
                 let scope = self.active.as_ref().map(|active| active.cluster).into();
-                let id = desk.request(&self.namespace, forward);
+                let id = desk.request(&self.namespace, Asked::Forward(forward));
                 let (namespace, payload) = (self.namespace.clone(), request.encode());
                 let channel = Channel::Command;
                 desk.push(Output::Request { id, to, namespace, scope, channel, payload, timeout });
@@ -126,12 +126,26 @@ impl Hosted {
                 self.event(desk, NodeEvent::Leader { leader, term });
             }
             replica::Output::Members => self.tell_members(desk),
+            replica::Output::Started => self.tell_reachable(now),
+            replica::Output::TakeSnapshot { meta, writer } => {
+                self.take_snapshot(meta, writer, desk);
+            }
+            replica::Output::RestoreSnapshot { meta, state } => {
+                self.restore_snapshot(meta, state, desk);
+            }
+            replica::Output::RetainSnapshots { positions } => {
+                self.retain_snapshots(positions, desk);
+            }
+            replica::Output::FetchSnapshot { from, meta } => {
+                self.fetch_snapshot(now, from, meta, desk);
+            }
+            replica::Output::Snapshot(event) => self.event(desk, NodeEvent::Snapshot(event)),
             replica::Output::Amnesia { acknowledged } => self.renew(now, acknowledged, desk),
             replica::Output::Departed => self.core_said(now, false),
             replica::Output::Returned => self.core_said(now, true),
             replica::Output::Halted(reason) => {
                 self.halted = Some(reason);
-                self.active = None;
+                self.end_group();
                 self.event(desk, NodeEvent::Halted { reason });
             }
             replica::Output::Observe(event) => self.event(desk, NodeEvent::Core(event)),

@@ -23,12 +23,13 @@ use crate::replica;
 impl Hosted {
     /// Takes the place of an incarnation whose store lost what it had acknowledged.
     pub(super) fn renew(&mut self, now: Moment, acknowledged: Index, desk: &mut Desk) {
-        if self.active.take().is_none() {
+        if self.active.is_none() {
             return;
         }
+        self.end_group();
         let lost = self.me.incarnation;
         self.dismiss_leavers(now, desk);
-        self.replica.handle(now, replica::Input::Renew);
+        self.replica.handle(now, replica::Input::Stop);
         self.begin_life(desk.life());
         let record = self.record.renewed();
         self.founding = Founding::new(self.founding_config.clone(), record.clone(), now);

@@ -1,12 +1,16 @@
 //! What a node tells of one namespace: the core's view, or why there is no cluster yet.
 
 use bytes::Bytes;
-use meshraft_consensus::{FollowerState, Index, Member, NodeId, Role, Status as CoreStatus, Term};
+use meshraft_consensus::{
+    FollowerState, HeldBack as CoreHeldBack, Index, Member, NodeId, Role, Status as CoreStatus,
+    Term,
+};
 use meshraft_discovery::{founding, wire as founding_wire};
 use meshraft_service::{
     limits,
     wire::{
-        MemberRole, MemberState, MemberStatus, NodeRole, NotAdmitted, Status, Waiting, WaitingCode,
+        HeldBack, MemberRole, MemberState, MemberStatus, NodeRole, NotAdmitted, Status, Waiting,
+        WaitingCode,
     },
 };
 
@@ -31,7 +35,7 @@ impl Hosted {
             last: Index::ZERO,
             members: Vec::new(),
             waiting: self.founding.waiting().map(|waiting| told(&waiting)),
-            snapshot: Index::ZERO,
+            snapshot: self.replica.snapshot().map_or(Index::ZERO, |at| at.index),
             forced: self.founding.record().forced,
         };
         let Some(core) = serving.filter(|_| status.cluster.is_some()) else { return status };
@@ -42,6 +46,7 @@ impl Hosted {
         status.applied = core.applied;
         status.first = core.first;
         status.last = core.last.index;
+        status.snapshot = core.snapshot;
         status.members = members(core);
         if status.waiting.is_none() && status.leader.is_none() {
             let (have, need) = reachable_and_needed(self, core);
@@ -128,9 +133,19 @@ fn members(core: &CoreStatus) -> Vec<MemberStatus> {
                 Some(follower) => (Some(follower.matched), Some(sending(follower.state))),
                 None => (None, None),
             };
-            MemberStatus { member, role, matched, state, held_back: None }
+            let held_back = follower.and_then(|follower| follower.held_back.map(held));
+            MemberStatus { member, role, matched, state, held_back }
         })
         .collect()
+}
+
+fn held(why: CoreHeldBack) -> HeldBack {
+    match why {
+        CoreHeldBack::Unreachable => HeldBack::Unreachable,
+        CoreHeldBack::CatchingUp => HeldBack::CatchingUp,
+        CoreHeldBack::EnoughVoters { .. } => HeldBack::VotersTarget,
+        _ => HeldBack::NotWanted,
+    }
 }
 
 fn sending(state: FollowerState) -> MemberState {

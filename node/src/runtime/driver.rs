@@ -18,7 +18,7 @@ use std::{
 use libp2p::Multiaddr;
 use meshraft_consensus::{Moment, Namespace, NodeId};
 use meshraft_service::wire::Response;
-use meshraft_storage::{Ack, Job, OpenedNamespace, Store};
+use meshraft_storage::{Ack, Job, OpenedNamespace, Snapshots, Store};
 use meshraft_transport::{Event, Events, KeyRing, LocalNamespace, LocalRole, Transport};
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -32,6 +32,7 @@ use super::{
     loads::{Loaded, Loads, Wanted},
     network,
     reopen::{Found, Reopening},
+    snapshots::{Finished, SnapshotJobs},
 };
 use crate::{
     api::session::Permit,
@@ -52,6 +53,7 @@ pub(super) struct Parts {
     pub(super) transport: Transport,
     pub(super) network: Events,
     pub(super) store: Store,
+    pub(super) snapshots: Snapshots,
     pub(super) acks: mpsc::Receiver<Ack>,
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) addresses: watch::Sender<Vec<Multiaddr>>,
@@ -81,6 +83,7 @@ struct Batch {
     acks: Vec<Ack>,
     network: Vec<Event>,
     loaded: Vec<Loaded>,
+    snapshots: Vec<Finished>,
     commands: Vec<Command>,
     reopened: Vec<(Namespace, Found)>,
 }
@@ -92,6 +95,7 @@ struct Engine {
     transport: Transport,
     store: Store,
     loads: Loads,
+    snapshots: SnapshotJobs,
     reopening: Reopening,
     boards: Boards,
     keys: BTreeMap<Namespace, KeyRing>,
@@ -109,15 +113,28 @@ struct Sources {
     network: Events,
     acks: mpsc::Receiver<Ack>,
     loaded: mpsc::Receiver<Loaded>,
+    snapshots: mpsc::Receiver<Finished>,
     commands: mpsc::Receiver<Command>,
     reopened: mpsc::Receiver<(Namespace, Found)>,
 }
 
 /// Runs a node until it is shut down, its handles are gone, its store fails, or it panics.
 pub(super) async fn run(parts: Parts) {
-    let Parts { node, host, clock, transport, network, store, acks, commands, addresses, ending } =
-        parts;
+    let Parts {
+        node,
+        host,
+        clock,
+        transport,
+        network,
+        store,
+        snapshots,
+        acks,
+        commands,
+        addresses,
+        ending,
+    } = parts;
     let (loads, loaded) = Loads::new(store.clone());
+    let (snapshots, finished) = SnapshotJobs::new(snapshots);
     let (reopening, reopened) = Reopening::new(store.clone());
     let mut engine = Engine {
         node,
@@ -125,6 +142,7 @@ pub(super) async fn run(parts: Parts) {
         transport,
         store,
         loads,
+        snapshots,
         reopening,
         boards: Boards::new(),
         keys: BTreeMap::new(),
@@ -135,7 +153,8 @@ pub(super) async fn run(parts: Parts) {
         addresses,
         stop: None,
     };
-    let mut sources = Sources { clock, network, acks, loaded, commands, reopened };
+    let mut sources =
+        Sources { clock, network, acks, loaded, snapshots: finished, commands, reopened };
     let mut batch = Batch::default();
     let mut timer = Box::pin(tokio::time::sleep_until(clock.instant(Moment::ZERO)));
     let mut armed = None;
@@ -183,8 +202,11 @@ impl Sources {
             count = self.commands.recv_many(&mut batch.commands, BATCH_MAX) => {
                 (count, StopReason::Shutdown)
             }
-            // Its sender lives in the driver itself, so that this one is never closed.
+            // Its sender lives in the driver itself, as the next one's: they are never closed.
             count = self.loaded.recv_many(&mut batch.loaded, BATCH_MAX) => {
+                (count, StopReason::Shutdown)
+            }
+            count = self.snapshots.recv_many(&mut batch.snapshots, BATCH_MAX) => {
                 (count, StopReason::Shutdown)
             }
             // So does this one's.
@@ -197,6 +219,7 @@ impl Sources {
         top_up(&mut batch.network, || self.network.try_recv());
         top_up(&mut batch.commands, || self.commands.try_recv().ok());
         top_up(&mut batch.loaded, || self.loaded.try_recv().ok());
+        top_up(&mut batch.snapshots, || self.snapshots.try_recv().ok());
         top_up(&mut batch.reopened, || self.reopened.try_recv().ok());
         (count == 0).then_some(closed)
     }
@@ -219,6 +242,12 @@ impl Engine {
         for (load, result) in batch.loaded.drain(..) {
             self.loads.finished();
             self.host.handle(now, Input::Loaded { load, result });
+        }
+        for finished in batch.snapshots.drain(..) {
+            self.snapshots.finished(&finished);
+            if let Some(done) = finished.done {
+                self.host.handle(now, Input::Snapshot(done));
+            }
         }
         for (namespace, found) in batch.reopened.drain(..) {
             self.reopened(now, &namespace, found);
@@ -354,7 +383,7 @@ impl Engine {
                 self.transport.request(id, to, &namespace, scope, channel, payload, timeout);
             }
             Output::Reply { token, payload } => self.transport.reply(token, payload),
-            Output::Snapshot(_) => {}
+            Output::Snapshot(job) => self.snapshots.want(job),
             Output::Answer { id, response } => {
                 if let Some(pending) = self.pending.remove(&id) {
                     pending.resolve(response);
@@ -384,7 +413,8 @@ impl Engine {
 
     /// Answers whoever waits, lets the last answers leave, and makes durable what was submitted.
     async fn end(mut self, reason: StopReason, sources: Sources) {
-        let Sources { clock, network, acks, commands, mut loaded, mut reopened } = sources;
+        let Sources { clock, network, acks, commands, mut loaded, mut snapshots, mut reopened } =
+            sources;
         // Whoever comes too late learns it at once; the store's writer waits for nobody.
         drop((network, acks, commands));
         if reason != StopReason::Panicked {
@@ -404,7 +434,13 @@ impl Engine {
         {
             self.reopening.finish(&namespace);
         }
-        drop((self.loads, self.reopening));
+        self.snapshots.end();
+        while self.snapshots.running() > 0
+            && let Some(finished) = snapshots.recv().await
+        {
+            self.snapshots.finished(&finished);
+        }
+        drop((self.loads, self.reopening, self.snapshots));
         // Joining the writer's thread blocks; what went wrong there was told by its last ack.
         let store = self.store;
         let _ = tokio::task::spawn_blocking(move || store.close()).await;

@@ -1,7 +1,7 @@
 //! Tasks and threads: turns the outputs of the [`Host`] value into deeds, and deeds into inputs.
 //!
 //! Only this module spawns. One task drives the host; the transport brings its own; the store has
-//! its writer thread; reads of the log take blocking threads.
+//! its writer thread; reads of the log and work on snapshots take blocking threads.
 
 pub(crate) mod board;
 pub(crate) mod command;
@@ -10,12 +10,13 @@ mod listen;
 mod loads;
 pub(crate) mod network;
 mod reopen;
+mod snapshots;
 
 use std::{path::PathBuf, time::Duration};
 
 use libp2p::Multiaddr;
 use meshraft_consensus::NodeId;
-use meshraft_storage::{Ack, DataDir, Opened, Store, StoreOptions};
+use meshraft_storage::{Ack, DataDir, Opened, SnapshotOptions, Snapshots, Store, StoreOptions};
 use meshraft_transport::{Limits, Transport, TransportConfig, identity::Identity};
 use tokio::sync::{mpsc, watch};
 
@@ -71,6 +72,7 @@ struct Folder {
     identity: Identity,
     store: Store,
     opened: Opened,
+    snapshots: Snapshots,
 }
 
 /// Starts a node and waits until it listens.
@@ -97,8 +99,14 @@ async fn open(path: PathBuf, acknowledge: mpsc::Sender<Ack>) -> Result<Folder, S
         let tell = move |ack| drop(acknowledge.blocking_send(ack));
         // The store holds the lock on the folder from here on.
         let (store, opened) = Store::open(&dir, StoreOptions::default(), tell)
-            .map_err(|source| StartError::Store { path, source })?;
-        Ok(Folder { identity, store, opened })
+            .map_err(|source| StartError::Store { path: path.clone(), source })?;
+        let snapshots = Snapshots::open(&dir, SnapshotOptions::default())
+            .map_err(|source| StartError::Snapshots { path, source })?;
+        if let Err(error) = snapshots.sweep(&opened) {
+            // What is left over costs space and nothing else.
+            tracing::warn!(%error, "left-over snapshots not removed");
+        }
+        Ok(Folder { identity, store, opened, snapshots })
     });
     opening.await.unwrap_or(Err(StartError::Panicked))
 }
@@ -109,7 +117,7 @@ async fn assemble(
     acks: mpsc::Receiver<Ack>,
 ) -> Result<Running, StartError> {
     let Setup { listen, peers, stall, mdns, .. } = setup;
-    let Folder { identity, store, opened } = folder;
+    let Folder { identity, store, opened, snapshots } = folder;
     let node = identity.node_id();
     let sockets = listen.len();
     let config = TransportConfig { identity, listen, stall, mdns, limits: Limits::default() };
@@ -142,6 +150,7 @@ async fn assemble(
         transport,
         network,
         store,
+        snapshots,
         acks,
         commands: receiver,
         addresses,

@@ -1,7 +1,7 @@
 //! The life of a member: it leaves and returns, is removed and stays out, loses its disk, votes or
 //! waits for a place.
 
-use std::{fs, num::NonZeroU16, time::Duration};
+use std::{fs, num::NonZeroU16, path::Path, time::Duration};
 
 use meshraft::{
     HeldBack, LeaveError, MemberRole, MemberStatus, NodeEvent, NodeId, NodeRole, OpenError,
@@ -75,7 +75,6 @@ async fn a_leader_leaves_its_own_cluster() {
     assert_ne!(cluster.jobs(other).leader(), Some(cluster.node(leader).id()));
 }
 
-#[ignore = "the core does not say so yet"]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_removed_node_stays_out_until_it_is_told_to_come_back() {
     let mut cluster = Cluster::ready(3).await;
@@ -154,7 +153,6 @@ async fn a_wiped_member_replaces_its_old_self_while_the_cluster_idles() {
     assert_eq!(found.value, "yes");
 }
 
-#[ignore = "the core does not say so yet"]
 #[tokio::test(flavor = "multi_thread")]
 async fn three_of_four_vote_and_the_fourth_takes_a_place_that_becomes_free() {
     let three = Voters::Target(NonZeroU16::new(3).unwrap());
@@ -200,4 +198,68 @@ async fn a_forced_bootstrap_is_remembered_and_not_repeated() {
     cluster.start_as(0, |jobs| jobs).await;
     cluster.jobs(0).ready(PATIENCE).await.unwrap();
     assert!(cluster.jobs(0).status().await.unwrap().forced, "it is remembered");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_started_from_an_old_copy_begins_anew_and_loses_nothing() {
+    let mut cluster = Cluster::ready(3).await;
+    let leader = cluster.leader();
+    let old = (leader + 1) % 3;
+    let id = cluster.node(old).id();
+    cluster.jobs(old).set("early", "1").await.unwrap();
+    cluster.stop_member(old).await;
+    let copy = tempfile::tempdir().unwrap();
+    copy_folder(&cluster.folder_of(old), copy.path());
+
+    cluster.start_member(old).await;
+    for number in 0..20 {
+        cluster.jobs(old).set(format!("late {number}"), "2").timeout(LONG).await.unwrap();
+    }
+    let before = cluster.jobs(old).status().await.unwrap().incarnation;
+    cluster.stop_member(old).await;
+    fs::remove_dir_all(cluster.folder_of(old)).unwrap();
+    fs::create_dir(cluster.folder_of(old)).unwrap();
+    copy_folder(copy.path(), &cluster.folder_of(old));
+
+    cluster.start_member(old).await;
+    let mut events = cluster.jobs(old).events();
+    let told = async {
+        loop {
+            if let NodeEvent::Amnesia { lost, renewed, .. } = events.next().await.unwrap() {
+                assert_eq!(lost, before);
+                return renewed;
+            }
+        }
+    };
+    let renewed = tokio::time::timeout(PATIENCE, told).await.expect("the leader finds out");
+    cluster.jobs(old).ready(PATIENCE).await.unwrap();
+    let replaced = |status: &Status| {
+        let lives: Vec<_> = status.members.iter().filter(|it| it.member.node == id).collect();
+        settled(status, 3) && lives.len() == 1 && lives[0].member.incarnation == renewed
+    };
+    let leader = cluster.leader();
+    cluster.until(leader, "the new life in the old one's place", replaced).await;
+    cluster.jobs(old).set("last", "3").timeout(LONG).await.unwrap();
+    for key in ["early", "late 0", "late 19", "last"] {
+        assert!(cluster.jobs(old).get(key).await.unwrap().is_some(), "{key}");
+    }
+
+    // It is the new one for good.
+    cluster.stop_member(old).await;
+    cluster.start_member(old).await;
+    cluster.jobs(old).ready(PATIENCE).await.unwrap();
+    assert_eq!(cluster.jobs(old).status().await.unwrap().incarnation, renewed);
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    for file in fs::read_dir(from).unwrap() {
+        let path = file.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            fs::create_dir(&target).unwrap();
+            copy_folder(&path, &target);
+        } else {
+            fs::copy(&path, &target).unwrap();
+        }
+    }
 }

@@ -10,6 +10,7 @@ mod departures;
 mod founders;
 mod harness;
 mod lan;
+mod membership;
 mod namespaces;
 mod reboots;
 mod renewal;

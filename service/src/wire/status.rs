@@ -1,8 +1,8 @@
 //! What a member tells of itself in one namespace, as plain data.
 //!
 //! The first version's encoding is frozen: fields that came later are left out of it and default.
-//! [`extended`] carries them behind it, in a form to which fields can be appended for good: a reader
-//! passes over what it does not know, and defaults what an older writer left out.
+//! [`extended`] carries them behind it, in a form to which fields can be appended for good: a
+//! reader passes over what it does not know, and defaults what an older writer left out.
 
 use meshraft_consensus::{ClusterId, Incarnation, Index, Member, Namespace, NodeId, Term};
 use serde::{Deserialize, Serialize};
@@ -109,6 +109,10 @@ pub enum HeldBack {
     CatchingUp,
     /// The cluster has as many voters as it wants.
     VotersTarget,
+    /// It does not answer its leader.
+    Unreachable,
+    /// The leader promotes nobody by itself.
+    NotWanted,
 }
 
 /// What a member is in the configuration. The order of the variants is their number on the wire.

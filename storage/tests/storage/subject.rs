@@ -85,6 +85,21 @@ impl OnDisk {
         std::fs::metadata(self.folder.path().join("log.redb")).unwrap().len()
     }
 
+    /// The same folder as the process leaves it that is killed now; not open yet.
+    pub(crate) fn copied(&self) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["format", "log.redb"] {
+            std::fs::copy(self.folder.path().join(name), folder.path().join(name)).unwrap();
+        }
+        Self { folder, store: None }
+    }
+
+    /// How much of the disk the file takes.
+    pub(crate) fn allocated(&self) -> u64 {
+        use std::os::unix::fs::MetadataExt as _;
+        std::fs::metadata(self.folder.path().join("log.redb")).unwrap().blocks() * 512
+    }
+
     pub(crate) fn store(&self) -> &Store {
         &self.store.as_ref().unwrap().0
     }

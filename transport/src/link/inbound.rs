@@ -6,7 +6,7 @@ use bytes::Bytes;
 use meshraft_consensus::{Moment, Namespace};
 
 use super::{
-    Key, LinkConfig, LinkError, LinkEvent,
+    Key, LinkConfig, LinkError, LinkEvent, fair,
     pipe::{Pipe, Seals, WRITE_BYTES_MAX},
     queue::{Queue, Queued},
     wire::Wire,
@@ -313,6 +313,12 @@ impl Inbound {
         self.inlets.insert(handle, inlet);
     }
 
+    /// Bytes of unfinished messages.
+    #[cfg(test)]
+    pub(super) const fn held(&self) -> usize {
+        self.wire.budget.held()
+    }
+
     /// Takes a handle out of use, and gives back what it holds.
     fn remove(&mut self, handle: u32) -> Option<Inlet> {
         let mut inlet = self.inlets.remove(&handle)?;
@@ -347,12 +353,16 @@ impl Inbound {
     }
 
     fn fragment(&mut self, handle: u32, fragment: Fragment<'_>) -> Result<(), LinkError> {
-        let Some(inlet) = self.inlets.get_mut(&handle) else {
+        if !self.inlets.contains_key(&handle) {
             // What was on its way when the handle was closed is dropped; what names a handle that
             // was never given is a breach.
             let given = handle <= self.newest;
             return if given { Ok(()) } else { Err(LinkError::UnknownHandle { handle }) };
-        };
+        }
+        if !self.wire.budget.has_room_for(&fragment) {
+            self.make_room(&fragment);
+        }
+        let Some(inlet) = self.inlets.get_mut(&handle) else { return Ok(()) };
         let whole = match inlet.pipe.read(fragment, &mut self.wire.budget) {
             Err(LinkError::Seal(_)) if !inlet.proven => {
                 let Source { namespace, scope, .. } = inlet.source.clone();
@@ -377,6 +387,17 @@ impl Inbound {
         let event = deliver(self.wire.config.channel, handle, inlet, packet, bytes)?;
         self.wire.events.push_back(event);
         Ok(())
+    }
+
+    /// Closes handles until there is room for a fragment, perhaps its own.
+    fn make_room(&mut self, fragment: &Fragment<'_>) {
+        while !self.wire.budget.has_room_for(fragment) {
+            let holders = self.inlets.iter();
+            let holders = holders
+                .map(|(handle, inlet)| (*handle, &inlet.source.namespace, inlet.pipe.held()));
+            let Some(handle) = fair::largest(holders) else { return };
+            self.close(handle, Closing::Refused(Refusal::Limit));
+        }
     }
 
     fn event(&mut self, event: LinkEvent) {

@@ -14,6 +14,7 @@
 //! 4. All that a link holds is bounded by its [`Limits`].
 
 mod answers;
+mod fair;
 mod idle;
 mod inbound;
 mod outbound;

@@ -20,7 +20,8 @@ fn format_of_a_file_stays() {
     let expected = [
         "6d657368736e6170", "01000000", "0000004f", // "meshsnap", version, length of the meta
         &"bb".repeat(16), // id
-        "0000000000000003", "0000000000000009", "0000000000000001", // position, configuration's slot
+        "0000000000000003", "0000000000000009", // position
+        "0000000000000001", // slot of the configuration
         "01", "0001", &"aa".repeat(48), "0000", "0000", // configuration
         "7a11dd61", // header's checksum
         "00000005", "fe38923e", "7374617465", // a block: "state"
@@ -67,6 +68,7 @@ fn sweep_removes_exactly_what_is_left_over() {
         fs::write(snapshots.path(folder).join("1-1.old"), b"somebody's").unwrap();
     }
     fs::create_dir(snapshots.path("6")).unwrap();
+    fs::write(snapshots.path("5"), b"a file with the name of a folder").unwrap();
     snapshots.restart();
     snapshots.sweep(&opened(&[(3, Some(meta(1, 2)))])).unwrap();
     let left = [
@@ -77,6 +79,7 @@ fn sweep_removes_exactly_what_is_left_over() {
         "3/1-2.snap",
         "3/1-3.part",
         "3/note",
+        "5",
         "7",
         "7/1-1.old",
         "notes",
