@@ -24,7 +24,7 @@ use crate::{
     quorum::{self, VoteOutcome},
     read::ForwardedReads,
     role::{Candidate, Follower, Leader, RoleState},
-    types::Term,
+    types::{Term, WriteId},
 };
 
 impl Core {
@@ -116,10 +116,16 @@ impl Core {
             VoteKind::Pre => self.hard.term.next(),
             VoteKind::Campaign | VoteKind::Transfer => self.hard.term,
         };
-        // It claims the log's end, and a vote won by entries that a crash takes back would elect a
-        // leader without them: but it waits for the term, whose write is behind those of the log.
-        let message = Message::VoteRequest(VoteRequest { term, kind, last: self.log.last() });
-        self.send(member, Lane::Control, message);
+        let last = self.log.last();
+        // It claims the log's end, and a vote won by what a crash takes back would elect a leader
+        // without it. The term's write is behind those of the log, but for a snapshot that arrived
+        // since.
+        let write = match kind {
+            VoteKind::Pre => WriteId::ZERO,
+            VoteKind::Campaign | VoteKind::Transfer => self.durability.write_of(last.index),
+        };
+        let message = Message::VoteRequest(VoteRequest { term, kind, last });
+        self.send_after(write, member, Lane::Control, message);
     }
 
     /// Counts the own vote as soon as it is durable.

@@ -70,6 +70,7 @@ impl Core {
     /// A leader says that this member is not in its committed configuration.
     pub(crate) fn dismissed(&mut self, from: Member, message: Dismissed) {
         let listed = self.membership.newest_with(&self.me, self.log.last().index);
+        let listed = listed.max(self.departure.listed);
         if listed.is_some_and(|listed| message.index <= listed) || message.index == Index::ZERO {
             // It was said before this member was admitted.
             return;

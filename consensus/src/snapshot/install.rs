@@ -23,6 +23,9 @@ use crate::{
     types::{Index, Position, Term, WriteId},
 };
 
+/// The last slot that a snapshot may cover: a peer that counts wrongly can't use the slots up.
+const INDEX_MAX: Index = Index::new(1 << 62);
+
 impl Core {
     pub(crate) fn snapshot_offer(&mut self, from: Member, offer: SnapshotOffer) {
         let position = offer.meta.position;
@@ -182,7 +185,7 @@ impl Core {
 fn check_offer(offer: &SnapshotOffer) -> Result<(), DropReason> {
     let SnapshotMeta { position, configuration, configuration_index } = &offer.meta;
     let placed = position.index > Index::ZERO
-        && position.index.next() > position.index
+        && position.index <= INDEX_MAX
         && position.term > Term::ZERO
         && position.term <= offer.term
         && *configuration_index <= position.index;

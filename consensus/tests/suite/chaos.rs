@@ -129,6 +129,10 @@ impl World {
         if self.dice.percent(4) {
             self.cluster.packets.push_back(packet.clone());
         }
+        if self.dice.percent(15) {
+            // Several inputs go in before a drain.
+            return self.cluster.deliver_only(packet);
+        }
         self.cluster.deliver(packet);
     }
 

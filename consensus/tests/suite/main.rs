@@ -10,6 +10,7 @@ mod dice;
 mod disk;
 mod golden;
 mod hostile;
+mod installs;
 mod node;
 mod parse;
 mod text;
