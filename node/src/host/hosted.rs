@@ -126,19 +126,8 @@ impl Hosted {
             }
         };
         let me = Member::new(config.node, incarnation);
-        let founding_config = FoundingConfig {
-            namespace: namespace.clone(),
-            me,
-            expect: options.expect,
-            found: options.found,
-            window: options.window,
-            threshold_percent: options.threshold_percent,
-            force: options.force,
-            voters_target: options.voters_target.min(FounderSet::MEMBERS_MAX),
-            election_max: options.core.knobs().election * 2,
-            seed: number_from(config, &namespace, life, b"founding"),
-            targets: options.targets,
-        };
+        let seed = number_from(config, &namespace, life, b"founding");
+        let founding_config = founding_config(&namespace, me, &options, seed);
         let founding = Founding::new(founding_config.clone(), record.clone(), now);
         let seed = number_from(config, &namespace, life, b"core");
         let core_config = seeded(&with_target(&options.core, options.voters_target), seed);
@@ -305,4 +294,26 @@ impl Hosted {
 /// Whether a request is content with whatever this node has applied.
 const fn is_stale(operation: &Operation) -> bool {
     matches!(operation, Operation::Read { level: Level::Stale, .. })
+}
+
+/// How a namespace is founded, in founding's words.
+fn founding_config(
+    namespace: &Namespace,
+    me: Member,
+    options: &NamespaceOptions,
+    seed: u64,
+) -> FoundingConfig {
+    FoundingConfig {
+        namespace: namespace.clone(),
+        me,
+        expect: options.expect,
+        found: options.found,
+        window: options.window,
+        threshold_percent: options.threshold_percent,
+        force: options.force,
+        voters_target: options.voters_target.min(FounderSet::MEMBERS_MAX),
+        election_max: options.core.knobs().election * 2,
+        seed,
+        targets: options.targets,
+    }
 }
