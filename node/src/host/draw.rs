@@ -1,15 +1,15 @@
 //! Numbers that a node draws from its seed, each for one purpose of one life of one namespace.
 //!
-//! The seed is fresh each run and lives are counted within one, so that no other life of a namespace
-//! in any store has the same.
+//! The seed is fresh each run and lives are counted within one, so that no other life of a
+//! namespace in any store has the same.
 
 use meshraft_consensus::{Config, Incarnation, Namespace};
 use meshraft_storage::SnapshotId;
 
 use super::HostConfig;
 
-/// One stretch of a namespace in one process, from its opening or its renewal on: what was asked for
-/// in an earlier one has no answer in a later one.
+/// One stretch of a namespace in one process, from its opening or its renewal on: what was asked
+/// for in an earlier one has no answer in a later one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Life(u64);
 

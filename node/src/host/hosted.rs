@@ -17,9 +17,9 @@ use meshraft_discovery::{
     peers::PeerMap,
 };
 use meshraft_service::{
-    Router,
+    Router, ServiceError,
     router::RequestId,
-    wire::{Operation, Reply},
+    wire::{Level, Operation, Reply},
 };
 use meshraft_storage::{GroupId, OpenedGroup, OpenedNamespace};
 use meshraft_transport::{PeerFacts, ReplyToken};
@@ -126,19 +126,8 @@ impl Hosted {
             }
         };
         let me = Member::new(config.node, incarnation);
-        let founding_config = FoundingConfig {
-            namespace: namespace.clone(),
-            me,
-            expect: options.expect,
-            found: options.found,
-            window: options.window,
-            threshold_percent: options.threshold_percent,
-            force: options.force,
-            voters_target: options.voters_target.min(FounderSet::MEMBERS_MAX),
-            election_max: options.core.knobs().election * 2,
-            seed: number_from(config, &namespace, life, b"founding"),
-            targets: options.targets,
-        };
+        let seed = number_from(config, &namespace, life, b"founding");
+        let founding_config = founding_config(&namespace, me, &options, seed);
         let founding = Founding::new(founding_config.clone(), record.clone(), now);
         let seed = number_from(config, &namespace, life, b"core");
         let core_config = seeded(&with_target(&options.core, options.voters_target), seed);
@@ -264,6 +253,9 @@ impl Hosted {
             Operation::Addresses => Reply::Addresses(self.member_addresses()),
             Operation::Leave => return self.asked_to_leave(now, id, deadline, desk),
             Operation::Rejoin => return self.asked_to_rejoin(now, id, desk),
+            operation if self.is_out(origin) && !is_stale(&operation) => {
+                return self.answer(now, id, Err(ServiceError::NotMember), desk);
+            }
             operation => {
                 let input = replica::Input::Submit { id, hops, deadline, operation };
                 return self.replica.handle(now, input);
@@ -296,5 +288,32 @@ impl Hosted {
         }
         self.answer_leavers(now, desk);
         self.share(desk);
+    }
+}
+
+/// Whether a request is content with whatever this node has applied.
+const fn is_stale(operation: &Operation) -> bool {
+    matches!(operation, Operation::Read { level: Level::Stale, .. })
+}
+
+/// How a namespace is founded, in founding's words.
+fn founding_config(
+    namespace: &Namespace,
+    me: Member,
+    options: &NamespaceOptions,
+    seed: u64,
+) -> FoundingConfig {
+    FoundingConfig {
+        namespace: namespace.clone(),
+        me,
+        expect: options.expect,
+        found: options.found,
+        window: options.window,
+        threshold_percent: options.threshold_percent,
+        force: options.force,
+        voters_target: options.voters_target.min(FounderSet::MEMBERS_MAX),
+        election_max: options.core.knobs().election * 2,
+        seed,
+        targets: options.targets,
     }
 }

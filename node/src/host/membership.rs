@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use meshraft_consensus::Moment;
+use meshraft_consensus::{ClusterId, Moment};
 use meshraft_discovery::{
     Departure,
     founding::{self, Phase},
@@ -31,6 +31,9 @@ pub(super) struct Leavers {
     waiting: BTreeMap<RequestId, Moment>,
     /// Whether the leader is being asked to remove this node.
     asking: bool,
+    /// Whether to ask for admission as soon as that is settled: a removal that is under way must
+    /// not take out the member that has just come back.
+    returning: bool,
 }
 
 impl Leavers {
@@ -78,8 +81,18 @@ impl Hosted {
         };
         match refusal {
             Some(response) => self.answer(now, id, response, desk),
-            None => self.founding.handle(now, founding::Input::Leave),
+            None => {
+                self.leavers.returning = false;
+                self.founding.handle(now, founding::Input::Leave);
+            }
         }
+    }
+
+    /// Whether this node takes no part any more, so that others have to serve what it is asked. What
+    /// it asks itself is still brought before the leader.
+    pub(super) fn is_out(&self, origin: Origin) -> bool {
+        let out = matches!(self.founding.phase(), Phase::Left | Phase::Removed);
+        out && !matches!(origin, Origin::Leaving)
     }
 
     /// Somebody asks this node to come back.
@@ -88,7 +101,11 @@ impl Hosted {
         let response = if record.cluster.is_none() && record.former.is_none() {
             Err(ServiceError::NotMember)
         } else {
-            self.founding.handle(now, founding::Input::Rejoin);
+            if self.leavers.asking {
+                self.leavers.returning = true;
+            } else {
+                self.founding.handle(now, founding::Input::Rejoin);
+            }
             Ok(Reply::Rejoining)
         };
         self.answer(now, id, response, desk);
@@ -108,10 +125,22 @@ impl Hosted {
     pub(super) fn removal_resolved(&mut self, now: Moment, response: &Response, desk: &mut Desk) {
         self.leavers.asking = false;
         let record = self.founding.record();
-        let (Some(cluster), Some(Departure::Left)) = (record.cluster, record.departed) else {
-            // It was told to stay meanwhile: the log has the last word.
-            return;
-        };
+        // Else it is a member again already: the log has the last word.
+        if let (Some(cluster), Some(Departure::Left)) = (record.cluster, record.departed) {
+            self.removal_told(now, cluster, response, desk);
+        }
+        if std::mem::take(&mut self.leavers.returning) {
+            self.founding.handle(now, founding::Input::Rejoin);
+        }
+    }
+
+    fn removal_told(
+        &mut self,
+        now: Moment,
+        cluster: ClusterId,
+        response: &Response,
+        desk: &mut Desk,
+    ) {
         match response {
             Ok(Reply::Removed { .. }) | Err(ServiceError::UnknownMember { .. }) => {
                 self.founding.handle(now, founding::Input::Departed { cluster });

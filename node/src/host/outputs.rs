@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use meshraft_consensus::{ClusterId, Moment};
+use meshraft_consensus::{ClusterId, Moment, Write};
 use meshraft_discovery::{founding, wire::NotAdmitted};
 use meshraft_service::{
     ServiceError,
@@ -81,17 +81,7 @@ impl Hosted {
     pub(super) fn replica_output(&mut self, now: Moment, output: replica::Output, desk: &mut Desk) {
         match output {
             replica::Output::Send { to, lane, message } => self.send(to, lane, message, desk),
-            replica::Output::Persist(write) => {
-                let Some(active) = self.active.as_mut() else { return };
-                active.submitted = write.id;
-                let group = active.number;
-                let purpose = Purpose::Log(group, write.id);
-                desk.store(&self.namespace, self.life, purpose, |ticket| Job::Log {
-                    ticket,
-                    group,
-                    write,
-                });
-            }
+            replica::Output::Persist(write) => self.persist(write, desk),
             replica::Output::Load { id, range, bytes_max } => {
                 let Some(group) = self.active.as_ref().map(|active| active.number) else { return };
                 let (namespace, life) = (self.namespace.clone(), self.life.get());
@@ -150,6 +140,16 @@ impl Hosted {
             }
             replica::Output::Observe(event) => self.event(desk, NodeEvent::Core(event)),
         }
+    }
+
+    /// Hands a write of the group's core to the store.
+    fn persist(&mut self, write: Write, desk: &mut Desk) {
+        let Some(active) = self.active.as_mut() else { return };
+        active.submitted = write.id;
+        let group = active.number;
+        let purpose = Purpose::Log(group, write.id);
+        let job = |ticket| Job::Log { ticket, group, write };
+        desk.store(&self.namespace, self.life, purpose, job);
     }
 
     fn runs(&self, cluster: &ClusterId) -> bool {

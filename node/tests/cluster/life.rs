@@ -263,3 +263,42 @@ fn copy_folder(from: &Path, to: &Path) {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_removed_while_it_was_down_learns_it_when_it_comes_back() {
+    let mut cluster = Cluster::ready(3).await;
+    let leader = cluster.leader();
+    let (down, other) = ((leader + 1) % 3, (leader + 2) % 3);
+    let id = cluster.node(down).id();
+    cluster.stop_member(down).await;
+    cluster.jobs(other).remove(id).timeout(LONG).await.unwrap();
+    cluster.until(leader, "two voters", |status| settled(status, 2)).await;
+
+    cluster.start_member(down).await;
+    cluster.until(down, "to be told", |status| status.role == NodeRole::Removed).await;
+    cluster.jobs(other).set("undisturbed", "1").await.unwrap();
+    cluster.jobs(down).rejoin().await.unwrap();
+    cluster.until(leader, "three voters", |status| settled(status, 3)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leave_that_finds_no_majority_goes_on_when_there_is_one() {
+    let mut cluster = Cluster::ready(3).await;
+    let others = [1, 2];
+    for at in others {
+        cluster.stop_member(at).await;
+    }
+    let error = cluster.jobs(0).leave().timeout(Duration::from_millis(500)).await.unwrap_err();
+    assert!(error.maybe_applied(), "{error:?}");
+    let waits = |status: &Status| {
+        status.waiting.as_ref().is_some_and(|it| it.code == WaitingCode::Departure)
+    };
+    cluster.until(0, "to say that it leaves", waits).await;
+    for at in others {
+        cluster.start_member(at).await;
+    }
+    cluster.until(0, "to have left", |status| status.role == NodeRole::Left).await;
+    cluster.until(1, "two voters", |status| settled(status, 2)).await;
+    cluster.jobs(0).rejoin().await.unwrap();
+    cluster.until(1, "three voters", |status| settled(status, 3)).await;
+}

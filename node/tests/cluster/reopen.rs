@@ -1,6 +1,6 @@
-//! Namespaces that are closed and opened again while their node goes on.
+//! Namespaces side by side, and closed and opened again while their node goes on.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use meshraft::{NamespaceKey, NodeRole};
 
@@ -86,4 +86,39 @@ async fn an_opening_may_bring_other_keys_and_settings() {
     other.ready(PATIENCE).await.unwrap();
     sealed.set("k", "sealed").timeout(PATIENCE).await.unwrap();
     assert_eq!(other.get("k").timeout(PATIENCE).await.unwrap().unwrap().value, "sealed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn namespaces_with_names_like_paths_do_not_touch_each_other() {
+    const NAMES: [&str; 5] = ["x", "x/log", "x/entries", "a_b", "a/b"];
+    let cluster = Cluster::ready(3).await;
+    let mut opened = Vec::new();
+    for name in NAMES {
+        let mut members = Vec::new();
+        for at in 0..3 {
+            members.push(cluster.node(at).namespace(name).expect(3).open().await.unwrap());
+        }
+        opened.push(members);
+    }
+    for (name, members) in NAMES.iter().zip(&opened) {
+        members[0].ready(PATIENCE).await.unwrap();
+        members[0].set("same key", *name).await.unwrap();
+        members[1].set(format!("only in {name}"), "").await.unwrap();
+    }
+    let mut clusters = BTreeSet::new();
+    for (name, members) in NAMES.iter().zip(&opened) {
+        for jobs in members {
+            let found = jobs.get("same key").await.unwrap().unwrap();
+            assert_eq!(found.value, *name);
+            let keys = jobs.keys("", None, 10).await.unwrap().keys;
+            assert_eq!(keys, [format!("only in {name}"), "same key".to_owned()]);
+        }
+        let status = members[2].status().await.unwrap();
+        assert!(clusters.insert(status.cluster.unwrap()), "{name} shares its cluster");
+    }
+    // One is left, the others keep their members.
+    opened[0][1].leave().timeout(PATIENCE).await.unwrap();
+    assert_eq!(opened[0][1].status().await.unwrap().role, NodeRole::Left);
+    opened[1][1].set("still", "here").await.unwrap();
+    assert_eq!(opened[1][1].status().await.unwrap().members.len(), 3);
 }
