@@ -92,9 +92,8 @@ impl Founding {
         };
         mine.presence = Presence::Away { seeks: true, told };
         self.turned_down = None;
-        for peer in self.roster.up.values_mut() {
-            (peer.ask_at, peer.attempt, peer.denied) = (now, 0, false);
-        }
+        self.roster.ask_all(now);
+        self.roster.up.values_mut().for_each(|peer| peer.denied = false);
     }
 
     /// The cluster has this member again.

@@ -105,7 +105,7 @@ impl Founding {
     /// Forgets what only says when something is tried again, so that equal situations are equal.
     fn forget_time(&mut self) {
         for peer in self.roster.up.values_mut() {
-            (peer.ask_at, peer.attempt, peer.free_since) = (NEVER, 0, None);
+            peer.forget_time();
             let living =
                 |view: &roster::View| matches!(view.standing.binding, Binding::Living { .. });
             peer.view = peer.view.filter(living);

@@ -99,6 +99,16 @@ impl Runner for Script {
                     self.start(at);
                 }
             }
+            // force a b: whether each could be told to found alone.
+            "force" => {
+                for at in letters(&mut args)? {
+                    let verdict = match Founding::check_force(&self.node(at)?.record) {
+                        Ok(()) => "may be forced".into(),
+                        Err(error) => format!("{error}").chars().take(25).collect::<String>(),
+                    };
+                    writeln!(self.text, "{at} {verdict}")?;
+                }
+            }
             // renew a: its store went back in time, and the process goes on as another member.
             "renew" => {
                 for at in letters(&mut args)? {
@@ -364,7 +374,9 @@ impl Script {
             Some(it) => {
                 let missing: String = it.missing.into_iter().map(letter).collect();
                 let code = it.code.as_str();
-                format!("{phase}, waits for {code} {} of {} missing=[{missing}]", it.have, it.need)
+                let why = it.why.map_or(String::new(), |why| format!(" ({why})"));
+                let (have, need) = (it.have, it.need);
+                format!("{phase}, waits for {code} {have} of {need} missing=[{missing}]{why}")
             }
         })
     }
