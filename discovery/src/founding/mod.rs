@@ -269,7 +269,7 @@ impl Founding {
                 [free.not_before, turn, free.look_at].into_iter().flatten().min()
             }
             Stage::Bound(bound) => self.fate_deadline(bound),
-            Stage::Member(mine) => self.removal_deadline(mine),
+            Stage::Member(mine) => self.presence_deadline(mine),
         };
         [asks, join, stage, self.living_until].into_iter().flatten().min()
     }
@@ -312,6 +312,7 @@ impl Founding {
     fn advance(&mut self, now: Moment) {
         self.forget_living(now);
         self.seek_admission(now);
+        self.press_return(now);
         self.press_removal(now);
         self.try_to_coordinate(now);
         self.settle(now);

@@ -6,6 +6,7 @@ mod dice;
 mod foreign;
 mod golden;
 mod group;
+mod life;
 mod notation;
 mod random;
 mod starts;
