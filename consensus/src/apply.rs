@@ -5,6 +5,8 @@
 //! 1. `applied <= handed <= commit`, and what is handed out is durable here: a state machine never
 //!    runs ahead of the log that it would be rebuilt from.
 //! 2. What is handed out and not applied costs at most the window, or is a single entry.
+//! 3. From the moment at which a snapshot takes the log's place until the driver says that it is
+//!    the state, nothing is handed out.
 
 use alloc::vec::Vec;
 
@@ -38,6 +40,27 @@ impl ApplyWindow {
         self.applied
     }
 
+    /// The last entry that was handed out.
+    pub(crate) const fn handed(&self) -> Index {
+        self.handed
+    }
+
+    /// A snapshot of the state after `index` is proof that it was applied.
+    pub(crate) fn reach(&mut self, index: Index) {
+        assert!(index <= self.handed, "only what is handed out is applied");
+        self.applied = self.applied.max(index);
+    }
+
+    /// Nothing that was asked for is wanted any more: the state will be replaced.
+    pub(crate) const fn interrupt(&mut self) {
+        (self.load, self.retry_due) = (None, None);
+    }
+
+    /// The state was replaced by a snapshot of the state after `index`.
+    pub(crate) const fn restart(&mut self, index: Index) {
+        *self = Self::restore(index);
+    }
+
     /// When to act without an input.
     pub(crate) const fn due(&self) -> Option<Moment> {
         self.retry_due
@@ -62,8 +85,9 @@ impl Core {
         let last = self.commit.min(self.durability.durable());
         let window = self.config.knobs().apply_bytes_max;
         let apply = &mut self.apply;
-        let blocked = apply.load.is_some() || apply.retry_due.is_some();
-        if apply.handed >= last || blocked || self.damage.is_some() {
+        let waits = apply.load.is_some() || apply.retry_due.is_some();
+        let stopped = self.damage.is_some() || self.snapshots.is_installing();
+        if apply.handed >= last || waits || stopped {
             return;
         }
         let (first, room) = (apply.handed.next(), window.saturating_sub(apply.backlog_bytes));

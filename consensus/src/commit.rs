@@ -30,7 +30,8 @@ impl Core {
         self.commit = index;
         // Reads the configurations, so before those that are settled are forgotten.
         self.settle_founding();
-        self.membership.commit(index);
+        self.commit_configurations();
         self.leader_committed();
+        self.check_departed();
     }
 }

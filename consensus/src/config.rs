@@ -34,6 +34,15 @@ pub struct ConfigBuilder {
     pub reads_max: usize,
     /// Whether a leader promotes learners that have caught up.
     pub promote_learners: bool,
+    /// A leader promotes learners while there are fewer voters than this; one that takes the place
+    /// of another life of its node it always promotes.
+    pub voters_target: usize,
+    /// Entries kept in the log behind the newest snapshot, at most: a follower that is no further
+    /// behind needs none. No more than what is in memory is kept.
+    pub keep_entries_max: u64,
+    /// While a follower is sent a snapshot, everything after it is kept, up to this cost: so that
+    /// a transfer under load ends.
+    pub snapshot_lag_bytes_max: u64,
 }
 
 impl ConfigBuilder {
@@ -51,6 +60,9 @@ impl ConfigBuilder {
             apply_bytes_max: 16 * MIB,
             reads_max: 10_000,
             promote_learners: true,
+            voters_target: usize::MAX,
+            keep_entries_max: 10_000,
+            snapshot_lag_bytes_max: 256 * MIB,
         }
     }
 
@@ -84,6 +96,8 @@ impl ConfigBuilder {
             uncommitted_bytes_max: 8 * KIB,
             apply_bytes_max: 2 * KIB,
             reads_max: 32,
+            keep_entries_max: 8,
+            snapshot_lag_bytes_max: 4 * KIB,
             ..Self::timed(50, 500)
         }
     }
@@ -114,6 +128,7 @@ impl ConfigBuilder {
             ("command_bytes_max", self.command_bytes_max),
             ("apply_bytes_max", self.apply_bytes_max),
             ("reads_max", self.reads_max as u64),
+            ("voters_target", self.voters_target as u64),
         ];
         match positive.into_iter().find(|(_, value)| *value == 0) {
             Some((field, _)) => Err(ConfigError::Zero { field }),

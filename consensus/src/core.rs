@@ -10,20 +10,21 @@ use crate::{
     apply::ApplyWindow,
     config::Config,
     durability::Durability,
-    entry::{HardState, Restored, Write},
+    entry::{HardState, LogAfterSnapshot, Restored, SnapshotWrite, Write},
     event::{DropReason, Event, Role},
     founding::Founding,
     identity::{ClusterId, Member},
     input::Input,
     load::Loads,
     log::Log,
-    membership::{Configuration, History},
+    membership::{Configuration, Departure, History},
     message::Message,
     output::{Lane, Output},
     random::Random,
     read::ForwardedReads,
     role::{Follower, RoleState},
-    types::{Index, IndexRange, Moment, Position, Term, WriteId},
+    snapshot::{self, Snapshots},
+    types::{Index, IndexRange, Moment, Term, WriteId},
 };
 
 /// The furthest that one message may raise the term: a peer that counts wrongly can't use the
@@ -43,13 +44,17 @@ pub struct Core {
     pub(crate) log: Log,
     pub(crate) commit: Index,
     pub(crate) membership: History,
+    pub(crate) departure: Departure,
     pub(crate) founding: Founding,
     pub(crate) damage: Option<IndexRange>,
     pub(crate) role: RoleState,
     pub(crate) apply: ApplyWindow,
+    pub(crate) snapshots: Snapshots,
     pub(crate) loads: Loads,
     pub(crate) read_number: u64,
     pub(crate) outputs: VecDeque<Output>,
+    /// It lost what it acknowledged, and acts no more.
+    pub(crate) retired: bool,
     drained: bool,
     told: (Role, Option<Member>),
 }
@@ -61,25 +66,26 @@ impl Core {
         let salt = restored.me.node.as_bytes().iter().chain(restored.me.incarnation.as_bytes());
         let started = now.as_nanos().to_be_bytes();
         let mut random = Random::new(config.knobs().seed, salt.copied().chain(started));
-        let (base, configuration) = match (&restored.snapshot, &restored.founding) {
-            (Some(meta), _) => {
-                (meta.position, (meta.configuration_index, meta.configuration.clone()))
-            }
+        let configuration = match (&restored.snapshot, &restored.founding) {
+            (Some(meta), _) => (meta.configuration_index, meta.configuration.clone()),
             (None, founders) => {
                 let founders = founders.clone().unwrap_or_default();
-                (Position::ZERO, (Index::ZERO, Configuration::of_voters(founders)))
+                (Index::ZERO, Configuration::of_voters(founders))
             }
         };
+        let base = snapshot::restored_base(&restored);
         let log = Log::restore(base, &restored.terms, restored.last);
+        let snapshots = Snapshots::restore(restored.snapshot);
         let last = log.last();
         // A store may know of terms in its log that its hard state was not told of.
         let term = restored.hard.term.max(last.term);
         let vote = restored.hard.vote.filter(|_| term == restored.hard.term);
-        let commit = restored.hard.commit_hint.min(last.index).max(base.index);
+        let commit = restored.hard.commit_hint.min(last.index).max(snapshots.newest());
         let mut membership = History::restore(configuration, restored.configurations);
         let founding = match restored.founding {
-            Some(_) => Founding::Open,
-            None => Founding::Lives,
+            // A snapshot is taken only of a cluster that lives.
+            Some(_) if snapshots.newest() == Index::ZERO => Founding::Open,
+            Some(_) | None => Founding::Lives,
         };
         let first_election = config.knobs().election + random.below(config.knobs().election);
         let follower = Follower {
@@ -99,10 +105,13 @@ impl Core {
             founding,
             damage: restored.damage,
             role: RoleState::Follower(follower),
-            apply: ApplyWindow::restore(base.index),
+            apply: ApplyWindow::restore(snapshots.newest()),
+            snapshots,
             loads: Loads::default(),
             read_number: random.next() >> 16,
             outputs: VecDeque::new(),
+            departure: Departure::default(),
+            retired: false,
             drained: false,
             told: (Role::Follower, None),
             membership: {
@@ -113,7 +122,8 @@ impl Core {
             random,
         };
         core.settle_founding();
-        core.membership.commit(commit);
+        core.commit_configurations();
+        core.check_departed();
         core.begin();
         core
     }
@@ -139,6 +149,9 @@ impl Core {
     pub fn handle(&mut self, now: Moment, input: Input) {
         self.now = self.now.max(now);
         self.drained = false;
+        if self.retired {
+            return self.refuse(input);
+        }
         match input {
             Input::Timeout => self.timeout(),
             Input::Receive { from, message } => self.receive(from, message),
@@ -151,11 +164,13 @@ impl Core {
             Input::Persisted(write) => self.persisted(write),
             Input::Applied { index, backlog_bytes } => self.applied(index, backlog_bytes),
             Input::Loaded { id, result } => self.loaded(id, result),
-            Input::SnapshotTaken(_)
-            | Input::SnapshotProgress { .. }
-            | Input::SnapshotSent { .. }
-            | Input::SnapshotFetched { .. }
-            | Input::SnapshotInstalled(_) => self.drop_message(self.me, DropReason::Unsupported),
+            Input::SnapshotTaken(meta) => self.snapshot_taken(meta),
+            Input::SnapshotProgress { peer, term, offset } => {
+                self.snapshot_progress(peer, term, offset);
+            }
+            Input::SnapshotSent { peer, ok } => self.snapshot_sent(peer, ok),
+            Input::SnapshotFetched { position, result } => self.snapshot_fetched(position, &result),
+            Input::SnapshotInstalled(result) => self.snapshot_installed(result),
             Input::PeerDown(peer) => self.peer_changed(peer, false),
             Input::PeerUp(peer) => self.peer_changed(peer, true),
         }
@@ -165,7 +180,7 @@ impl Core {
     /// The next output; drain until `None` after one or several inputs. Order matters within one
     /// variant, never across variants.
     pub fn poll(&mut self) -> Option<Output> {
-        if self.outputs.is_empty() && !self.drained {
+        if self.outputs.is_empty() && !self.drained && !self.retired {
             self.drained = true;
             self.start_reads();
             self.replicate();
@@ -179,6 +194,9 @@ impl Core {
 
     /// When to send [`Input::Timeout`] if nothing else happens first.
     pub fn deadline(&self) -> Option<Moment> {
+        if self.retired {
+            return None;
+        }
         let due = self.role.deadline();
         Some(self.apply.due().map_or(due, |apply| apply.min(due)))
     }
@@ -240,15 +258,16 @@ impl Core {
             Message::AppendRequest(request) => self.append_request(from, request),
             Message::Heartbeat(heartbeat) => self.heartbeat(from, heartbeat),
             Message::VoteRequest(request) => self.vote_request(from, request),
-            Message::TimeoutNow(_)
-            | Message::Quiesce(_)
-            | Message::SnapshotOffer(_)
-            | Message::SnapshotResponse(_)
-            | Message::Amnesia(_)
-            | Message::Dismissed(_) => self.drop_message(from, DropReason::Unsupported),
+            Message::SnapshotOffer(offer) => self.snapshot_offer(from, offer),
+            Message::Amnesia(message) => self.amnesia(from, message),
+            Message::Dismissed(message) => self.dismissed(from, message),
+            Message::TimeoutNow(_) | Message::Quiesce(_) => {
+                self.drop_message(from, DropReason::Unsupported);
+            }
             Message::AppendResponse(_)
             | Message::HeartbeatResponse(_)
             | Message::VoteResponse(_)
+            | Message::SnapshotResponse(_)
             | Message::ReadRequest(_)
             | Message::ReadResponse(_) => self.receive_from_peer(from, term, message),
         }
@@ -267,6 +286,7 @@ impl Core {
             Message::AppendResponse(response) => self.append_response(from, response),
             Message::HeartbeatResponse(response) => self.heartbeat_response(from, response),
             Message::VoteResponse(response) => self.vote_response(from, response),
+            Message::SnapshotResponse(response) => self.snapshot_response(from, response),
             Message::ReadRequest(request) => self.read_request(from, request),
             Message::ReadResponse(response) => self.read_response(from, response),
             _ => {}
@@ -283,6 +303,7 @@ impl Core {
             }
             self.outputs.push_back(output);
         }
+        self.snapshot_recorded();
         self.count_own_vote();
         self.advance_commit();
     }
@@ -299,9 +320,22 @@ impl Core {
         let hinted = self.hard.commit_hint;
         self.hard.commit_hint = self.commit;
         let hard = (due.hard || hinted != self.commit).then_some(self.hard);
-        let write =
-            Write { id: due.id, snapshot: None, hard, truncate_from: due.truncate_from, append };
-        self.outputs.push_back(Output::Persist(write));
+        let keep_from = self.log.base().index.next();
+        let snapshot = due.snapshot.map(|due| SnapshotWrite {
+            meta: due.meta,
+            log: match due.replaces {
+                true => LogAfterSnapshot::Replace,
+                false => LogAfterSnapshot::KeepFrom(keep_from),
+            },
+        });
+        let truncate_from = due.truncate_from;
+        self.outputs.push_back(Output::Persist(Write {
+            id: due.id,
+            snapshot,
+            hard,
+            truncate_from,
+            append,
+        }));
     }
 
     /// Sends a message, no sooner than its term is durable: no peer ever sees a term go back.

@@ -8,6 +8,8 @@
 //! 3. Each stamp names the write that makes the log durable up to a slot. A truncation cuts the
 //!    stamps, and what is appended in place gets a newer write, so that the late completion of an
 //!    older one vouches for nothing that has been replaced (no ABA).
+//! 4. A snapshot that replaces the log cuts the stamps to what was committed before it: of the new
+//!    log everything beyond rests on the write that records the snapshot.
 
 use alloc::{
     collections::{BTreeMap, VecDeque},
@@ -15,6 +17,7 @@ use alloc::{
 };
 
 use crate::{
+    entry::SnapshotMeta,
     message::{AppendResult, Message},
     output::Output,
     types::{Index, WriteId},
@@ -40,14 +43,26 @@ pub(crate) struct Durability {
     durable: Index,
     stamps: VecDeque<Stamp>,
     unwritten_bytes: u64,
+    appended_bytes: u64,
+    snapshot: Option<SnapshotDue>,
     waiting: BTreeMap<WriteId, Vec<Output>>,
 }
 
+/// A snapshot that the next write records.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct SnapshotDue {
+    pub(crate) meta: SnapshotMeta,
+    /// Whether the log that the store holds is void.
+    pub(crate) replaces: bool,
+}
+
 /// What the next write must hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Due {
     /// Its number.
     pub(crate) id: WriteId,
+    /// The snapshot to record.
+    pub(crate) snapshot: Option<SnapshotDue>,
     /// Whether term or vote changed.
     pub(crate) hard: bool,
     /// From where to truncate.
@@ -69,6 +84,8 @@ impl Durability {
             durable: last,
             stamps: VecDeque::new(),
             unwritten_bytes: 0,
+            appended_bytes: 0,
+            snapshot: None,
             waiting: BTreeMap::new(),
         }
     }
@@ -86,6 +103,16 @@ impl Durability {
     /// The write that carries the current term and vote.
     pub(crate) const fn hard(&self) -> WriteId {
         self.hard
+    }
+
+    /// The write that is being gathered.
+    pub(crate) const fn next(&self) -> WriteId {
+        self.handed_out.next()
+    }
+
+    /// The cost of all entries that were appended since the start.
+    pub(crate) const fn appended_bytes(&self) -> u64 {
+        self.appended_bytes
     }
 
     /// Whether this write is durable.
@@ -121,6 +148,7 @@ impl Durability {
     /// An entry of this cost was appended.
     pub(crate) const fn append(&mut self, bytes: u64) {
         self.unwritten_bytes = self.unwritten_bytes.saturating_add(bytes);
+        self.appended_bytes = self.appended_bytes.saturating_add(bytes);
     }
 
     /// Every entry from `index` on was dropped.
@@ -136,13 +164,41 @@ impl Durability {
         }
     }
 
+    /// The next write records a snapshot of this member's own.
+    pub(crate) fn record_snapshot(&mut self, meta: SnapshotMeta) {
+        self.snapshot = Some(SnapshotDue { meta, replaces: false });
+    }
+
+    /// The next write records a fetched snapshot, which the log holds the last entry of: what
+    /// follows on it stays, what it covers need not be written any more.
+    pub(crate) fn install_within(&mut self, meta: SnapshotMeta) {
+        let covered = meta.position.index;
+        self.truncate_from = self.truncate_from.map(|from| from.max(covered.next()));
+        self.written = self.written.max(covered);
+        self.record_snapshot(meta);
+    }
+
+    /// The next write records a fetched snapshot in place of the whole log, of which everything up
+    /// to `committed` was the same.
+    pub(crate) fn install_instead(&mut self, meta: SnapshotMeta, committed: Index) {
+        self.truncate_from = None;
+        self.written = meta.position.index;
+        self.durable = self.durable.min(committed);
+        for stamp in &mut self.stamps {
+            stamp.last = stamp.last.min(committed);
+        }
+        self.unwritten_bytes = 0;
+        self.snapshot = Some(SnapshotDue { meta, replaces: true });
+    }
+
     /// Corrects the cost of what is not written yet, after a truncation of it.
     pub(crate) const fn set_unwritten(&mut self, bytes: u64) {
         self.unwritten_bytes = bytes;
     }
 
     fn is_gathering(&self, last: Index) -> bool {
-        self.hard_changed || self.truncate_from.is_some() || self.written < last
+        let log_changed = self.truncate_from.is_some() || self.written < last;
+        self.hard_changed || self.snapshot.is_some() || log_changed
     }
 
     /// Closes the write being gathered, if there is anything to write; the log ends at `last`.
@@ -153,6 +209,7 @@ impl Durability {
         self.handed_out = self.handed_out.next();
         let due = Due {
             id: self.handed_out,
+            snapshot: self.snapshot.take(),
             hard: self.hard_changed,
             truncate_from: self.truncate_from.take(),
             append_from: self.written.next(),
@@ -178,6 +235,11 @@ impl Durability {
             None => waiting.push(output),
         }
         None
+    }
+
+    /// Nothing that waits will be said.
+    pub(crate) fn forget_waiting(&mut self) {
+        self.waiting.clear();
     }
 
     /// This write and all before it are durable; hands out what waited. `None` if it is no news.
@@ -232,6 +294,7 @@ fn replaces(new: &Output, old: &Output) -> bool {
         }
         (Message::VoteRequest(_), Message::VoteRequest(_)) => true,
         (Message::ReadResponse(new), Message::ReadResponse(old)) => new.id == old.id,
+        (Message::SnapshotResponse(_), Message::SnapshotResponse(_)) => true,
         _ => false,
     }
 }

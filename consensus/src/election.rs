@@ -24,7 +24,7 @@ use crate::{
     quorum::{self, VoteOutcome},
     read::ForwardedReads,
     role::{Candidate, Follower, Leader, RoleState},
-    types::Term,
+    types::{Term, WriteId},
 };
 
 impl Core {
@@ -41,7 +41,8 @@ impl Core {
         // At the end of all terms nobody can be elected any more.
         let term_left = self.hard.term.next() > self.hard.term;
         let takes_part = current.is_voter(&self.me) || outgoing;
-        takes_part && term_left && self.damage.is_none() && !current.voters.is_empty()
+        let allowed = self.damage.is_none() && !self.is_departed();
+        takes_part && term_left && allowed && !current.voters.is_empty()
     }
 
     pub(crate) fn draw_election(&mut self) -> Duration {
@@ -115,10 +116,16 @@ impl Core {
             VoteKind::Pre => self.hard.term.next(),
             VoteKind::Campaign | VoteKind::Transfer => self.hard.term,
         };
-        // It claims the log's end, and a vote won by entries that a crash takes back would elect a
-        // leader without them: but it waits for the term, whose write is behind those of the log.
-        let message = Message::VoteRequest(VoteRequest { term, kind, last: self.log.last() });
-        self.send(member, Lane::Control, message);
+        let last = self.log.last();
+        // It claims the log's end, and a vote won by what a crash takes back would elect a leader
+        // without it. The term's write is behind those of the log, but for a snapshot that arrived
+        // since.
+        let write = match kind {
+            VoteKind::Pre => WriteId::ZERO,
+            VoteKind::Campaign | VoteKind::Transfer => self.durability.write_of(last.index),
+        };
+        let message = Message::VoteRequest(VoteRequest { term, kind, last });
+        self.send_after(write, member, Lane::Control, message);
     }
 
     /// Counts the own vote as soon as it is durable.
@@ -147,6 +154,7 @@ impl Core {
         if request.term == Term::ZERO || request.last.term > request.term {
             return self.drop_message(from, DropReason::Malformed);
         }
+        self.answer_stranger(from);
         let sticky = request.kind != VoteKind::Transfer && self.hears_leader();
         let granted = match request.kind {
             _ if sticky || self.damage.is_some() => false,
@@ -224,7 +232,8 @@ impl Core {
             if *member == self.me {
                 return Some(self.now);
             }
-            leader.progress.get(member).map(|progress| progress.contact)
+            let counts = leader.progress.get(member).filter(|one| one.amnesiac.is_none());
+            counts.map(|progress| progress.contact)
         };
         let heard = quorum::agreed(self.membership.current(), contact).flatten();
         heard.is_some_and(|heard| self.now < heard.plus(self.config.knobs().election))

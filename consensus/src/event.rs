@@ -80,6 +80,23 @@ pub enum Event {
         /// Its last entry now.
         last: Position,
     },
+    /// This member had departed, and is in a committed configuration again.
+    Readmitted {
+        /// The configuration's slot.
+        index: Index,
+    },
+    /// The log forgot what a snapshot of the own state covers.
+    Compacted {
+        /// Entries up to here are gone.
+        base: Index,
+        /// The snapshot covers everything up to here.
+        covered: Index,
+    },
+    /// A snapshot of another member took the place of the own state.
+    SnapshotInstalled {
+        /// The last entry that it covers.
+        position: Position,
+    },
     /// The own log can't be read: the member neither votes nor leads.
     Damaged {
         /// The slots.

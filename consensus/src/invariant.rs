@@ -15,13 +15,16 @@ impl Core {
         self.apply.check(self.commit, self.durability.durable());
         assert!(last.term <= self.hard.term, "no entry is of a term to come");
         assert!(self.commit <= last.index, "only what is in the log is committed");
-        assert!(self.commit >= self.log.base().index, "what is compacted is committed");
+        self.check_snapshots();
         assert!(self.membership.index() <= last.index, "configurations are in the log");
         assert!(self.hard.commit_hint <= self.commit, "the hint is behind the commit index");
         self.check_role(last);
     }
 
     fn check_role(&self, last: Position) {
+        let follows = matches!(self.role, RoleState::Follower(_));
+        assert!(follows || !self.is_departed(), "who has departed only follows");
+        assert!(follows || !self.retired, "who lost what it acknowledged only follows");
         match &self.role {
             RoleState::Follower(follower) => {
                 assert!(follower.leader != Some(self.me), "nobody follows itself");
@@ -44,7 +47,8 @@ impl Core {
                 let first = leader.proposals.front();
                 assert!(first.is_none_or(|one| one.index > self.commit), "committed is resolved");
                 leader.reads.check(self.config.knobs().reads_max);
-                leader.progress.values().for_each(|progress| progress.check(last.index));
+                let base = self.log.base().index;
+                leader.progress.values().for_each(|one| one.check(base, last.index));
                 if self.founding == Founding::Open && last == Position::ZERO {
                     assert!(!leader.ready, "nothing is committed before the fate");
                 }

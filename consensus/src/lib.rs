@@ -63,8 +63,8 @@
 //! Where the dissertation (Ongaro, "Consensus: Bridging Theory and Practice") is: elections 3.4,
 //! 3.6.1, 4.2.3, 6.2 and 9.6 in `election`; replication 3.5 and 10.2 in `replication` and
 //! `role::follower`; the commit rule 3.6.2 in `commit`; what must be durable 3.8 and 10.2.1 in
-//! `durability`; membership 4 in `membership` and `quorum`; reads 6.4 in `read`. Founding is ours:
-//! `founding`.
+//! `durability`; membership 4 in `membership` and `quorum`; snapshots 5 in `snapshot`; reads 6.4 in
+//! `read`. Founding is ours: `founding`.
 #![no_std]
 #![forbid(unsafe_code)]
 #![warn(clippy::indexing_slicing)]
@@ -73,6 +73,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod amnesia;
 mod apply;
 mod commit;
 mod config;
@@ -96,6 +97,7 @@ mod random;
 mod read;
 mod replication;
 mod role;
+mod snapshot;
 mod status;
 mod types;
 
@@ -115,5 +117,5 @@ pub use message::{
     VoteKind, VoteRequest, VoteResponse,
 };
 pub use output::{Lane, Outcome, Output};
-pub use status::{FollowerState, FollowerStatus, Status};
+pub use status::{FollowerState, FollowerStatus, HeldBack, Status};
 pub use types::{Index, IndexRange, LoadId, Moment, Position, ProposalId, ReadId, Term, WriteId};

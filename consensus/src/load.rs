@@ -66,6 +66,9 @@ impl Core {
         if let Err(LoadError::Damaged(range)) = result {
             return self.found_damage(range);
         }
+        if let (Purpose::Follower(member), Err(LoadError::Compacted)) = (purpose, &result) {
+            return self.load_compacted(id, member);
+        }
         // Whatever else failed is asked for again later: followers' entries at the next heartbeat.
         let entries = result.unwrap_or_default();
         match purpose {

@@ -176,7 +176,7 @@ impl Core {
             if *member == self.me {
                 return leader.reads.last_round;
             }
-            let counts = leader.progress.get(member).filter(|progress| !progress.amnesiac);
+            let counts = leader.progress.get(member).filter(|one| one.amnesiac.is_none());
             counts.map_or(0, |progress| progress.round)
         });
         let Some(confirmed) = confirmed else { return };

@@ -30,11 +30,15 @@ pub struct Status {
     pub founding: bool,
     /// Slots of its log that it can't read: it neither votes nor leads.
     pub damage: Option<IndexRange>,
+    /// Whether it was taken out of the group, and not admitted again.
+    pub departed: bool,
     /// Known to be committed.
     pub commit: Index,
     /// Applied by the driver.
     pub applied: Index,
-    /// The first entry that the log still holds (one past the snapshot).
+    /// The last slot that the newest snapshot covers; zero if there is none.
+    pub snapshot: Index,
+    /// The first entry that the log still holds; at most one past the snapshot.
     pub first: Index,
     /// The last entry of the log.
     pub last: Position,
@@ -55,6 +59,27 @@ pub struct FollowerStatus {
     pub state: FollowerState,
     /// Whether it was heard within an election time-out.
     pub active: bool,
+    /// For a learner: why it is not promoted. `None` means that it is a voter, or about to be one.
+    pub held_back: Option<HeldBack>,
+    /// What it had acknowledged and lost: it counts for nothing until it is a new member.
+    pub amnesiac: Option<Index>,
+}
+
+/// Why a learner is not promoted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum HeldBack {
+    /// It does not answer, or has lost what it acknowledged.
+    Unreachable,
+    /// It has not caught up with the log within a round shorter than an election time-out.
+    CatchingUp,
+    /// There are as many voters as are wanted; it stands by.
+    EnoughVoters {
+        /// How many are wanted.
+        target: usize,
+    },
+    /// The leader promotes nobody by itself.
+    NotWanted,
 }
 
 /// How a leader sends to a follower.
@@ -80,8 +105,10 @@ impl Core {
             ready: self.is_ready(),
             founding: self.is_founding(),
             damage: self.damage,
+            departed: self.is_departed(),
             commit: self.commit,
             applied: self.apply.applied(),
+            snapshot: self.snapshots.newest(),
             first: self.log.base().index.next(),
             last: self.log.last(),
             configuration: self.membership.current().clone(),
@@ -92,12 +119,15 @@ impl Core {
     fn follower_statuses(&self) -> Vec<FollowerStatus> {
         let RoleState::Leader(leader) = &self.role else { return Vec::new() };
         let election = self.config.knobs().election;
+        let voters = self.membership.current().voters.len();
         let status =
             |(member, progress): (&Member, &crate::replication::Progress)| FollowerStatus {
                 member: *member,
                 matched: progress.matched,
                 state: progress.state(),
                 active: progress.is_active(self.now, election),
+                held_back: self.held_back(member, voters),
+                amnesiac: progress.amnesiac,
             };
         leader.progress.iter().map(status).collect()
     }

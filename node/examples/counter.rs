@@ -75,6 +75,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let node = Node::builder()
         .data_dir(folder.path())
         .listen("/ip4/127.0.0.1/tcp/0")
+        // This example keeps to itself.
+        .mdns(false)
         .timing(Timing::Local)
         .start()
         .await?;

@@ -82,7 +82,23 @@ mod tests {
             (knobs.heartbeat.as_millis(), knobs.election.as_millis())
         });
         assert_eq!(times, [(30, 300), (100, 1000), (400, 4000)]);
-        let pace = Pace { heartbeat: Some(Duration::from_millis(200)), ..Pace::default() };
-        assert!(matches!(pace.core(), Err(ConfigError::ElectionTooShort { .. })));
+        for (timing, heartbeat_ms, election_ms) in [
+            (Timing::Local, 30, 300),
+            (Timing::Lan, 50, 500),
+            (Timing::Region, 100, 1000),
+            (Timing::Global, 400, 4000),
+        ] {
+            let short = Duration::from_millis(4 * heartbeat_ms - 1);
+            let long = Duration::from_millis(election_ms / 4 + 1);
+            let usual = Pace { timing, ..Pace::default() };
+            let said = |pace: Pace| pace.core().unwrap_err().to_string();
+            let election = said(Pace { election: Some(short), ..usual });
+            assert!(election.contains(&format!("{} ms", short.as_millis())), "{election}");
+            assert!(election.contains(&format!("heartbeats of {heartbeat_ms} ms")), "{election}");
+            let heartbeat = said(Pace { heartbeat: Some(long), ..usual });
+            assert!(heartbeat.contains(&format!("heartbeats of {} ms", long.as_millis())));
+            let both = Pace { heartbeat: Some(long), election: Some(4 * long), ..usual };
+            assert!(both.core().is_ok(), "{timing:?}");
+        }
     }
 }

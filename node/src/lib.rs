@@ -39,13 +39,14 @@ mod runtime;
 mod shutdown;
 
 pub use api::{
-    Answer, Applied, Deleted, Events, EventsError, KeyFileError, Members, NamespaceBuilder,
-    NamespaceHandle, Node, NodeBuilder, OpenError, Pair, Read, ReadError, ReadyError, StartError,
-    StatusError, Write, WriteError, read_key_file,
+    Answer, Applied, ChangeError, Deleted, Events, EventsError, Founders, FoundersError,
+    KeyFileError, LeaveError, Members, MembershipChange, NamespaceBuilder, NamespaceHandle, Node,
+    NodeBuilder, OpenError, Pair, Read, ReadError, ReadyError, RejoinError, RemoveError,
+    StartError, StatusError, Voters, Write, WriteError, read_key_file,
 };
 pub use client::{CallError, Client, ConnectError, ReadLevel};
 pub use config::Timing;
-pub use host::{HaltReason, NodeEvent, RecordError};
+pub use host::{HaltReason, NodeEvent, RecordError, RestoreFailure, SnapshotEvent};
 pub use libp2p::{Multiaddr, PeerId};
 pub use meshraft_consensus::{
     ClusterId, Config, ConfigBuilder, ConfigError, Incarnation, Index, Member, Namespace,
@@ -54,7 +55,10 @@ pub use meshraft_consensus::{
 pub use meshraft_service::{
     CheckError, Command, QueryError, ServiceError, SnapshotWriter, StateMachine,
     kv::{KeyPage, Revision},
-    wire::{MemberStatus, NodeRole, Status, Waiting, WaitingCode},
+    wire::{
+        HeldBack, MemberRole, MemberState, MemberStatus, NodeRole, NotAdmitted, Status, Waiting,
+        WaitingCode,
+    },
 };
 pub use meshraft_transport::{KeyRing, NamespaceKey, PeerStatus, Refusal, identity};
 pub use shutdown::StopReason;

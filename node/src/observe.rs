@@ -8,7 +8,7 @@ use meshraft_discovery::founding::Event as FoundingEvent;
 use meshraft_transport::{Event as TransportEvent, PeerRole, Refusal, identity::peer_id};
 use tracing::{debug, error, info, warn};
 
-use crate::host::NodeEvent;
+use crate::host::{NodeEvent, SnapshotEvent};
 
 /// Logs what happened in a namespace.
 pub(crate) fn node(node: NodeId, namespace: &Namespace, event: &NodeEvent) {
@@ -22,13 +22,43 @@ pub(crate) fn node(node: NodeId, namespace: &Namespace, event: &NodeEvent) {
             let (voters, learners) = (voters.len(), learners.len());
             info!(%node, %namespace, voters, learners, "members changed");
         }
+        NodeEvent::Forced { cluster } => {
+            warn!(%node, %namespace, %cluster, "cluster was founded by force");
+        }
+        NodeEvent::Amnesia { lost, renewed, acknowledged } => {
+            let index = acknowledged;
+            warn!(%node, %namespace, %lost, %renewed, %index, "store went back in time");
+        }
         NodeEvent::Refused { peer, why } => refused(node, *peer, namespace, why),
         NodeEvent::Unreadable(error) => {
             error!(%node, %namespace, %error, "namespace record unreadable");
         }
         NodeEvent::Halted { reason } => error!(%node, %namespace, ?reason, "replica halted"),
+        NodeEvent::Snapshot(event) => snapshot(node, namespace, event),
         NodeEvent::Core(event) => core(node, namespace, event),
         NodeEvent::Founding(event) => founding(node, namespace, event),
+    }
+}
+
+fn snapshot(node: NodeId, namespace: &Namespace, event: &SnapshotEvent) {
+    match event {
+        SnapshotEvent::Taken { at, bytes } => {
+            info!(%node, %namespace, %at, bytes, "snapshot taken");
+        }
+        SnapshotEvent::NotTaken { at, error } => {
+            error!(%node, %namespace, %at, %error, "snapshot not taken");
+        }
+        SnapshotEvent::Fetching { from, at } => {
+            info!(%node, %namespace, peer = %peer_id(*from), %at, "snapshot fetch begun");
+        }
+        SnapshotEvent::Fetched { at } => info!(%node, %namespace, %at, "snapshot fetched"),
+        SnapshotEvent::NotFetched { at, why } => {
+            warn!(%node, %namespace, %at, error = %why, "snapshot not fetched");
+        }
+        SnapshotEvent::Sent { to, at } => {
+            info!(%node, %namespace, peer = %peer_id(*to), %at, "snapshot sent");
+        }
+        SnapshotEvent::Installed { at } => info!(%node, %namespace, %at, "snapshot installed"),
     }
 }
 
@@ -89,6 +119,15 @@ fn founding(node: NodeId, namespace: &Namespace, event: &FoundingEvent) {
         }
         FoundingEvent::Joining { cluster, by } => {
             info!(%node, %namespace, %cluster, peer = %peer_id(*by), "admission asked for");
+        }
+        FoundingEvent::Leaving { cluster } => {
+            info!(%node, %namespace, %cluster, "leaving asked for");
+        }
+        FoundingEvent::Departed { cluster, how } => {
+            info!(%node, %namespace, %cluster, ?how, "cluster departed from");
+        }
+        FoundingEvent::Rejoined { cluster } => {
+            info!(%node, %namespace, %cluster, "cluster rejoined");
         }
         FoundingEvent::Joined { cluster } => info!(%node, %namespace, %cluster, "cluster joined"),
         FoundingEvent::NotAdmitted { cluster, by, .. } => {

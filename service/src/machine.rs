@@ -143,6 +143,9 @@ pub enum QueryError {
     /// It breaks a rule.
     #[error("{0}")]
     Bad(#[source] BadRequest),
+    /// A snapshot takes the place of the state at this moment: try again.
+    #[error("the state is being restored")]
+    Restoring,
     /// The replica has halted.
     #[error("the replica has halted")]
     Halted,
@@ -154,6 +157,7 @@ impl From<QueryError> for ServiceError {
             QueryError::Unknown => Self::Unsupported(Feature::Query),
             QueryError::TooLarge { bytes, limit_bytes } => Self::TooLarge { bytes, limit_bytes },
             QueryError::Bad(rule) => Self::BadRequest(rule),
+            QueryError::Restoring => Self::Overloaded,
             QueryError::Halted => Self::Halted,
         }
     }

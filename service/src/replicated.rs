@@ -7,6 +7,8 @@
 //!    let the replicas diverge.
 //! 3. The outcome does not depend on how entries were cut into batches.
 
+use std::fmt;
+
 use bytes::Bytes;
 use meshraft_consensus::{Configuration, Entry, EntryKind, Index, Position, SnapshotMeta};
 
@@ -16,7 +18,7 @@ use crate::{
     error::ServiceError,
     hash::StateHasher,
     machine::{CheckError, Command, QueryError, SnapshotWriter, StateMachine},
-    session::{Kept, SessionLimits, Sessions, Verdict},
+    session::{Kept, Sequence, SessionId, SessionLimits, Sessions, Verdict},
     snapshot::{self, Header, RestoreError},
 };
 
@@ -238,18 +240,22 @@ impl Replicated {
     /// A frozen copy of the state, which writes itself on a blocking task while applying goes on,
     /// and what it stands for.
     pub fn snapshot(&self) -> (SnapshotMeta, SnapshotWriter) {
-        let meta = SnapshotMeta {
-            position: self.applied,
-            configuration: self.configuration.clone(),
-            configuration_index: self.configuration_index,
-        };
-        let header = Header { meta: meta.clone(), log_time_ms: self.log_time_ms };
-        let (sessions, hasher) = (self.sessions.frozen(), self.header_hash());
-        // One copy is hashed, the other written: the hash stands before the machine's stream.
+        let (header, sessions) = (self.header(), self.sessions.frozen());
+        let meta = header.meta.clone();
         let (hashed, written) = (self.machine.snapshot(), self.machine.snapshot());
         let writer: SnapshotWriter =
-            Box::new(move |to| snapshot::write(to, header, &sessions, hasher, hashed, written));
+            Box::new(move |to| snapshot::write(to, &header, &sessions, hashed, written));
         (meta, writer)
+    }
+
+    /// What became of a command of a session, if that is remembered: where it took effect, and its
+    /// response. For whoever waits for an entry that a restored snapshot has overtaken.
+    pub fn remembered(
+        &self,
+        session: SessionId,
+        sequence: Sequence,
+    ) -> Option<(Position, Result<Bytes, ApplyError>)> {
+        Some(told(self.sessions.kept(session, sequence)?.clone()))
     }
 
     /// Replaces the whole state by a snapshot, read up to its end, and checks its hash.
@@ -271,13 +277,17 @@ impl Replicated {
         result
     }
 
+    fn header(&self) -> Header {
+        let meta = SnapshotMeta {
+            position: self.applied,
+            configuration: self.configuration.clone(),
+            configuration_index: self.configuration_index,
+        };
+        Header { meta, log_time_ms: self.log_time_ms }
+    }
+
     fn header_hash(&self) -> StateHasher {
-        let mut hasher = StateHasher::new();
-        hasher.update(&self.applied.term.get().to_be_bytes());
-        hasher.update(&self.applied.index.get().to_be_bytes());
-        hasher.update(&self.log_time_ms.to_be_bytes());
-        hasher.update(&self.configuration_index.get().to_be_bytes());
-        hasher.update(&self.configuration.encode());
+        let mut hasher = self.header().hash();
         self.sessions.hash(&mut hasher);
         hasher
     }
@@ -339,10 +349,7 @@ impl Replicated {
                 .ok_or(ApplyError::Forgotten),
         };
         let (effective, response) = match kept {
-            Ok(Kept::Response { position, response }) => (position, Ok(response)),
-            Ok(Kept::Dropped { position, bytes }) => {
-                (position, Err(ApplyError::ResponseDropped { bytes }))
-            }
+            Ok(kept) => told(kept),
             Err(error) => (position, Err(error)),
         };
         self.log_time_ms = self.log_time_ms.max(user.log_time_ms);
@@ -384,5 +391,23 @@ impl Replicated {
         self.log_time_ms = log_time_ms;
         self.applied = run.last.unwrap_or(self.applied);
         Ok(())
+    }
+}
+
+impl fmt::Debug for Replicated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Replicated")
+            .field("applied", &self.applied)
+            .field("log_time_ms", &self.log_time_ms)
+            .field("halted", &self.halted)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is kept of a command, in the words of an answer.
+fn told(kept: Kept) -> (Position, Result<Bytes, ApplyError>) {
+    match kept {
+        Kept::Response { position, response } => (position, Ok(response)),
+        Kept::Dropped { position, bytes } => (position, Err(ApplyError::ResponseDropped { bytes })),
     }
 }

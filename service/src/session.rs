@@ -220,15 +220,7 @@ impl Sessions {
     /// Hashes what every replica has alike: all but the responses, of which a replica that skipped
     /// commands on a restart knows only that they were given.
     pub(crate) fn hash(&self, hasher: &mut StateHasher) {
-        for (id, session) in &self.table {
-            hasher.update(id.as_bytes());
-            hasher.update(&session.acked_below.get().to_be_bytes());
-            hasher.update(&session.last_used.get().to_be_bytes());
-            hasher.update(&(session.results.len() as u64).to_be_bytes());
-            for sequence in session.results.keys() {
-                hasher.update(&sequence.get().to_be_bytes());
-            }
-        }
+        hash_table(&self.table, hasher);
     }
 
     /// The table as it stands in a snapshot.
@@ -281,6 +273,11 @@ pub(crate) struct SessionRecord {
 pub(crate) struct FrozenSessions(OrdMap<SessionId, Session>);
 
 impl FrozenSessions {
+    /// As [`Sessions::hash`].
+    pub(crate) fn hash(&self, hasher: &mut StateHasher) {
+        hash_table(&self.0, hasher);
+    }
+
     pub(crate) fn records(&self) -> impl Iterator<Item = SessionRecord> + '_ {
         self.0.iter().map(|(id, session)| SessionRecord {
             id: *id,
@@ -292,6 +289,18 @@ impl FrozenSessions {
                 .filter_map(|(sequence, kept)| Some((*sequence, kept.clone()?)))
                 .collect(),
         })
+    }
+}
+
+fn hash_table(table: &OrdMap<SessionId, Session>, hasher: &mut StateHasher) {
+    for (id, session) in table {
+        hasher.update(id.as_bytes());
+        hasher.update(&session.acked_below.get().to_be_bytes());
+        hasher.update(&session.last_used.get().to_be_bytes());
+        hasher.update(&(session.results.len() as u64).to_be_bytes());
+        for sequence in session.results.keys() {
+            hasher.update(&sequence.get().to_be_bytes());
+        }
     }
 }
 

@@ -56,6 +56,20 @@ pub(crate) struct Header {
     pub(crate) log_time_ms: u64,
 }
 
+impl Header {
+    /// A hasher that stands where the sessions begin.
+    pub(crate) fn hash(&self) -> StateHasher {
+        let position = self.meta.position;
+        let mut hasher = StateHasher::new();
+        hasher.update(&position.term.get().to_be_bytes());
+        hasher.update(&position.index.get().to_be_bytes());
+        hasher.update(&self.log_time_ms.to_be_bytes());
+        hasher.update(&self.meta.configuration_index.get().to_be_bytes());
+        hasher.update(&self.meta.configuration.encode());
+        hasher
+    }
+}
+
 /// All of a snapshot but the machine's stream.
 pub(crate) struct Head {
     pub(crate) header: Header,
@@ -63,18 +77,20 @@ pub(crate) struct Head {
     pub(crate) hash: u64,
 }
 
-/// Writes a whole snapshot; `hasher` stands after what comes before the machine's stream.
+/// Writes a whole snapshot. `hashed` and `written` are copies of one state: the hash stands before
+/// the machine's stream, and the state may be too large to be kept until it is known.
 pub(crate) fn write(
     to: &mut dyn Write,
-    header: Header,
+    header: &Header,
     sessions: &FrozenSessions,
-    mut hasher: StateHasher,
     hashed: SnapshotWriter,
     written: SnapshotWriter,
 ) -> io::Result<()> {
+    let mut hasher = header.hash();
+    sessions.hash(&mut hasher);
     hashed(&mut hasher)?;
     to.write_all(&[FORMAT])?;
-    write_record(to, &header)?;
+    write_record(to, header)?;
     let count = sessions.records().count() as u64;
     to.write_all(&count.to_be_bytes())?;
     for record in sessions.records() {

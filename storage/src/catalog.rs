@@ -118,24 +118,32 @@ impl Catalog {
         &self,
         configurations: &BTreeMap<GroupId, Vec<(Index, Configuration)>>,
     ) -> Opened {
-        let describe = |id: GroupId| {
-            let group = self.groups.get(&id)?;
+        let names = self.namespaces.keys();
+        let namespaces = names.filter_map(|name| self.opened_namespace(name, configurations));
+        Opened { next_group: self.next_group, namespaces: namespaces.collect() }
+    }
+
+    /// The same of one namespace; `None` if there is none of that name.
+    pub(crate) fn opened_namespace(
+        &self,
+        namespace: &Namespace,
+        configurations: &BTreeMap<GroupId, Vec<(Index, Configuration)>>,
+    ) -> Option<OpenedNamespace> {
+        let row = self.namespaces.get(namespace)?;
+        let groups = row.groups.iter().filter_map(|listed| {
+            let group = self.groups.get(&listed.group)?;
             Some(OpenedGroup {
-                group: id,
+                group: listed.group,
                 cluster: group.cluster,
                 hard: group.hard,
                 snapshot: group.base.as_ref().map(|base| base.snapshot.clone()),
                 terms: terms_within(group.terms(), group.last()),
-                configurations: configurations.get(&id).cloned().unwrap_or_default(),
+                configurations: configurations.get(&listed.group).cloned().unwrap_or_default(),
                 last: group.last(),
                 damage: group.damage(),
             })
-        };
-        let namespaces = self.namespaces.iter().map(|(namespace, row)| OpenedNamespace {
-            namespace: namespace.clone(),
-            record: row.record.clone(),
-            groups: row.groups.iter().filter_map(|listed| describe(listed.group)).collect(),
         });
-        Opened { next_group: self.next_group, namespaces: namespaces.collect() }
+        let (namespace, record) = (namespace.clone(), row.record.clone());
+        Some(OpenedNamespace { namespace, record, groups: groups.collect() })
     }
 }

@@ -94,6 +94,9 @@ pub enum OpenError {
         /// The version.
         version: u8,
     },
+    /// The store was closed, or a write of it failed.
+    #[error("the log is closed")]
+    Closed,
     /// The writer's thread can't be started.
     #[error("can't start the writer's thread")]
     Thread(#[source] io::Error),

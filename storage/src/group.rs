@@ -271,11 +271,9 @@ impl Group {
         }
     }
 
-    /// Marks one entry as lost, because it can't be read.
-    pub(crate) fn lose(&mut self, index: Index) {
-        if let Some(place) = self.offset(index).and_then(|offset| self.slots.get_mut(offset)) {
-            *place = None;
-        }
+    /// Marks one entry as lost, because it can't be read; answers its slot.
+    pub(crate) fn lose(&mut self, index: Index) -> Option<Slot> {
+        self.offset(index).and_then(|offset| self.slots.get_mut(offset))?.take()
     }
 
     /// Every entry that is left, with its slot.

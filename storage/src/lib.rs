@@ -23,6 +23,7 @@ mod load;
 mod memory;
 mod namespace;
 mod rebuild;
+mod reopen;
 mod rewrite;
 mod row;
 mod rows;

@@ -69,6 +69,11 @@ impl MemoryStore {
         Opened { next_group, namespaces: namespaces.collect() }
     }
 
+    /// What an open would find of one namespace now.
+    pub fn reopen(&self, namespace: &Namespace) -> Option<OpenedNamespace> {
+        self.opened().namespaces.into_iter().find(|opened| opened.namespace == *namespace)
+    }
+
     /// Reads entries, as [`crate::Store::load`] does.
     ///
     /// # Errors

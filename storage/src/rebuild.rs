@@ -254,7 +254,9 @@ fn read_configurations(
                 None => lost.push(index),
             }
         }
-        lost.into_iter().for_each(|index| group.lose(index));
+        for index in lost {
+            group.lose(index);
+        }
         all.insert(*id, sound);
     }
     Ok(all)

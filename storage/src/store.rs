@@ -9,7 +9,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use meshraft_consensus::{Entry, IndexRange, LoadError, Write};
+use meshraft_consensus::{Entry, IndexRange, LoadError, Namespace, Write};
 use redb::StorageBackend;
 
 use crate::{
@@ -20,7 +20,8 @@ use crate::{
     error::OpenError,
     load,
     rebuild::rebuild,
-    types::{Ack, GroupId, Job, Opened},
+    reopen,
+    types::{Ack, GroupId, Job, Opened, OpenedNamespace},
     writer,
 };
 
@@ -68,6 +69,8 @@ pub(crate) struct Shared {
     state: Mutex<State>,
     /// Signalled when jobs were queued or the store shall close.
     pub(crate) work: Condvar,
+    /// Signalled when jobs became durable, and when none will any more.
+    pub(crate) settled: Condvar,
     pub(crate) commit_bytes_max: u64,
 }
 
@@ -77,8 +80,13 @@ pub(crate) struct State {
     pub(crate) queue: VecDeque<Queued>,
     /// Writes submitted and not published, by group and in order.
     pub(crate) pending: BTreeMap<GroupId, VecDeque<Arc<Write>>>,
+    /// How many jobs were ever submitted, and how many of them are durable and in the catalog.
+    pub(crate) submitted: u64,
+    pub(crate) durable: u64,
     /// No job is taken any more.
     pub(crate) closed: bool,
+    /// No job becomes durable any more.
+    pub(crate) stopped: bool,
     /// `None` once the store is closed.
     pub(crate) disk: Option<Arc<Disk>>,
 }
@@ -125,10 +133,14 @@ impl Store {
                 catalog,
                 queue: VecDeque::new(),
                 pending: BTreeMap::new(),
+                submitted: 0,
+                durable: 0,
                 closed: false,
+                stopped: false,
                 disk: Some(Arc::clone(&disk)),
             }),
             work: Condvar::new(),
+            settled: Condvar::new(),
             commit_bytes_max: options.commit_bytes_max,
         });
         let writer = {
@@ -152,6 +164,7 @@ impl Store {
         if state.closed || jobs.is_empty() {
             return;
         }
+        state.submitted += jobs.len() as u64;
         for job in jobs {
             let job = Queued::from(job);
             if let Queued::Log { group, write, .. } = &job {
@@ -176,6 +189,17 @@ impl Store {
         bytes_max: u64,
     ) -> Result<Vec<Entry>, LoadError> {
         load::load(&self.handle.shared, group, range, bytes_max)
+    }
+
+    /// What an open of the store would find of a namespace now, for one that is opened again while
+    /// the store stays open; `None` if there is no such namespace. Blocks until all that was
+    /// submitted before is durable; nothing may be submitted for the namespace meanwhile. Must not
+    /// be called in an acknowledgement, which durability waits for.
+    ///
+    /// # Errors
+    /// [`OpenError::Closed`] once the store is closed or failed, else that it can't be read.
+    pub fn reopen(&self, namespace: &Namespace) -> Result<Option<OpenedNamespace>, OpenError> {
+        reopen::reopen(&self.handle.shared, namespace)
     }
 
     /// How much the log holds. Takes time in proportion to the number of rows.
@@ -225,6 +249,9 @@ impl Shared {
     pub(crate) fn stop(&self) {
         let mut state = self.lock();
         state.closed = true;
+        state.stopped = true;
         state.queue.clear();
+        drop(state);
+        self.settled.notify_all();
     }
 }

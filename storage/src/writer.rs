@@ -121,5 +121,7 @@ fn commit(
             }
         }
     }
+    state.durable += work.jobs.len() as u64;
+    shared.settled.notify_all();
     Ok(())
 }

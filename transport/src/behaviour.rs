@@ -20,17 +20,22 @@ use libp2p::{
         dial_opts::{DialOpts, PeerCondition},
     },
 };
-use meshraft_consensus::NodeId;
+use meshraft_consensus::{Moment, NodeId};
 use tokio::time::{Sleep, sleep_until};
 
 use crate::{
     dialer::{Dial, Dialer, Target},
     event::Event,
+    finder::{self, Finder},
     handler::{Handler, Open, Opened},
+    handshakes::Handshakes,
     hub::Hub,
     identity::{node_id, peer_id},
+    idlers::{self, Idlers},
+    lan::{Heard, Lan},
     orders::Order,
     peer::Connection,
+    roster::Roster,
 };
 
 /// Live connections to one peer; a simultaneous dial makes two for a moment.
@@ -40,6 +45,9 @@ const CONNECTIONS_MAX: usize = 4;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Denied {
+    /// Too many connections are shaking hands.
+    #[error("too many connections are shaking hands")]
+    TooManyHandshakes,
     /// No room for more peers.
     #[error("no room for more peers")]
     TooManyPeers,
@@ -48,41 +56,82 @@ pub enum Denied {
     TooManyConnections,
 }
 
+/// What the swarm is to do next.
+enum Due {
+    Dial(DialOpts),
+    /// Nothing until then.
+    Wait(Option<Moment>),
+}
+
+/// Who wanted a dial.
+#[derive(Clone, Debug)]
+enum Origin {
+    /// The address book.
+    Book(Target),
+    /// The local network.
+    Lan(NodeId),
+}
+
 /// The behaviour of a transport.
 #[derive(Debug)]
 pub struct Behaviour {
     hub: Arc<Hub>,
     dialer: Dialer,
-    dials: BTreeMap<ConnectionId, Target>,
+    finder: Finder,
+    lan: Option<Lan>,
+    idlers: Idlers,
+    /// When one looks for idle peers next.
+    look_at: Moment,
+    dials: BTreeMap<ConnectionId, Origin>,
+    handshakes: Handshakes,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Behaviour {
-    pub(crate) fn new(hub: Arc<Hub>, seed: u64) -> Self {
-        let dialer = Dialer::new(hub.me, seed);
-        Self { hub, dialer, dials: BTreeMap::new(), timer: None }
+    pub(crate) fn new(hub: Arc<Hub>, seed: u64, lan: Option<Lan>) -> Self {
+        Self {
+            dialer: Dialer::new(hub.me, seed),
+            finder: Finder::new(hub.me, seed.rotate_left(32)),
+            lan,
+            idlers: Idlers::default(),
+            look_at: Moment::ZERO,
+            dials: BTreeMap::new(),
+            handshakes: Handshakes::new(hub.limits.handshakes_max),
+            timer: None,
+            hub,
+        }
     }
 
     fn admit(&self, peer: PeerId) -> Result<Handler, ConnectionDenied> {
         let node = node_id(peer).map_err(ConnectionDenied::new)?;
         match self.hub.peer(node) {
-            Some(peer) if peer.connections() >= CONNECTIONS_MAX => {
+            Some(peer) if peer.connections().len() >= CONNECTIONS_MAX => {
                 Err(ConnectionDenied::new(Denied::TooManyConnections))
             }
-            None if self.hub.peers_len() >= self.hub.limits.peers_max
-                && !self.dialer.knows(node) =>
-            {
-                Err(ConnectionDenied::new(Denied::TooManyPeers))
-            }
+            None if !self.has_room_for(node) => Err(ConnectionDenied::new(Denied::TooManyPeers)),
             _ => Ok(Handler::default()),
         }
+    }
+
+    fn has_room_for(&self, node: NodeId) -> bool {
+        let (now, count) = (self.hub.now(), self.hub.peers_len());
+        let unwelcome = self.is_crowded(count) && self.idlers.was_let_go(now, node);
+        self.dialer.knows(node) || (count < self.hub.limits.peers_max && !unwelcome)
+    }
+
+    /// Whether three quarters of the table of peers are full.
+    fn is_crowded(&self, count: usize) -> bool {
+        count >= self.hub.limits.peers_max.div_ceil(4) * 3
     }
 
     fn established(&mut self, peer: PeerId, id: ConnectionId, endpoint: &ConnectedPoint) {
         // Every connection passed through `admit`.
         let Ok(node) = node_id(peer) else { return };
-        let target = self.dials.remove(&id);
-        self.dialer.connected(node, target.as_ref());
+        match self.dials.remove(&id) {
+            Some(Origin::Book(target)) => self.dialer.connected(node, Some(&target)),
+            Some(Origin::Lan(_)) | None => self.dialer.connected(node, None),
+        }
+        self.finder.connected(node);
         let (address, dialled) = match endpoint {
             ConnectedPoint::Dialer { address, .. } => (address.clone(), true),
             ConnectedPoint::Listener { send_back_addr, .. } => (send_back_addr.clone(), false),
@@ -92,8 +141,12 @@ impl Behaviour {
     }
 
     fn dial_failed(&mut self, id: ConnectionId, error: &DialError) {
-        let Some(target) = self.dials.remove(&id) else { return };
-        tracing::debug!(?target, %error, "dial failed");
+        let Some(origin) = self.dials.remove(&id) else { return };
+        tracing::debug!(?origin, %error, "dial failed");
+        let target = match origin {
+            Origin::Book(target) => target,
+            Origin::Lan(node) => return self.finder.failed(self.hub.now(), node),
+        };
         let (DialError::WrongPeerId { address, .. } | DialError::LocalPeerId { address }) = error
         else {
             return self.dialer.failed(self.hub.now(), &target, false);
@@ -124,6 +177,11 @@ impl Behaviour {
             }
             Order::Lost { peer } => {
                 self.dialer.disconnected(self.hub.now(), peer);
+                self.finder.lost(self.hub.now(), peer);
+                None
+            }
+            Order::Reconsider => {
+                self.finder.reconsider(self.hub.now());
                 None
             }
         }
@@ -142,8 +200,89 @@ impl Behaviour {
                 DialOpts::unknown_peer_id().address(address.clone()).allocate_new_port().build()
             }
         };
-        self.dials.insert(options.connection_id(), target);
+        self.dials.insert(options.connection_id(), Origin::Book(target));
         options
+    }
+
+    fn dial_found(&mut self, node: NodeId, addresses: Vec<Multiaddr>) -> DialOpts {
+        let options =
+            DialOpts::peer_id(peer_id(node)).addresses(addresses).allocate_new_port().build();
+        self.dials.insert(options.connection_id(), Origin::Lan(node));
+        options
+    }
+
+    /// Takes what the local network announces.
+    fn listen_to_lan(&mut self, cx: &mut Context<'_>) {
+        let now = self.hub.now();
+        let heard = self.lan.as_mut().map(|lan| lan.poll(now, cx)).unwrap_or_default();
+        for heard in heard {
+            match heard {
+                Heard::Announced(peer, address) => {
+                    // Only Ed25519 peers can be members.
+                    let Ok(node) = node_id(peer) else { continue };
+                    let connected = self.hub.peer(node).is_some();
+                    self.finder.announced(now, node, address, connected);
+                }
+                Heard::Expired(peer, address) => {
+                    let Ok(node) = node_id(peer) else { continue };
+                    self.finder.expired(now, node, &address);
+                }
+            }
+        }
+    }
+
+    /// Ends the trials that were passed, and lets go of peers that are of no use to anyone here.
+    fn look_at_peers(&mut self, now: Moment) {
+        let peers = self.hub.peers();
+        for peer in &peers {
+            let node = peer.node();
+            let given = self.dialer.knows(node) || self.dialer.leads_to(node);
+            if (peer.shares() || given)
+                && self.finder.passed(node)
+                && let Some(address) = peer.dialled_address()
+            {
+                self.dialer.add(now, Some(node), address, |_| true);
+            }
+        }
+        let crowded = self.is_crowded(peers.len());
+        let longest = self.hub.limits.idle_peer_timeout;
+        let patience = |node| {
+            if self.dialer.knows(node) || self.dialer.leads_to(node) {
+                None
+            } else if self.finder.on_trial(node) {
+                Some(finder::TRIAL.min(longest))
+            } else if crowded {
+                Some(idlers::PATIENCE_CROWDED.min(longest))
+            } else {
+                Some(longest)
+            }
+        };
+        let all = peers.iter().map(|peer| (peer.node(), peer.shares()));
+        for node in self.idlers.look(now, all, patience) {
+            tracing::debug!(peer = %node, "peer let go, it shares nothing");
+            self.hub.evict(node);
+        }
+    }
+
+    /// Does what is due now, and says what is left to do.
+    fn work(&mut self, now: Moment) -> Due {
+        if self.look_at <= now {
+            self.look_at = now.plus(idlers::LOOK);
+            self.look_at_peers(now);
+        }
+        if let Some(dial) = self.dialer.poll(now) {
+            return Due::Dial(self.dial(dial));
+        }
+        // Whoever has nothing open would find nobody that shares it.
+        let finds = self.lan.is_some() && !self.hub.with_roster(Roster::is_empty);
+        if finds && let Some((node, addresses)) = self.finder.poll(now) {
+            return Due::Dial(self.dial_found(node, addresses));
+        }
+        let look_at = (self.hub.peers_len() > 0).then_some(self.look_at);
+        let heard_at = self.lan.as_ref().and_then(Lan::deadline);
+        let find_at = self.finder.deadline().filter(|_| finds);
+        let deadlines = [self.dialer.deadline(), find_at, heard_at, look_at];
+        Due::Wait(deadlines.into_iter().flatten().min())
     }
 }
 
@@ -151,13 +290,27 @@ impl NetworkBehaviour for Behaviour {
     type ConnectionHandler = Handler;
     type ToSwarm = Infallible;
 
+    fn handle_pending_inbound_connection(
+        &mut self,
+        id: ConnectionId,
+        _: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<(), ConnectionDenied> {
+        if self.handshakes.begin(id, remote) {
+            Ok(())
+        } else {
+            Err(ConnectionDenied::new(Denied::TooManyHandshakes))
+        }
+    }
+
     fn handle_established_inbound_connection(
         &mut self,
-        _: ConnectionId,
+        id: ConnectionId,
         peer: PeerId,
         _: &Multiaddr,
         _: &Multiaddr,
     ) -> Result<Handler, ConnectionDenied> {
+        self.handshakes.end(id);
         self.admit(peer)
     }
 
@@ -173,6 +326,9 @@ impl NetworkBehaviour for Behaviour {
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        if let Some(lan) = &mut self.lan {
+            lan.on_swarm_event(event);
+        }
         match event {
             FromSwarm::ConnectionEstablished(event) => {
                 self.established(event.peer_id, event.connection_id, event.endpoint);
@@ -182,6 +338,7 @@ impl NetworkBehaviour for Behaviour {
                     self.hub.disconnected(node, event.connection_id);
                 }
             }
+            FromSwarm::ListenFailure(event) => self.handshakes.end(event.connection_id),
             FromSwarm::DialFailure(event) => self.dial_failed(event.connection_id, event.error),
             FromSwarm::NewListenAddr(event) => {
                 let address = event.addr.clone().with_p2p(peer_id(self.hub.me));
@@ -212,13 +369,13 @@ impl NetworkBehaviour for Behaviour {
                 return Poll::Ready(action);
             }
         }
+        self.listen_to_lan(cx);
         loop {
-            let now = self.hub.now();
-            if let Some(dial) = self.dialer.poll(now) {
-                let opts = self.dial(dial);
-                return Poll::Ready(ToSwarm::Dial { opts });
-            }
-            let Some(deadline) = self.dialer.deadline() else {
+            let deadline = match self.work(self.hub.now()) {
+                Due::Dial(opts) => return Poll::Ready(ToSwarm::Dial { opts }),
+                Due::Wait(deadline) => deadline,
+            };
+            let Some(deadline) = deadline else {
                 self.timer = None;
                 return Poll::Pending;
             };

@@ -29,14 +29,19 @@ pub struct TransportConfig {
     /// How long a path may stay silent before it is closed and redialled: an election time-out.
     /// From 50 milliseconds to one minute.
     pub stall: Duration,
+    /// Whether to look for peers on the local network, and to be found there, by multicast DNS. No
+    /// effect on a node that listens on loopback addresses alone. What is found is dialled, and
+    /// disconnected again if it shares no namespace within seconds.
+    pub mdns: bool,
     /// Bounds on memory, queues and peers.
     pub limits: Limits,
 }
 
 impl TransportConfig {
-    /// The default bounds, and a stall of one second.
+    /// The default bounds, a stall of one second, and no multicast DNS.
     pub fn new(identity: Identity, listen: Vec<Multiaddr>) -> Self {
-        Self { identity, listen, stall: Duration::from_secs(1), limits: Limits::default() }
+        let (stall, limits) = (Duration::from_secs(1), Limits::default());
+        Self { identity, listen, stall, mdns: false, limits }
     }
 
     pub(crate) fn check(&self) -> Result<(), StartError> {
@@ -44,6 +49,7 @@ impl TransportConfig {
         let rules = [
             ("stall", stall.contains(&self.stall)),
             ("limits.peers_max", self.limits.peers_max > 0),
+            ("limits.handshakes_max", self.limits.handshakes_max > 0),
             ("limits.handles_max", self.limits.handles_max > 0),
             ("limits.messages_max", self.limits.messages_max > 0),
             ("limits.requests_max", self.limits.requests_max > 0),
@@ -73,12 +79,20 @@ impl TransportConfig {
 pub struct Limits {
     /// Connected peers. More are turned away, but those whose address was given always get in.
     pub peers_max: usize,
+    /// Incoming connections whose handshake is not over; one address may have a quarter of them.
+    pub handshakes_max: usize,
+    /// How long a connected peer whose address nobody gave may share no namespace. While the table
+    /// of peers is three quarters full, at most five seconds.
+    pub idle_peer_timeout: Duration,
+    /// How long a stream that a peer opened may say nothing at all.
+    pub hello_timeout: Duration,
     /// Handles that one peer may hold open on one stream.
     pub handles_max: usize,
     /// The largest message in bytes, before it is cut. At least 64 KiB.
     pub message_bytes_max: usize,
     /// Bytes of unfinished messages held for one stream, all its handles together; one handle may
-    /// use up to `message_bytes_max` of it.
+    /// use up to `message_bytes_max` of it. When it is used up, the namespace that holds most gives
+    /// way: it can't keep others from what they need.
     pub assembly_bytes_max: usize,
     /// Messages that wait in one namespace towards one peer on one channel.
     pub messages_max: usize,
@@ -121,6 +135,9 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             peers_max: 1_024,
+            handshakes_max: 256,
+            idle_peer_timeout: Duration::from_secs(60),
+            hello_timeout: Duration::from_secs(10),
             handles_max: 16_384,
             message_bytes_max: 16 * MIB,
             assembly_bytes_max: 64 * MIB,

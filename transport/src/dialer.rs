@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, time::Duration};
 use libp2p::{Multiaddr, multiaddr::Protocol};
 use meshraft_consensus::{Moment, NodeId};
 
-use crate::identity::node_id;
+use crate::{dice::Dice, identity::node_id};
 
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
@@ -59,12 +59,12 @@ pub(crate) struct Dialer {
     me: NodeId,
     entries: BTreeMap<Target, Entry>,
     dialling: usize,
-    random: u64,
+    dice: Dice,
 }
 
 impl Dialer {
     pub(crate) fn new(me: NodeId, seed: u64) -> Self {
-        Self { me, entries: BTreeMap::new(), dialling: 0, random: seed | 1 }
+        Self { me, entries: BTreeMap::new(), dialling: 0, dice: Dice::new(seed) }
     }
 
     /// Remembers an address; `connected` says which peers are connected already.
@@ -114,6 +114,11 @@ impl Dialer {
         self.entries.contains_key(&Target::Peer(peer))
     }
 
+    /// Whether this peer was there when an address was dialled that was given without a peer.
+    pub(crate) fn leads_to(&self, peer: NodeId) -> bool {
+        self.entries.values().any(|entry| entry.last == Some(peer))
+    }
+
     /// The next dial that is due.
     pub(crate) fn poll(&mut self, now: Moment) -> Option<Dial> {
         if self.dialling >= DIALS_MAX {
@@ -140,7 +145,7 @@ impl Dialer {
 
     /// A dial failed. `own` if this node itself answered.
     pub(crate) fn failed(&mut self, now: Moment, target: &Target, own: bool) {
-        let random = self.draw();
+        let random = self.dice.draw();
         self.dialling = self.dialling.saturating_sub(1);
         if own {
             self.entries.remove(target);
@@ -189,7 +194,7 @@ impl Dialer {
     /// The last connection to `peer` is gone.
     pub(crate) fn disconnected(&mut self, now: Moment, peer: NodeId) {
         let known = self.knows(peer);
-        let jitter = REDIAL_JITTER.mul_f64(self.draw());
+        let jitter = REDIAL_JITTER.mul_f64(self.dice.draw());
         for (target, entry) in &mut self.entries {
             if entry.phase == (Phase::Connected { peer }) {
                 let later = matches!(target, Target::Address(_)) && known;
@@ -209,14 +214,6 @@ impl Dialer {
         let worst =
             entries.max_by_key(|(_, entry)| entry.failures).map(|(target, _)| target.clone());
         worst.is_some_and(|target| self.entries.remove(&target).is_some())
-    }
-
-    /// From zero to one (xorshift; this only spreads dials).
-    fn draw(&mut self) -> f64 {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        (self.random >> 11) as f64 / (1u64 << 53) as f64
     }
 }
 

@@ -46,7 +46,9 @@ pub enum Event {
         /// What is no longer shared.
         namespace: Namespace,
     },
-    /// A hello was refused, by either end. Told once for each change of the reason.
+    /// A hello was refused, by either end. Told once for each change of the reason, and the same
+    /// reason of the same peer and namespace at most once in ten seconds; when many peers are
+    /// refused, not all of them are told.
     Refused {
         /// The peer.
         peer: NodeId,

@@ -125,6 +125,18 @@ impl Budget {
     pub(crate) const fn new(held_max: usize, message_max: usize) -> Self {
         Self { held: 0, held_max, message_max }
     }
+
+    /// Whether a fragment can be kept; whole messages are not kept at all.
+    pub(crate) const fn has_room_for(&self, fragment: &Fragment<'_>) -> bool {
+        let Header { first, last, .. } = fragment.header;
+        (first && last) || self.held.saturating_add(fragment.bytes.len()) <= self.held_max
+    }
+
+    /// Bytes that are held now.
+    #[cfg(test)]
+    pub(crate) const fn held(&self) -> usize {
+        self.held
+    }
 }
 
 /// A message whose last fragment arrived.
@@ -187,6 +199,11 @@ impl Assembly {
         let whole = self.partial.take().unwrap_or_default();
         budget.held = budget.held.saturating_sub(whole.len());
         Ok(Some(Whole::Joined(whole)))
+    }
+
+    /// What an unfinished message holds.
+    pub(crate) fn held(&self) -> usize {
+        self.partial.as_ref().map_or(0, Vec::len)
     }
 
     /// Gives back what an unfinished message holds; for a handle that goes.

@@ -126,7 +126,7 @@ impl ConnectionHandler for Handler {
                     self.opened.push_back(Opened::Accepted(Accepted { channel, stream }));
                 } else {
                     // Dropping resets it: the peer sees that at once.
-                    tracing::warn!(%channel, "stream refused, too many at once");
+                    tracing::debug!(%channel, "stream refused, too many at once");
                 }
             }
             ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound {

@@ -1,12 +1,12 @@
 //! What the façade, the swarm's task and the streams' tasks share.
 //!
-//! Locks are taken in this order and never the other way: peers, one peer, roster, one link. None
-//! is held across an await.
+//! Locks are taken in this order and never the other way: peers, one peer, refusals, roster, one
+//! link. None is held across an await.
 
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -26,6 +26,7 @@ use crate::{
     orders::{Order, Orders},
     peer::{Connection, Loss, Peer},
     port::Port,
+    refusals::Refusals,
     roster::Roster,
     types::{Channel, PeerFacts, ReplyToken},
 };
@@ -57,6 +58,7 @@ pub(crate) struct Hub {
     pub(crate) closing: AtomicBool,
     /// Told whenever a stream or a connection ends.
     pub(crate) ended: Notify,
+    refusals: Mutex<Refusals>,
     roster: RwLock<Roster>,
     peers: RwLock<BTreeMap<NodeId, Arc<Peer>>>,
     /// Streams that peers opened to ask, by number: where replies go.
@@ -77,6 +79,7 @@ impl Hub {
             stop: Notify::new(),
             closing: AtomicBool::new(false),
             ended: Notify::new(),
+            refusals: Mutex::default(),
             roster: RwLock::default(),
             peers: RwLock::default(),
             answering: RwLock::default(),
@@ -204,10 +207,11 @@ impl Hub {
     ) {
         let Some(peer) = self.peer(node) else { return };
         let number = self.number();
-        let link = Link::Inbound(Inbound::new(self.link_config(channel, node, number)));
+        let link = Link::Inbound(Inbound::new(self.link_config(channel, node, number), self.now()));
         let port = Port::new(number, channel, connection, link);
         if !peer.accept(&port) {
-            tracing::warn!(peer = %node, %channel, "stream refused, the peer has too many");
+            // As often as the peer likes, so it is no news.
+            tracing::debug!(peer = %node, %channel, "stream refused, the peer has too many");
             return;
         }
         if channel.asks() {
@@ -273,6 +277,14 @@ impl Hub {
     fn give_up(self: &Arc<Self>, peer: NodeId, connection: ConnectionId) {
         self.orders.push(Order::Close { peer, connection });
         self.disconnected(peer, connection);
+    }
+
+    /// Closes every connection to a peer.
+    pub(crate) fn evict(self: &Arc<Self>, node: NodeId) {
+        let Some(peer) = self.peer(node) else { return };
+        for connection in peer.connections() {
+            self.give_up(node, connection);
+        }
     }
 
     /// Tells the caller, and the other streams, what a link found out; a message is handed back
@@ -358,10 +370,15 @@ impl Hub {
             Event::Refused { peer: peer.node(), namespace: namespace.clone(), why: why.clone() };
         peer.refuse(&namespace, &why, || {
             // That a client accepts no hello is no news to anyone.
-            if why != Refusal::Client {
+            if why != Refusal::Client && self.is_news(peer.node(), &namespace, &why) {
                 self.inbox.notify(event);
             }
         });
+    }
+
+    fn is_news(&self, peer: NodeId, namespace: &Namespace, why: &Refusal) -> bool {
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        refusals.tell(self.now(), peer, namespace, why)
     }
 
     fn unshare(&self, peer: &Peer, namespace: Namespace) {

@@ -14,10 +14,23 @@ use crate::port::Port;
 /// What the swarm's task is asked to do.
 #[derive(Debug)]
 pub(crate) enum Order {
-    Open { peer: NodeId, port: Arc<Port> },
-    Close { peer: NodeId, connection: ConnectionId },
-    Address { peer: Option<NodeId>, address: Multiaddr },
-    Lost { peer: NodeId },
+    Open {
+        peer: NodeId,
+        port: Arc<Port>,
+    },
+    Close {
+        peer: NodeId,
+        connection: ConnectionId,
+    },
+    Address {
+        peer: Option<NodeId>,
+        address: Multiaddr,
+    },
+    Lost {
+        peer: NodeId,
+    },
+    /// Something was opened that peers may share which shared nothing before.
+    Reconsider,
 }
 
 /// Orders that wait for the swarm's task.

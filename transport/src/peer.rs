@@ -145,8 +145,20 @@ impl Peer {
         surplus.filter(|c| all || c.dialled).map(|connection| connection.id).collect()
     }
 
-    pub(crate) fn connections(&self) -> usize {
-        self.lock().connections.len()
+    pub(crate) fn connections(&self) -> Vec<ConnectionId> {
+        self.lock().connections.iter().map(|connection| connection.id).collect()
+    }
+
+    /// Where it was reached, if we dialled it.
+    pub(crate) fn dialled_address(&self) -> Option<Multiaddr> {
+        let state = self.lock();
+        let dialled = state.connections.iter().rev().find(|connection| connection.dialled);
+        dialled.map(|connection| connection.address.clone())
+    }
+
+    /// Whether it shares a namespace.
+    pub(crate) fn shares(&self) -> bool {
+        self.lock().sharing.values().any(|sharing| sharing.facts.is_some())
     }
 
     /// The stream that we opened on `channel`; `open` makes one on the preferred connection.

@@ -44,6 +44,10 @@ impl Roster {
         self.namespaces.values()
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.namespaces.is_empty()
+    }
+
     pub(crate) fn has_clients(&self) -> bool {
         self.iter().any(|local| local.role == LocalRole::Client)
     }

@@ -16,7 +16,9 @@ use crate::{
     error::{NotSent, RequestError, StartError},
     event::Event,
     hub::Hub,
+    identity::peer_id,
     inbox::{Events, Inbox},
+    lan::{self, Lan},
     link::{Link, Outgoing, Question},
     orders::Order,
     port::Port,
@@ -48,7 +50,8 @@ impl Transport {
         let dial_seed = getrandom::u64().map_err(StartError::Randomness)?;
         let inbox = Inbox::new(config.limits.inbox_bytes_max);
         let hub = Hub::new(&config, Arc::clone(&inbox), seed);
-        let swarm = swarm::build(&config, Behaviour::new(Arc::clone(&hub), dial_seed))?;
+        let behaviour = Behaviour::new(Arc::clone(&hub), dial_seed, listen_on_lan(&config));
+        let swarm = swarm::build(&config, behaviour)?;
         tokio::spawn(swarm::drive(swarm, Arc::clone(&hub)));
         let stopper = Arc::new(Stopper { hub: Arc::clone(&hub) });
         Ok((Self { hub, _stopper: stopper }, Events::new(inbox)))
@@ -63,8 +66,16 @@ impl Transport {
     /// on both sides and made anew.
     pub fn open(&self, local: LocalNamespace) {
         let namespace = local.namespace.clone();
-        if self.hub.change_roster(|roster| roster.open(local)) {
+        let (changed, reconsider) = self.hub.change_roster(|roster| {
+            let keys = roster.get(&namespace).map(|known| &known.keys);
+            let reconsider = keys != Some(&local.keys);
+            (roster.open(local), reconsider)
+        });
+        if changed {
             self.hub.refresh(&namespace);
+        }
+        if reconsider {
+            self.hub.orders.push(Order::Reconsider);
         }
     }
 
@@ -218,6 +229,16 @@ impl Transport {
         };
         let _ = time::timeout(DRAIN_TIMEOUT, closed).await;
     }
+}
+
+/// The local network, if peers are to be found there. A system that does not let us listen to it
+/// is no reason not to start: announcements are one source of addresses among others.
+fn listen_on_lan(config: &TransportConfig) -> Option<Lan> {
+    if !config.mdns || lan::keeps_to_itself(&config.listen) {
+        return None;
+    }
+    let lan = Lan::new(peer_id(config.identity.node_id()));
+    lan.inspect_err(|error| tracing::warn!(%error, "mdns not started")).ok()
 }
 
 /// Stops the swarm's task when the last handle is gone.

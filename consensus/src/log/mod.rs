@@ -3,6 +3,7 @@
 //! Invariants:
 //! 1. The tail ends where the log ends.
 //! 2. Slots at or below the base are compacted: they hold no entry and are never truncated.
+//! 3. The base never moves back.
 //!
 //! It never reads the disk: what is not in the tail is asked for by the core.
 
@@ -91,6 +92,19 @@ impl Log {
     pub(crate) fn truncate_from(&mut self, index: Index) {
         self.terms.truncate_from(index);
         self.tail.truncate_from(index);
+    }
+
+    /// Every entry up to `base` is compacted: a snapshot stands for it.
+    pub(crate) fn compact(&mut self, base: Index) {
+        let term = self.term_at(base);
+        assert!(term.is_some(), "a log is compacted up to an entry that it holds");
+        self.terms.compact(Position::new(term.unwrap_or(Term::ZERO), base));
+        self.tail.compact(base);
+    }
+
+    /// Drops the whole log: the next entry follows on `base`, for which a snapshot stands.
+    pub(crate) fn replace(&mut self, base: Position) {
+        *self = Self::restore(base, &[], base);
     }
 
     /// Forgets the oldest entries in memory beyond `bytes_max`, but none above `keep_after`.

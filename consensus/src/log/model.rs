@@ -16,6 +16,8 @@ enum Step {
     Append { new_terms: u64, bytes: usize },
     Truncate { back: u64 },
     Evict { bytes_max: u64, keep: u64 },
+    Compact { forward: u64 },
+    Replace { forward: u64, new_terms: u64 },
     Restore { base: u64 },
 }
 
@@ -26,6 +28,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => (0_u64..6).prop_map(|back| Step::Truncate { back }),
         2 => (0_u64..400, 0_u64..8)
             .prop_map(|(bytes_max, keep)| Step::Evict { bytes_max, keep }),
+        2 => (0_u64..6).prop_map(|forward| Step::Compact { forward }),
+        1 => (1_u64..6, 0_u64..3)
+            .prop_map(|(forward, new_terms)| Step::Replace { forward, new_terms }),
         1 => (0_u64..10).prop_map(|base| Step::Restore { base }),
     ];
     prop::collection::vec(step, 1..60)
@@ -91,6 +96,20 @@ fn take(step: Step, model: &mut Model, log: &mut Log) {
             log.evict(bytes_max, keep_after);
             let kept = log.first_in_memory();
             assert!(kept <= before.max(keep_after.next()), "what must be kept is kept");
+        }
+        Step::Compact { forward } => {
+            model.base = (model.base + forward).min(last);
+            log.compact(Index::new(model.base));
+        }
+        Step::Replace { forward, new_terms } => {
+            let term = model.position(last).term.get().max(1) + new_terms;
+            let base = model.base + forward;
+            model.entries.truncate(base as usize - 1);
+            while model.last() < base {
+                model.entries.push(entry(term, model.last() + 1, 0));
+            }
+            model.base = base;
+            log.replace(model.position(base));
         }
         Step::Restore { base } => {
             model.base = (model.base + base).min(last);

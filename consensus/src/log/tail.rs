@@ -64,6 +64,16 @@ impl Tail {
         }
     }
 
+    /// Drops every entry up to `base`.
+    pub(crate) fn compact(&mut self, base: Index) {
+        while self.first <= base {
+            let Some(entry) = self.entries.pop_front() else { break };
+            self.bytes = self.bytes.saturating_sub(entry.cost_bytes());
+            self.first = self.first.next();
+        }
+        self.first = self.first.max(base.next());
+    }
+
     /// The entries from `first` to `last` that cost at most `bytes_max`, but at least one. Empty if
     /// `first` is not held.
     pub(crate) fn slice(&self, first: Index, last: Index, bytes_max: u64) -> Vec<Entry> {

@@ -68,6 +68,13 @@ impl Terms {
         }
     }
 
+    /// Every slot up to `base` is compacted.
+    pub(crate) fn compact(&mut self, base: Position) {
+        assert!(base.index >= self.base.index, "the base never moves back");
+        assert!(base.index <= self.last, "what is compacted was in the log");
+        *self = Self::restore(base, &self.starts, self.last);
+    }
+
     /// Drops every slot from `index` on.
     pub(crate) fn truncate_from(&mut self, index: Index) {
         assert!(index > self.base.index, "a compacted slot is never truncated");

@@ -1,5 +1,5 @@
-//! Drives changes of configuration on a leader: starts them, leaves the joint configuration,
-//! promotes learners, and sees off those who leave (thesis 4.1 to 4.3).
+//! Drives changes of configuration on a leader: starts them, leaves the joint configuration, and
+//! sees off those who leave (thesis 4.1 to 4.3).
 //!
 //! Invariants:
 //! 1. A change begins only after the leader committed an entry of its own term (the erratum to the
@@ -7,14 +7,10 @@
 //! 2. A joint configuration is left by whoever leads once it is committed.
 //! 3. A leader that is no voter any more steps down when that is committed, not before.
 
-use alloc::vec::Vec;
-
-use super::{CatchUp, Change, ChangeStep, apply_change, leave_joint};
+use super::{CatchUp, Change, apply_change, leave_joint};
 use crate::{
     core::Core,
     error::RejectReason,
-    event::Event,
-    identity::Member,
     output::Outcome,
     replication::Progress,
     role::RoleState,
@@ -44,7 +40,7 @@ impl Core {
         apply_change(self.membership.current(), change)
     }
 
-    fn change_in_progress(&self) -> bool {
+    pub(crate) fn change_in_progress(&self) -> bool {
         self.membership.current().is_joint() || self.membership.index() > self.commit
     }
 
@@ -84,32 +80,6 @@ impl Core {
         {
             *last = Some(position.index);
         }
-    }
-
-    /// Promotes every learner that has caught up, all in one change.
-    pub(crate) fn promote_learners(&mut self) {
-        let knobs = self.config.knobs();
-        let Ok(leader) = self.check_leads() else { return };
-        if !knobs.promote_learners || !leader.ready || self.change_in_progress() {
-            return;
-        }
-        let mut promoted: Vec<Member> = Vec::new();
-        for learner in &self.membership.current().learners {
-            let caught_up = leader.progress.get(learner).is_some_and(|progress| {
-                progress.is_active(self.now, knobs.election)
-                    && progress.catch_up.is_some_and(|rounds| rounds.is_done())
-            });
-            // Of two lives of one node at most one becomes a voter.
-            if caught_up && promoted.iter().all(|one| one.node != learner.node) {
-                promoted.push(*learner);
-            }
-        }
-        let steps = promoted.iter().copied().map(ChangeStep::Promote).collect();
-        let Ok(target) = apply_change(self.membership.current(), &Change { steps }) else { return };
-        for member in promoted {
-            self.observe(Event::LearnerCaughtUp { member });
-        }
-        self.append_configuration(target);
     }
 
     /// Gives every member of the configuration in force a progress, and marks those who left.

@@ -42,6 +42,18 @@ impl History {
         self.later.last().map_or(self.base.0, |(index, _)| *index)
     }
 
+    /// The newest configuration that is known to be committed, and its slot.
+    pub(crate) fn committed(&self) -> (Index, &Configuration) {
+        (self.base.0, &self.base.1)
+    }
+
+    /// The newest slot up to `last` whose configuration has `member` in it.
+    pub(crate) fn newest_with(&self, member: &Member, last: Index) -> Option<Index> {
+        let all = core::iter::once(&self.base).chain(&self.later);
+        let within = all.take_while(|(slot, _)| *slot <= last);
+        within.filter(|(_, one)| one.contains(member)).map(|(slot, _)| *slot).last()
+    }
+
     /// Whether a configuration stands at this slot.
     pub(crate) fn is_at(&self, index: Index) -> bool {
         self.base.0 == index || self.later.iter().any(|(slot, _)| *slot == index)
@@ -65,6 +77,11 @@ impl History {
         let changed = kept < self.later.len();
         self.later.truncate(kept);
         changed
+    }
+
+    /// A snapshot replaced the log: its configuration, at this slot, is all that is left.
+    pub(crate) fn replace(&mut self, base: (Index, Configuration)) {
+        *self = Self { base, later: Vec::new() };
     }
 
     /// Everything up to `index` is committed: older configurations never come back.

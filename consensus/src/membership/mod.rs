@@ -4,11 +4,14 @@ mod apply_change;
 mod catch_up;
 mod change;
 mod configuration;
+mod departure;
 mod driver;
 mod history;
+mod promotion;
 
 pub(crate) use apply_change::{apply_change, leave_joint};
 pub(crate) use catch_up::CatchUp;
+pub(crate) use departure::Departure;
 pub(crate) use history::History;
 
 pub use change::{Change, ChangeStep};

@@ -48,6 +48,10 @@ impl Desk<'_> {
             (progress.next, self.log.first_in_memory(), self.log.last().index);
         let active = progress.is_active(self.now, self.knobs.election);
         let append_max = self.knobs.append_bytes_max;
+        if progress.amnesiac.is_some() {
+            // What it is sent would hide what it lost.
+            return Step::Wait;
+        }
         match progress.mode {
             Mode::Snapshot | Mode::Probe { sent: Some(_) } => Step::Wait,
             // Who does not answer is not sent the same entries to no end.
@@ -168,7 +172,7 @@ impl Core {
             }
             match &mut progress.mode {
                 Mode::Probe { sent } => *sent = sent.filter(|at| !is_old(*at)),
-                Mode::Snapshot => progress.mode = Mode::Probe { sent: None },
+                Mode::Snapshot => {}
                 Mode::Replicate if progress.inflight.oldest().is_some_and(is_old) => {
                     let message = desk.request(progress, Vec::new());
                     outputs.push_back(Output::Send { to: *to, lane: Lane::Entries, message });
@@ -179,7 +183,7 @@ impl Core {
     }
 
     pub(crate) fn append_response(&mut self, from: Member, response: AppendResponse) {
-        let (now, last, election) = (self.now, self.log.last().index, self.config.knobs().election);
+        let (now, last) = (self.now, self.log.last().index);
         let Some(progress) = self.progress_of(from, response.term) else { return };
         let beyond = matches!(response.result, AppendResult::Matched(index) if index > last);
         if beyond || response.sequence > progress.sequence {
@@ -188,19 +192,32 @@ impl Core {
         progress.contact = now;
         progress.free_bytes = response.free_bytes;
         match response.result {
-            AppendResult::Matched(index) => {
-                progress.advance(index);
-                if let Some(rounds) = &mut progress.catch_up {
-                    rounds.advance(progress.matched, last, election, now);
-                }
-                self.advance_commit();
-                self.promote_learners();
-                self.dismiss_departed();
-            }
+            AppendResult::Matched(index) => self.follower_matched(from, index),
             AppendResult::Conflict { hint, last } => {
                 self.conflict(from, response.sequence, hint, last);
             }
         }
+    }
+
+    /// A follower has, durably, everything up to `index`.
+    pub(crate) fn follower_matched(&mut self, from: Member, index: Index) {
+        let (now, last, election) = (self.now, self.log.last().index, self.config.knobs().election);
+        let base = self.log.base().index;
+        let Some(progress) = self.progress_of(from, self.hard.term) else { return };
+        if progress.amnesiac.is_some() {
+            return;
+        }
+        progress.advance(index);
+        if !matches!(progress.mode, Mode::Snapshot) && progress.next <= base {
+            // It has what it was sent, and the log has gone on without it.
+            progress.back_to_probe(base.next());
+        }
+        if let Some(rounds) = &mut progress.catch_up {
+            rounds.advance(progress.matched, last, election, now);
+        }
+        self.advance_commit();
+        self.promote_learners();
+        self.dismiss_departed();
     }
 
     /// The logs part at or below the request's `previous`: goes on from the last entry that may be
@@ -209,21 +226,27 @@ impl Core {
         let (meet, base) = (self.log.last_not_above(hint.index, hint.term), self.log.base().index);
         let term = self.hard.term;
         let Some(progress) = self.progress_of(from, term) else { return };
-        if sequence <= progress.epoch {
+        if sequence <= progress.epoch || progress.amnesiac.is_some() {
             return;
         }
         let previous = progress.next.previous();
+        let acknowledged = progress.matched;
+        // Asked for exactly what it acknowledged, or ending below what it had acknowledged before
+        // it was asked: a copied, restored or rotted store.
+        let lost = previous == acknowledged && acknowledged > Index::ZERO;
+        let lost = lost || last.index < progress.epoch_matched;
+        // Whoever has the entry at the base has it, or a later one, below what was asked for.
+        let needs_compacted = previous <= base || hint.index < base;
         match progress.mode {
             // In a pipeline an answer may be out of order, so that it proves no loss: ask again.
             Mode::Replicate => progress.back_to_probe(meet.index.next().min(progress.next)),
             Mode::Snapshot => {}
-            Mode::Probe { .. } if previous == progress.matched && previous > base => {
-                // Asked for exactly what it acknowledged: a copied, restored or rotted store.
-                let acknowledged = progress.matched;
-                progress.forget(last.index.min(meet.index).max(base));
+            Mode::Probe { .. } if lost => {
+                progress.forget(acknowledged);
                 self.observe(Event::Amnesia { member: from, acknowledged, last });
+                self.tell_amnesiacs();
             }
-            Mode::Probe { .. } if previous <= base => progress.mode = Mode::Snapshot,
+            Mode::Probe { .. } if needs_compacted => self.offer_snapshot(from),
             Mode::Probe { .. } => progress.back_to_probe(meet.index.next().min(previous)),
         }
     }
@@ -247,7 +270,8 @@ impl Core {
         let Self { role, log, config, outputs, now, commit, hard, .. } = self;
         let RoleState::Leader(leader) = role else { return };
         let Some(progress) = leader.progress.get_mut(&to) else { return };
-        if progress.load != Some(id) || !follows(log, progress.next, &entries) {
+        let sendable = progress.next > log.base().index && progress.amnesiac.is_none();
+        if progress.load != Some(id) || !sendable || !follows(log, progress.next, &entries) {
             // Left as asked, so that the next heartbeat asks again: a store that answers wrongly
             // is not asked in a circle.
             return;
@@ -261,7 +285,7 @@ impl Core {
     /// The transport lost its last path to a member, or has one again.
     pub(crate) fn peer_changed(&mut self, peer: Member, up: bool) {
         let (now, current) = (self.now, self.membership.current());
-        let is_voter = current.is_voter(&peer);
+        let (is_voter, base) = (current.is_voter(&peer), self.log.base().index);
         match &mut self.role {
             RoleState::Follower(_) if !up => self.leader_unreachable(peer),
             RoleState::Candidate(_) if up && is_voter => self.ask_vote(peer),
@@ -269,8 +293,11 @@ impl Core {
                 if let Some(progress) = leader.progress.get_mut(&peer) {
                     // What was in flight is lost; a probe goes on where it was.
                     let next = match progress.mode {
-                        Mode::Replicate => progress.matched.next(),
-                        Mode::Probe { .. } | Mode::Snapshot => progress.next,
+                        Mode::Replicate => progress.matched.max(base).next(),
+                        Mode::Probe { .. } => progress.next,
+                        // It may go on where the transfer stopped.
+                        Mode::Snapshot if up => return self.offer_again(peer),
+                        Mode::Snapshot => return,
                     };
                     progress.back_to_probe(next);
                     progress.mode = Mode::Probe { sent: (!up).then_some(now) };
@@ -281,7 +308,7 @@ impl Core {
     }
 
     /// The follower's progress, if this member leads in `term`.
-    fn progress_of(&mut self, follower: Member, term: Term) -> Option<&mut Progress> {
+    pub(crate) fn progress_of(&mut self, follower: Member, term: Term) -> Option<&mut Progress> {
         match &mut self.role {
             RoleState::Leader(leader) if term == self.hard.term => {
                 leader.progress.get_mut(&follower)

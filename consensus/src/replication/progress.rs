@@ -3,7 +3,8 @@
 //! Invariants:
 //! 1. `matched < next`, and `next` is at most one past the leader's last entry.
 //! 2. `matched` never decreases, unless the follower is found to have lost what it acknowledged.
-//! 3. A conflict counts only if its request was sent since the way of sending last changed: an
+//! 3. Unless it is sent a snapshot, `next` is above what is compacted.
+//! 4. A conflict counts only if its request was sent since the way of sending last changed: an
 //!    answer that comes late never takes anything back.
 
 use core::time::Duration;
@@ -11,6 +12,7 @@ use core::time::Duration;
 use super::inflight::Inflight;
 use crate::{
     membership::CatchUp,
+    snapshot::Transfer,
     status::FollowerState,
     types::{Index, LoadId, Moment},
 };
@@ -47,12 +49,17 @@ pub(crate) struct Progress {
     pub(crate) round: u64,
     /// The commit index that it was last told.
     pub(crate) commit_told: Index,
+    /// What it had acknowledged when the way of sending last changed.
+    pub(crate) epoch_matched: Index,
+    /// The snapshot that it is sent, or was sent, while it is behind.
+    pub(crate) transfer: Option<Transfer>,
     /// The load that fetches its next entries.
     pub(crate) load: Option<LoadId>,
     /// A learner's rounds of catching up.
     pub(crate) catch_up: Option<CatchUp>,
-    /// It lost what it had acknowledged: it counts for nothing until it is a new member.
-    pub(crate) amnesiac: bool,
+    /// It lost what it had acknowledged, up to here: it counts for nothing, and is sent nothing,
+    /// until it is a new member.
+    pub(crate) amnesiac: Option<Index>,
     /// It left with the configuration at this slot, and is told so until this moment.
     pub(crate) departing: Option<(Index, Moment)>,
 }
@@ -71,16 +78,18 @@ impl Progress {
             contact: now,
             round: 0,
             commit_told: Index::ZERO,
+            epoch_matched: Index::ZERO,
+            transfer: None,
             load: None,
             catch_up: None,
-            amnesiac: false,
+            amnesiac: None,
             departing: None,
         }
     }
 
     /// Up to where it counts towards a commit.
     pub(crate) const fn counted(&self) -> Index {
-        if self.amnesiac { Index::ZERO } else { self.matched }
+        if self.amnesiac.is_some() { Index::ZERO } else { self.matched }
     }
 
     /// Whether it answered within `election`.
@@ -114,6 +123,7 @@ impl Progress {
         self.mode = Mode::Probe { sent: None };
         self.inflight.clear();
         self.epoch = self.sequence;
+        self.epoch_matched = self.matched;
         self.load = None;
     }
 
@@ -133,15 +143,19 @@ impl Progress {
         }
     }
 
-    /// The follower ends at `last`, below what it acknowledged.
-    pub(crate) fn forget(&mut self, last: Index) {
-        self.amnesiac = true;
+    /// The follower ends below what it acknowledged, which was all up to `acknowledged`.
+    pub(crate) fn forget(&mut self, acknowledged: Index) {
+        self.amnesiac = Some(acknowledged);
         self.matched = Index::ZERO;
-        self.back_to_probe(last.next());
+        self.transfer = None;
+        self.back_to_probe(self.next);
     }
 
-    /// Panics if an invariant is broken.
-    pub(crate) fn check(&self, last: Index) {
+    /// Panics if an invariant is broken, of a log from `base` to `last`.
+    pub(crate) fn check(&self, base: Index, last: Index) {
+        let snapshot = matches!(self.mode, Mode::Snapshot);
+        assert!(snapshot || self.next > base, "what is compacted is never sent");
+        assert!(!snapshot || self.transfer.is_some(), "a snapshot that is sent is known");
         assert!(self.matched < self.next, "the next entry is above what matches");
         assert!(self.next <= last.next(), "the next entry is at most one past the last");
         assert!(self.epoch <= self.sequence, "the epoch began with a request");

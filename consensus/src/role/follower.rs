@@ -8,7 +8,6 @@
 
 use crate::{
     core::Core,
-    durability::Durability,
     entry::{Entry, EntryKind},
     event::{DropReason, Event},
     identity::Member,
@@ -107,12 +106,13 @@ impl Core {
         let last = self.log.last();
         self.log.truncate_from(index);
         self.durability.truncate_from(index);
-        let unwritten = unwritten_bytes(&self.log, &self.durability);
+        let unwritten = self.unwritten_bytes();
         self.durability.set_unwritten(unwritten);
         self.observe(Event::Truncated { from: index, last });
         if self.membership.truncate_from(index) {
             let index = self.membership.index();
             self.observe(Event::ConfigurationRolledBack { index });
+            self.check_departed();
         }
     }
 
@@ -157,7 +157,7 @@ impl Core {
 
     /// Takes the sender of a message of a current or later term as leader of that term. Says
     /// whether it is.
-    fn follow(&mut self, from: Member, term: Term) -> bool {
+    pub(crate) fn follow(&mut self, from: Member, term: Term) -> bool {
         assert!(term >= self.hard.term, "a stale leader is answered before");
         let same_term = term == self.hard.term;
         if same_term && self.leader().is_some_and(|leader| leader != from) {
@@ -167,12 +167,17 @@ impl Core {
         if !(same_term && self.leader() == Some(from)) {
             self.become_follower(term, Some(from));
         }
+        self.heard_leader();
+        true
+    }
+
+    /// The leader that this member follows lives.
+    pub(crate) fn heard_leader(&mut self) {
         let (now, election_due) = (self.now, self.now.plus(self.draw_election()));
         if let RoleState::Follower(follower) = &mut self.role {
             follower.heard = Some(now);
             follower.election_due = election_due;
         }
-        true
     }
 
     fn answer_append(&mut self, to: Member, sequence: u64, result: AppendResult) {
@@ -185,6 +190,13 @@ impl Core {
         let (term, free_bytes) = (self.hard.term, self.free_bytes());
         let response = AppendResponse { term, sequence, result, free_bytes };
         self.send_after(write, to, Lane::Control, Message::AppendResponse(response));
+    }
+
+    /// The cost of entries that no write holds yet.
+    pub(crate) fn unwritten_bytes(&self) -> u64 {
+        let first = self.durability.written().next();
+        let entries = self.log.slice(first, self.log.last().index, u64::MAX);
+        entries.iter().fold(0, |sum, entry| sum.saturating_add(entry.cost_bytes()))
     }
 
     /// How many bytes of entries this member can take in before its disk has caught up.
@@ -210,12 +222,6 @@ impl Core {
 
 const fn conflict(hint: Position, last: Position) -> AppendResult {
     AppendResult::Conflict { hint, last }
-}
-
-fn unwritten_bytes(log: &Log, durability: &Durability) -> u64 {
-    let first = durability.written().next();
-    let entries = log.slice(first, log.last().index, u64::MAX);
-    entries.iter().fold(0, |sum, entry| sum.saturating_add(entry.cost_bytes()))
 }
 
 /// Checks what every correct leader keeps: no gap, terms that never decrease and are not above the

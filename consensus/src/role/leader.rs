@@ -168,6 +168,8 @@ impl Core {
         self.expire_reads();
         self.send_heartbeats();
         self.probe_losses();
+        self.repeat_offers();
+        self.tell_amnesiacs();
     }
 
     /// Answers everything that the end of leadership leaves open.
@@ -188,6 +190,7 @@ impl Core {
         let known = leader.progress.contains_key(&from);
         if !known {
             self.drop_message(from, DropReason::Stranger);
+            self.answer_stranger(from);
         }
         known
     }

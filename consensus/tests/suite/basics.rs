@@ -2,11 +2,14 @@
 
 use bytes::Bytes;
 use meshraft_consensus::{
-    Change, ChangeStep, ConfigBuilder, Configuration, Event, Fate, FollowerState, Index, Input,
-    Member, Outcome, Output, Position, ProposalId, ReadId, ReadLevel, Role, SnapshotMeta, Term,
+    Change, ChangeStep, ConfigBuilder, Configuration, Event, Fate, Index, Input, Member, Outcome,
+    Output, Position, ProposalId, ReadId, ReadLevel, Role, SnapshotMeta, Term,
 };
 
-use crate::cluster::{Cluster, Disk, member, reborn};
+use crate::{
+    cluster::{Cluster, Disk, digest, member, reborn},
+    disk::File,
+};
 
 pub(crate) fn propose(cluster: &mut Cluster, me: Member, id: u64, command: &str) {
     let command = Bytes::copy_from_slice(command.as_bytes());
@@ -196,7 +199,7 @@ fn many_proposals_before_one_drain_are_one_write_and_one_request_a_follower() {
 #[test]
 fn a_log_that_begins_at_a_snapshot_goes_on_from_there() {
     let mut cluster = Cluster::new(4);
-    let snapshot = SnapshotMeta {
+    let meta = SnapshotMeta {
         position: Position::new(Term::new(1), Index::new(1)),
         configuration: Configuration::of_voters((1..=4).map(member)),
         configuration_index: Index::new(1),
@@ -205,7 +208,11 @@ fn a_log_that_begins_at_a_snapshot_goes_on_from_there() {
         cluster.crash(member(number));
         let disk = &mut cluster.node(member(number)).disk;
         disk.entries.clear();
-        disk.snapshot = (number < 4).then(|| snapshot.clone());
+        if number < 4 {
+            let state = digest(0, meta.position);
+            disk.files.insert(Index::new(1), File { meta: meta.clone(), state });
+            disk.snapshot = Some(meta.clone());
+        }
         cluster.start(member(number));
     }
     cluster.make_leader(1);
@@ -215,12 +222,10 @@ fn a_log_that_begins_at_a_snapshot_goes_on_from_there() {
     propose(&mut cluster, member(1), 1, "a");
     cluster.run_ms(200);
     assert_eq!(cluster.core(1).status().first, Index::new(2));
-    for number in 1..=3 {
+    for number in 1..=4 {
         assert_eq!(&cluster.node(member(number)).applied.last().unwrap().bytes[..], b"a");
     }
-    // The one that needs what is compacted can't be helped without a snapshot, and harms nobody.
-    let followers = cluster.core(1).status().followers;
-    let behind = followers.iter().find(|one| one.member == member(4)).unwrap();
-    assert!(behind.matched == Index::ZERO && behind.state != FollowerState::Replicate);
-    assert!(behind.active);
+    // The one that had nothing was sent the snapshot, and goes on from there, too.
+    assert_eq!(cluster.core(4).status().first, Index::new(2));
+    assert_eq!(cluster.node(member(4)).disk.snapshot, Some(meta));
 }

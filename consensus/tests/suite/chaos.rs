@@ -3,34 +3,21 @@
 //!
 //! `SEED=7 cargo test -p meshraft-consensus chaos` replays one history; `SEEDS=1000` runs more.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use meshraft_consensus::{
-    Change, ChangeStep, ConfigBuilder, Core, Fate, Index, Input, LoadError, Member, Outcome,
+    Change, ChangeStep, ConfigBuilder, Core, Event, Fate, Index, Input, LoadError, Member, Outcome,
     Output, ProposalId, ReadId, ReadLevel,
 };
 
-use crate::cluster::{Cluster, Disk, member};
-
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self) -> u64 {
-        self.0 =
-            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let word = (self.0 ^ (self.0 >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
-        word ^ (word >> 29)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        (self.roll() % bound.max(1) as u64) as usize
-    }
-
-    fn percent(&mut self, percent: u64) -> bool {
-        self.roll() % 100 < percent
-    }
-}
+use crate::{
+    cluster::{Cluster, Disk, member},
+    dice::Dice,
+};
 
 /// What clients did, and what they must find.
 #[derive(Default)]
@@ -49,23 +36,48 @@ struct World {
     members_max: u8,
     next: u64,
     founding: bool,
+    departed: BTreeSet<Member>,
     /// How often the world pauses, in percent of ticks.
     unrest: u64,
+    snapshots: usize,
+    installs: usize,
+    departures: usize,
+    readmissions: usize,
 }
 
 impl World {
     fn new(seed: u64) -> Self {
-        let mut dice = Dice(seed);
+        let mut dice = Dice::new(seed);
         let founding = dice.percent(20);
         let voters = 1 + dice.below(5) as u8;
-        let mut cluster = match founding {
-            true => Cluster::founding(voters),
-            false => Cluster::with_knobs(voters, ConfigBuilder::simulation()),
+        let knobs = ConfigBuilder {
+            promote_learners: dice.percent(70),
+            voters_target: [2, 4, usize::MAX][dice.below(3)],
+            keep_entries_max: [0, 2, 8][dice.below(3)],
+            snapshot_lag_bytes_max: [0, 1000, 10_000][dice.below(3)],
+            tail_bytes_max: [200, 4096][dice.below(2)],
+            ..ConfigBuilder::simulation()
         };
-        cluster.knobs.promote_learners = dice.percent(70);
+        let cluster = match founding {
+            true => Cluster::founding_with_knobs(voters, knobs),
+            false => Cluster::with_knobs(voters, knobs),
+        };
         let unrest = [2, 10, 40][dice.below(3)];
         let clients = Clients::default();
-        Self { cluster, dice, clients, members_max: voters, next: 0, founding, unrest }
+        Self {
+            cluster,
+            dice,
+            clients,
+            members_max: voters,
+            next: 0,
+            founding,
+            departed: BTreeSet::new(),
+            unrest,
+            snapshots: 0,
+            installs: 0,
+            departures: 0,
+            readmissions: 0,
+        }
     }
 
     fn someone(&mut self) -> Member {
@@ -85,12 +97,14 @@ impl World {
 
     fn step(&mut self) {
         match self.dice.below(1000) {
-            0..400 => self.deliver(),
-            400..650 => self.persist(),
+            0..375 => self.deliver(),
+            375..395 => self.snapshot(),
+            395..430 => self.transfer(),
+            430..650 => self.persist(),
             650..735 => self.tick(),
             735..850 => self.propose(),
-            850..890 => self.read(),
-            890..900 => self.change(),
+            850..880 => self.read(),
+            880..900 => self.change(),
             900..915 => self.cut(),
             915..925 => self.cluster.heal(),
             925..933 => self.crash(),
@@ -114,6 +128,10 @@ impl World {
         }
         if self.dice.percent(4) {
             self.cluster.packets.push_back(packet.clone());
+        }
+        if self.dice.percent(15) {
+            // Several inputs go in before a drain.
+            return self.cluster.deliver_only(packet);
         }
         self.cluster.deliver(packet);
     }
@@ -183,18 +201,22 @@ impl World {
         let Some(core) = &self.cluster.node(leader).core else { return };
         let configuration = core.configuration().clone();
         let mut steps = Vec::new();
-        for _ in 0..=self.dice.below(3) {
+        for _ in 0..=[0, 0, 1, 3][self.dice.below(4)] {
             let at = self.dice.below(usize::from(self.members_max)) as u8 + 1;
             let one = member(at);
-            steps.push(match self.dice.below(5) {
-                0 if configuration.voters.len() > 1 => ChangeStep::Remove(one),
+            steps.push(match self.dice.below(6) {
+                0 | 5 if configuration.voters.len() > 1 => ChangeStep::Remove(one),
                 1 | 2 if configuration.learners.contains(&one) => ChangeStep::Promote(one),
-                _ if configuration.contains(&one) && self.members_max < 7 => {
+                _ if configuration.contains(&one)
+                    && self.members_max < 7
+                    && self.dice.percent(40) =>
+                {
                     self.members_max += 1;
                     let joiner = member(self.members_max);
                     self.cluster.add(joiner, Disk::default());
                     ChangeStep::AddLearner(joiner)
                 }
+                _ if configuration.contains(&one) => ChangeStep::Remove(one),
                 _ => ChangeStep::AddLearner(one),
             });
         }
@@ -220,6 +242,7 @@ impl World {
             node.disk.write(&write);
         }
         self.forget_reads_of(me);
+        self.departed.remove(&me);
         self.cluster.crash(me);
     }
 
@@ -240,7 +263,26 @@ impl World {
         let node = self.cluster.node(me);
         node.stalled = !node.stalled;
         node.slow_apply = self.dice.percent(30);
+        node.slow_transfer = self.dice.percent(20);
         node.load_error = self.dice.percent(20).then_some(LoadError::Failed);
+    }
+
+    fn snapshot(&mut self) {
+        let me = self.someone();
+        let before = self.cluster.node(me).disk.files.len();
+        self.cluster.take_snapshot(me);
+        self.snapshots += self.cluster.node(me).disk.files.len() - before;
+        if self.dice.percent(10) {
+            // Files that are kept for others may be lost all the same.
+            let node = self.cluster.node(me);
+            node.pins.clear();
+            node.disk.sweep(&[]);
+        }
+    }
+
+    fn transfer(&mut self) {
+        let Some(me) = self.cluster.transferring() else { return };
+        self.cluster.transfer(me);
     }
 
     fn report(&mut self) {
@@ -277,6 +319,18 @@ impl World {
                     assert_eq!(reader, *me);
                     assert!(*index >= floor, "read {id} at {index} misses commit {floor}");
                 }
+                Output::InstallSnapshot(_) => self.installs += 1,
+                Output::Departed { .. } => {
+                    assert!(self.departed.insert(*me), "{me} departs once");
+                    self.departures += 1;
+                }
+                Output::Observe(Event::Readmitted { .. }) => {
+                    assert!(self.departed.remove(me), "{me} had departed");
+                    self.readmissions += 1;
+                }
+                Output::Amnesia { .. } | Output::Observe(Event::Amnesia { .. }) => {
+                    panic!("{me}: no store went back in time");
+                }
                 Output::ReadFailed { id, .. } => {
                     assert!(self.clients.reads.remove(&id.get()).is_some(), "answered once");
                 }
@@ -293,6 +347,7 @@ impl World {
         self.cluster.heal();
         for node in self.cluster.nodes.values_mut() {
             (node.stalled, node.slow_apply, node.load_error) = (false, false, None);
+            node.slow_transfer = false;
         }
         while self.cluster.nodes.values().any(|node| node.core.is_none()) {
             self.restart();
@@ -321,20 +376,19 @@ impl World {
         let Some(core) = &self.cluster.node(leader).core else { return false };
         let configuration = core.configuration().clone();
         let ready = core.is_ready() && !configuration.is_joint();
-        let applied = self.cluster.node(leader).applied.len();
+        let applied = self.cluster.node(leader).applied_index();
         ready
-            && applied as u64 == self.newest_commit().get()
+            && applied == self.newest_commit()
             && configuration.members().iter().all(|one| {
-                self.cluster.nodes.get(one).is_some_and(|node| node.applied.len() == applied)
+                self.cluster.nodes.get(one).is_some_and(|node| node.applied_index() == applied)
             })
     }
 
     fn check_outcomes(&mut self) {
-        let [leader] = self.cluster.leaders()[..] else { panic!("one leader") };
-        let history = self.cluster.node(leader).applied.clone();
+        let history = &self.cluster.history;
         for (id, outcome) in &self.clients.resolved {
             let Some(command) = self.clients.proposed.get(id) else { continue };
-            let places: Vec<_> = history.iter().filter(|entry| entry.bytes == *command).collect();
+            let places: Vec<_> = history.values().filter(|entry| entry.bytes == *command).collect();
             match outcome {
                 Outcome::Committed(at) => {
                     assert_eq!(places.len(), 1, "proposal {id} is in the history once");
@@ -347,8 +401,18 @@ impl World {
     }
 }
 
-/// How many proposals were committed, and in how many terms.
-fn run(seed: u64) -> (usize, u64) {
+/// What happened in a history.
+#[derive(Debug, Default)]
+struct Tally {
+    committed: usize,
+    terms: u64,
+    snapshots: usize,
+    installs: usize,
+    departures: usize,
+    readmissions: usize,
+}
+
+fn run(seed: u64) -> Tally {
     let mut world = World::new(seed);
     for _ in 0..1500 {
         world.step();
@@ -370,7 +434,14 @@ fn run(seed: u64) -> (usize, u64) {
     let resolved = world.clients.resolved.values();
     let committed = resolved.filter(|one| matches!(one, Outcome::Committed(_))).count();
     let terms = world.cluster.nodes.values().map(|node| node.disk.hard.term.get()).max();
-    (committed, terms.unwrap_or_default())
+    Tally {
+        committed,
+        terms: terms.unwrap_or_default(),
+        snapshots: world.snapshots,
+        installs: world.installs,
+        departures: world.departures,
+        readmissions: world.readmissions,
+    }
 }
 
 fn number(variable: &str) -> Option<u64> {
@@ -383,15 +454,26 @@ fn histories_stay_safe_under_faults_and_converge_after_them() {
         Some(seed) => seed..seed + 1,
         None => 0..number("SEEDS").unwrap_or(150),
     };
-    let (mut committed, mut terms) = (0, 0);
+    let mut sum = Tally::default();
     for seed in seeds.clone() {
         let outcome = std::panic::catch_unwind(|| run(seed));
-        let (commits, term) = outcome.unwrap_or_else(|_| panic!("replay with SEED={seed}"));
-        (committed, terms) = (committed + commits, terms + term);
+        let one = outcome.unwrap_or_else(|_| panic!("replay with SEED={seed}"));
+        sum.committed += one.committed;
+        sum.terms += one.terms;
+        sum.snapshots += one.snapshots;
+        sum.installs += one.installs;
+        sum.departures += one.departures;
+        sum.readmissions += one.readmissions;
     }
-    println!("{committed} proposals committed, {terms} terms");
+    println!("{sum:?}");
     let histories = (seeds.end - seeds.start) as usize;
-    assert!(histories < 50 || committed > histories * 10, "only {committed} proposals committed");
+    if histories >= 50 {
+        assert!(sum.committed > histories * 10, "few proposals committed: {sum:?}");
+        assert!(sum.snapshots > histories, "few snapshots taken: {sum:?}");
+        assert!(sum.installs > histories / 2, "few snapshots installed: {sum:?}");
+        assert!(sum.departures > histories / 8, "few departures: {sum:?}");
+        assert!(sum.readmissions > 0, "nobody came back: {sum:?}");
+    }
 }
 
 #[test]

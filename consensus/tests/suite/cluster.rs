@@ -8,11 +8,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use meshraft_consensus::{
     AppendResult, ClusterId, Config, ConfigBuilder, Configuration, Core, Entry, EntryKind,
-    HardState, Incarnation, Index, IndexRange, Input, LoadError, Member, Message, Moment, NodeId,
-    Output, Position, Restored, Role, SnapshotMeta, Term, VoteKind, Write, WriteId,
+    HardState, Incarnation, Index, Input, Member, Message, Moment, NodeId, Output, Position, Role,
+    Term, VoteKind, WriteId,
 };
 
-use crate::text;
+pub(crate) use crate::disk::Disk;
+use crate::{node::Node, text, transfer::Fetch};
 
 /// The member whose key and incarnation are this number over and over.
 pub(crate) fn member(number: u8) -> Member {
@@ -24,89 +25,18 @@ pub(crate) fn reborn(number: u8) -> Member {
     Member::new(NodeId::new([number; 32]), Incarnation::new([number + 100; 16]))
 }
 
-/// What a member's disk holds.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Disk {
-    pub(crate) hard: HardState,
-    pub(crate) entries: Vec<Entry>,
-    pub(crate) founding: Option<Vec<Member>>,
-    pub(crate) snapshot: Option<SnapshotMeta>,
-    pub(crate) damage: Option<IndexRange>,
-}
-
-impl Disk {
-    fn base(&self) -> u64 {
-        self.snapshot.as_ref().map_or(0, |meta| meta.position.index.get())
-    }
-
-    pub(crate) fn write(&mut self, write: &Write) {
-        if let Some(hard) = write.hard {
-            assert!(hard.term >= self.hard.term, "the durable term never decreases");
-            let same_term = hard.term == self.hard.term;
-            let kept = !same_term || self.hard.vote.is_none() || hard.vote == self.hard.vote;
-            assert!(kept, "the durable vote of a term never changes");
-            self.hard = hard;
-        }
-        let base = self.base();
-        if let Some(from) = write.truncate_from {
-            self.entries.truncate((from.get() - base - 1) as usize);
-        }
-        for entry in &write.append {
-            let next = base + self.entries.len() as u64 + 1;
-            assert_eq!(entry.position.index.get(), next, "a write follows what is left");
-            self.entries.push(entry.clone());
-        }
-    }
-
-    pub(crate) fn restored(&self, me: Member, cluster: ClusterId) -> Restored {
-        let base = self.snapshot.as_ref().map_or(Position::ZERO, |meta| meta.position);
-        let mut terms: Vec<Position> = Vec::new();
-        for entry in &self.entries {
-            if terms.last().is_none_or(|start| start.term < entry.position.term) {
-                terms.push(entry.position);
-            }
-        }
-        let configurations = self
-            .entries
-            .iter()
-            .filter(|entry| entry.kind == EntryKind::Configuration)
-            .map(|entry| (entry.position.index, Configuration::decode(&entry.bytes).unwrap()))
-            .collect();
-        Restored {
-            me,
-            cluster,
-            founding: self.founding.clone(),
-            hard: self.hard,
-            snapshot: self.snapshot.clone(),
-            terms,
-            configurations,
-            last: self.entries.last().map_or(base, |entry| entry.position),
-            damage: self.damage,
-        }
-    }
-}
-
-/// One member: its core while it runs, its disk, and what its driver holds.
-pub(crate) struct Node {
-    pub(crate) core: Option<Core>,
-    pub(crate) disk: Disk,
-    pub(crate) writes: VecDeque<Write>,
-    pub(crate) stalled: bool,
-    pub(crate) applied: Vec<Entry>,
-    /// Whether the driver leaves applied entries unreported.
-    pub(crate) slow_apply: bool,
-    /// What the store answers instead of entries.
-    pub(crate) load_error: Option<LoadError>,
-    pub(crate) backlog_bytes: u64,
-    pub(crate) starts: u64,
-}
-
 /// A message on its way.
 #[derive(Clone, Debug)]
 pub(crate) struct Packet {
     pub(crate) from: Member,
     pub(crate) to: Member,
     pub(crate) message: Message,
+}
+
+/// A digest of a state after one more entry.
+pub(crate) const fn digest(state: u64, position: Position) -> u64 {
+    let mixed = state ^ position.term.get() ^ (position.index.get() << 32);
+    mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
 }
 
 /// All members, the network between them, and the clock.
@@ -120,7 +50,8 @@ pub(crate) struct Cluster {
     /// Everything that drivers were handed, in order.
     pub(crate) outputs: Vec<(Member, Output)>,
     leaders: BTreeMap<u64, Member>,
-    history: BTreeMap<Index, Entry>,
+    pub(crate) history: BTreeMap<Index, Entry>,
+    states: BTreeMap<Index, u64>,
 }
 
 impl Cluster {
@@ -148,7 +79,12 @@ impl Cluster {
 
     /// A founder set whose fate is open.
     pub(crate) fn founding(founders: u8) -> Self {
-        let mut cluster = Self::empty(ConfigBuilder::lan());
+        Self::founding_with_knobs(founders, ConfigBuilder::lan())
+    }
+
+    /// The same with other knobs.
+    pub(crate) fn founding_with_knobs(founders: u8, knobs: ConfigBuilder) -> Self {
+        let mut cluster = Self::empty(knobs);
         let members: Vec<Member> = (1..=founders).map(member).collect();
         for founder in members.clone() {
             let disk = Disk { founding: Some(members.clone()), ..Disk::default() };
@@ -169,23 +105,13 @@ impl Cluster {
             outputs: Vec::new(),
             leaders: BTreeMap::new(),
             history: BTreeMap::new(),
+            states: BTreeMap::new(),
         }
     }
 
     /// Starts a member with this disk; an empty one is a joiner.
     pub(crate) fn add(&mut self, me: Member, disk: Disk) {
-        let node = Node {
-            core: None,
-            disk,
-            writes: VecDeque::new(),
-            stalled: false,
-            applied: Vec::new(),
-            slow_apply: false,
-            load_error: None,
-            backlog_bytes: 0,
-            starts: 0,
-        };
-        self.nodes.insert(me, node);
+        self.nodes.insert(me, Node::new(disk));
         self.start(me);
     }
 
@@ -196,8 +122,7 @@ impl Cluster {
         node.starts += 1;
         let seed = u64::from(me.node.as_bytes()[0]) * 1000 + node.starts;
         let config: Config = ConfigBuilder { seed, ..knobs }.build().unwrap();
-        node.applied.clear();
-        node.backlog_bytes = 0;
+        node.forget();
         let restored = node.disk.restored(me, ClusterId::new([9; 32]));
         node.core = Some(Core::new(config, restored, now));
         self.drain(me);
@@ -209,6 +134,8 @@ impl Cluster {
         node.core = None;
         node.writes.clear();
         node.stalled = false;
+        node.fetch = None;
+        node.install = None;
     }
 
     pub(crate) fn node(&mut self, me: Member) -> &mut Node {
@@ -257,81 +184,112 @@ impl Cluster {
                     self.packets.push_back(Packet { from: me, to, message });
                 }
             }
-            Output::Persist(write) => self.node(me).writes.push_back(write),
+            Output::Persist(write) => {
+                let node = self.node(me);
+                let covered = write.snapshot.as_ref().map(|one| one.meta.position.index);
+                node.replaced |= covered.is_some_and(|covered| covered > node.applied_index());
+                node.writes.push_back(write);
+            }
             Output::Apply(entries) => self.apply(me, entries),
             Output::Load { id, range, bytes_max } => {
                 let result = match self.node(me).load_error.clone() {
                     Some(error) => Err(error),
-                    None => Ok(self.load(me, range.first, range.last, bytes_max)),
+                    None => self.future_disk(me).load(range, bytes_max),
                 };
                 self.input_only(me, Input::Loaded { id, result });
             }
+            Output::SendSnapshot { to, meta } => self.pin(me, to, meta.position.index),
+            Output::FetchSnapshot { from, meta } => {
+                self.node(me).fetch = Some(Fetch::new(from, meta));
+            }
+            Output::InstallSnapshot(meta) => {
+                let node = self.node(me);
+                assert_eq!(node.disk.snapshot.as_ref(), Some(&meta), "{me} has recorded it");
+                node.install = Some(meta);
+            }
+            Output::Departed { index } => self.check_departed(me, index),
+            Output::Amnesia { .. } if !self.node(me).stubborn => self.crash(me),
             _ => {}
         }
     }
 
-    /// Reads from the disk as it will be once what was handed to it is written.
-    fn load(&mut self, me: Member, first: Index, last: Index, bytes_max: u64) -> Vec<Entry> {
+    /// Who departs is not in the configuration that it is said to have departed with.
+    fn check_departed(&self, me: Member, index: Index) {
+        let entry = self.history.get(&index);
+        let left = entry.and_then(|entry| Configuration::decode(&entry.bytes).ok());
+        assert!(left.is_none_or(|left| !left.contains(&me)), "{me} departed at {index}");
+    }
+
+    /// The disk as it will be once what was handed to it is written.
+    fn future_disk(&mut self, me: Member) -> Disk {
         let node = self.node(me);
         let mut disk = node.disk.clone();
         node.writes.iter().for_each(|write| disk.write(write));
-        let mut bytes = 0;
-        let wanted =
-            disk.entries.into_iter().filter(|entry| (first..=last).contains(&entry.position.index));
-        let loaded: Vec<Entry> = wanted
-            .enumerate()
-            .take_while(|(nth, entry)| {
-                bytes += entry.cost_bytes();
-                *nth == 0 || bytes <= bytes_max
-            })
-            .map(|(_, entry)| entry)
-            .collect();
-        assert!(!loaded.is_empty(), "{me}: asked for entries that were never written");
-        loaded
+        disk
     }
 
     fn apply(&mut self, me: Member, entries: Vec<Entry>) {
-        let base = self.node(me).disk.base() as usize;
+        assert!(!self.node(me).replaced, "{me} applies to a state that it gave up");
         for entry in entries {
-            let at = entry.position.index.get() as usize - 1;
             let node = self.nodes.get_mut(&me).unwrap();
-            assert_eq!(at, base + node.applied.len(), "{me} applies in order, each once");
+            let index = entry.position.index;
+            assert_eq!(index, node.applied_index().next(), "{me} applies in order, each once");
+            node.applied_at = Some(entry.position);
+            node.state = digest(node.state, entry.position);
+            if entry.kind == EntryKind::Configuration {
+                node.configuration = (index, Configuration::decode(&entry.bytes).unwrap());
+            }
             node.backlog_bytes += entry.cost_bytes();
             node.applied.push(entry.clone());
-            let known = self.history.entry(entry.position.index).or_insert_with(|| entry.clone());
+            let known = self.history.entry(index).or_insert_with(|| entry.clone());
             assert_eq!(*known, entry, "{me} applies another history");
+            self.check_state(me, index);
         }
         if !self.node(me).slow_apply {
             self.report_applied(me);
         }
     }
 
+    /// Whoever has applied the same has the same state.
+    pub(crate) fn check_state(&mut self, me: Member, index: Index) {
+        let state = self.node(me).state;
+        let known = *self.states.entry(index).or_insert(state);
+        assert_eq!(known, state, "{me} has another state after {index}");
+    }
+
+    /// What was applied before is forgotten.
+    pub(crate) fn forget_history(&mut self) {
+        self.history.clear();
+        self.states.clear();
+    }
+
     /// The driver says that everything handed out is applied.
     pub(crate) fn report_applied(&mut self, me: Member) {
         let node = self.node(me);
         node.backlog_bytes = 0;
-        let index = node.applied.last().map_or(Index::ZERO, |entry| entry.position.index);
+        let index = node.applied_index();
         self.input_only(me, Input::Applied { index, backlog_bytes: 0 });
     }
 
     /// What a message claims of the own disk must be so when it leaves.
     fn check_claim(&mut self, me: Member, message: &Message) {
         let disk = &self.node(me).disk;
-        let base = disk.base();
+        let last = disk.last();
         match message {
             Message::AppendResponse(response) => {
                 assert!(disk.hard.term >= response.term, "{me} answers in a term it may forget");
                 if let AppendResult::Matched(index) = response.result {
-                    let durable = base + disk.entries.len() as u64;
-                    assert!(durable >= index.get(), "{me} acknowledged what it does not have");
+                    assert!(last.index >= index, "{me} acknowledged what it does not have");
                 }
             }
             Message::VoteRequest(request) if request.kind == VoteKind::Campaign => {
-                let last = disk.entries.last().map_or(Position::ZERO, |entry| entry.position);
-                let snapshot = disk.snapshot.as_ref().map_or(last, |meta| meta.position);
                 assert_eq!(disk.hard.term, request.term, "{me} campaigns in a term it may forget");
                 assert_eq!(disk.hard.vote, Some(me), "{me} voted for itself durably");
-                assert!(last.max(snapshot) == request.last, "{me} shows a log that it may lose");
+                assert!(last >= request.last, "{me} shows a log that it may lose");
+            }
+            Message::SnapshotResponse(response) if response.installed => {
+                let durable = last.index >= response.position.index;
+                assert!(durable, "{me} says that it has a snapshot that it may lose");
             }
             Message::VoteResponse(response) if response.granted => {
                 let durable = disk.hard.term >= response.request_term;
@@ -347,6 +305,18 @@ impl Cluster {
             let leader = *self.leaders.entry(core.term().get()).or_insert(me);
             assert_eq!(leader, me, "two leaders in term {}", core.term());
         }
+        // Who lost what it acknowledged is never told that its state was replaced.
+        let (status, retired) = (core.status(), core.deadline().is_none());
+        let node = self.node(me);
+        assert!(status.first >= node.first, "{me}: the log's base never moves back");
+        node.first = status.first;
+        assert!(status.first <= status.snapshot.next(), "{me}: only what is covered is gone");
+        assert!(
+            status.snapshot <= status.applied || node.replaced || retired,
+            "{me}: what is covered is applied"
+        );
+        assert!(status.applied <= status.commit, "{me}: what is applied is committed");
+        assert!(status.commit <= status.last.index, "{me}: what is committed is in the log");
     }
 
     /// Makes a member's oldest write durable.
@@ -354,15 +324,26 @@ impl Cluster {
         let node = self.node(me);
         let write = node.writes.pop_front()?;
         node.disk.write(&write);
+        let pinned: Vec<Index> = node.pins.values().copied().collect();
+        node.disk.sweep(&pinned);
         self.input(me, Input::Persisted(write.id));
         Some(write.id)
     }
 
     /// Delivers one packet.
     pub(crate) fn deliver(&mut self, packet: Packet) {
+        let to = packet.to;
+        self.deliver_only(packet);
+        if self.nodes.contains_key(&to) {
+            self.drain(to);
+        }
+    }
+
+    /// Delivers one packet and does not drain.
+    pub(crate) fn deliver_only(&mut self, packet: Packet) {
         let Packet { from, to, message } = packet;
         if !self.cuts.contains(&(from, to)) && self.nodes.contains_key(&to) {
-            self.input(to, Input::Receive { from, message });
+            self.input_only(to, Input::Receive { from, message });
         }
     }
 
@@ -375,6 +356,8 @@ impl Cluster {
                 self.persist(me);
             } else if let Some(packet) = self.packets.pop_front() {
                 self.deliver(packet);
+            } else if let Some(me) = self.transferring() {
+                self.transfer(me);
             } else {
                 return;
             }
@@ -420,11 +403,17 @@ impl Cluster {
         panic!("no leader within ten seconds");
     }
 
-    /// Makes this member campaign and win.
+    /// Makes this member campaign and win; nobody else leads.
     pub(crate) fn make_leader(&mut self, number: u8) {
+        self.make_follower_lead(number);
+        assert_eq!(self.leaders(), [member(number)], "nobody else leads");
+    }
+
+    /// Makes this member campaign and win, though another may think that it leads.
+    pub(crate) fn make_follower_lead(&mut self, number: u8) {
         self.input(member(number), Input::Campaign);
         self.settle();
-        assert_eq!(self.leaders(), [member(number)], "the campaign is won");
+        assert!(self.leaders().contains(&member(number)), "the campaign is won");
     }
 
     /// Cuts a member off, both ways.

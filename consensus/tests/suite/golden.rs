@@ -12,6 +12,7 @@ use test_each_file::test_each_path;
 
 use crate::{
     cluster::{Cluster, Disk, member, reborn},
+    disk::File,
     parse, text,
 };
 
@@ -130,6 +131,10 @@ impl Scenario {
             "restart" => self.cluster.start(arguments.member(0)?),
             "stall" => self.cluster.node(arguments.member(0)?).stalled = true,
             "resume" => self.cluster.node(arguments.member(0)?).stalled = false,
+            "slow-transfer" => self.cluster.node(arguments.member(0)?).slow_transfer = true,
+            "make-file" => self.make_file(arguments)?,
+            "keep-running" => self.cluster.node(arguments.member(0)?).stubborn = true,
+            "lose-file" => self.cluster.node(arguments.member(0)?).disk.files.clear(),
             "slow-apply" => self.cluster.node(arguments.member(0)?).slow_apply = true,
             "isolate" => self.cluster.isolate(u8::try_from(arguments.number(0)?)?),
             "cut" => self.cluster.cut(arguments.member(0)?, arguments.member(1)?),
@@ -152,6 +157,12 @@ impl Scenario {
             Some("simulation") => ConfigBuilder::simulation(),
             _ => ConfigBuilder::lan(),
         };
+        if let Some(target) = arguments.key("target") {
+            knobs.voters_target = target.parse()?;
+        }
+        if let Some(keep) = arguments.key("keep") {
+            knobs.keep_entries_max = keep.parse()?;
+        }
         knobs.promote_learners = arguments.key("promote") != Some("off");
         self.cluster = match arguments.has("founding") {
             true => Cluster::founding(nodes),
@@ -184,6 +195,14 @@ impl Scenario {
         Ok(())
     }
 
+    /// A member has the file of a snapshot that was taken where nobody looked.
+    fn make_file(&mut self, arguments: &Arguments<'_>) -> Fallible<()> {
+        let meta = parse::meta(|key| arguments.key(key))?;
+        let file = File { meta: meta.clone(), state: 0 };
+        self.cluster.node(arguments.member(0)?).disk.files.insert(meta.position.index, file);
+        Ok(())
+    }
+
     /// Commands that move cores.
     fn act(&mut self, name: &str, arguments: &Arguments<'_>) -> Fallible<bool> {
         match name {
@@ -194,6 +213,8 @@ impl Scenario {
                 let nanos = self.cluster.now.as_nanos() + arguments.number(0)? * 1_000_000;
                 self.cluster.now = meshraft_consensus::Moment::from_nanos(nanos);
             }
+            "snapshot" => self.cluster.take_snapshot(arguments.member(0)?),
+            "fetch" | "install" => self.cluster.transfer(arguments.member(0)?),
             "campaign" => self.cluster.input(arguments.member(0)?, Input::Campaign),
             "persist" => {
                 self.cluster.persist(arguments.member(0)?).ok_or("nothing to write")?;

@@ -1,16 +1,23 @@
 //! Any message, with any numbers in it, at any time: nothing panics, no invariant breaks, the term
 //! never falls, and what is committed stays.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use meshraft_consensus::{
-    AppendRequest, AppendResponse, AppendResult, ChangeStep, ConfigBuilder, Configuration, Entry,
-    EntryKind, Heartbeat, HeartbeatResponse, Index, Input, Message, Output, Position, ProposalId,
-    ReadId, ReadLevel, ReadRequest, ReadResponse, SnapshotMeta, Term, TimeoutNow, VoteKind,
-    VoteRequest, VoteResponse,
+    Amnesia, AppendRequest, AppendResponse, AppendResult, ChangeStep, ConfigBuilder, Configuration,
+    Dismissed, Entry, EntryKind, Heartbeat, HeartbeatResponse, Index, Input, InstallError,
+    LoadError, Message, Output, Position, ProposalId, ReadId, ReadLevel, ReadRequest, ReadResponse,
+    SnapshotMeta, SnapshotOffer, SnapshotResponse, Term, TimeoutNow, VoteKind, VoteRequest,
+    VoteResponse,
 };
 use proptest::prelude::*;
 
-use crate::cluster::{Cluster, Disk, member};
+use crate::{
+    cluster::{Cluster, Disk, member},
+    disk::File,
+    transfer::Fetch,
+};
 
 /// Small numbers that meet, and the ends of the range.
 fn number() -> impl Strategy<Value = u64> {
@@ -106,7 +113,32 @@ fn message() -> impl Strategy<Value = Message> {
             Message::ReadResponse(ReadResponse { term, id, index })
         }),
         1 => term().prop_map(|term| Message::TimeoutNow(TimeoutNow { term })),
+        3 => (term(), meta())
+            .prop_map(|(term, meta)| Message::SnapshotOffer(SnapshotOffer { term, meta })),
+        2 => (term(), position(), any::<bool>()).prop_map(|(term, position, installed)| {
+            Message::SnapshotResponse(SnapshotResponse { term, position, installed })
+        }),
+        1 => (term(), index())
+            .prop_map(|(term, acknowledged)| Message::Amnesia(Amnesia { term, acknowledged })),
+        1 => (term(), index())
+            .prop_map(|(term, index)| Message::Dismissed(Dismissed { term, index })),
     ]
+}
+
+fn meta() -> impl Strategy<Value = SnapshotMeta> {
+    let members = || {
+        let some = prop::collection::btree_set(1_u8..6, 0..4);
+        some.prop_map(|some| some.into_iter().map(member).collect::<BTreeSet<_>>())
+    };
+    let outgoing = prop_oneof![3 => Just(BTreeSet::new()), 1 => members()];
+    let learners = prop_oneof![3 => Just(BTreeSet::new()), 1 => members()];
+    (position(), members(), outgoing, learners, index()).prop_map(
+        |(position, voters, outgoing, learners, configuration_index)| SnapshotMeta {
+            position,
+            configuration: Configuration { voters, outgoing, learners },
+            configuration_index,
+        },
+    )
 }
 
 #[derive(Clone, Debug)]
@@ -121,6 +153,13 @@ enum Step {
     Remove(u8),
     Peer(u8, bool),
     Restart,
+    Snapshot,
+    /// What the core asked for has arrived, or not; its state is replaced.
+    Fetched(bool),
+    Installed,
+    Moved(u8, Term, u64),
+    Sent(u8, bool),
+    Compacted,
     /// Answers of a quorum in the core's own term, so that it gets to lead.
     Elect,
 }
@@ -138,6 +177,12 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (1_u8..6).prop_map(Step::Remove),
         1 => (peer, any::<bool>()).prop_map(|(peer, up)| Step::Peer(peer, up)),
         1 => Just(Step::Restart),
+        2 => Just(Step::Snapshot),
+        4 => prop::bool::weighted(0.8).prop_map(Step::Fetched),
+        4 => Just(Step::Installed),
+        1 => (2_u8..6, term(), number()).prop_map(|(peer, term, at)| Step::Moved(peer, term, at)),
+        1 => (2_u8..6, any::<bool>()).prop_map(|(peer, ok)| Step::Sent(peer, ok)),
+        1 => Just(Step::Compacted),
         3 => Just(Step::Elect),
     ];
     prop::collection::vec(step, 1..120)
@@ -193,9 +238,36 @@ fn take(cluster: &mut Cluster, step: Step, nth: usize) {
         Step::Peer(peer, false) => cluster.input(me, Input::PeerDown(member(peer))),
         Step::Restart => {
             cluster.crash(me);
+            // Liars may give what was committed another fate, as far as the disk forgot that.
+            cluster.forget_history();
             cluster.start(me);
         }
         Step::Elect => elect(cluster),
+        Step::Snapshot => cluster.take_snapshot(me),
+        Step::Fetched(ok) => {
+            let Some(meta) = cluster.node(me).fetch.take().map(Fetch::into_meta) else { return };
+            let position = meta.position;
+            let file = File { meta, state: 0 };
+            let result = if ok { Ok(()) } else { Err(InstallError::Damaged) };
+            if ok {
+                cluster.node(me).disk.files.insert(position.index, file);
+            }
+            cluster.input(me, Input::SnapshotFetched { position, result });
+        }
+        Step::Installed => {
+            if cluster.node(me).install.is_some() {
+                cluster.transfer(me);
+            }
+        }
+        Step::Moved(peer, term, offset) => {
+            cluster.input(me, Input::SnapshotProgress { peer: member(peer), term, offset });
+        }
+        Step::Sent(peer, ok) => cluster.input(me, Input::SnapshotSent { peer: member(peer), ok }),
+        Step::Compacted => {
+            let node = cluster.node(me);
+            let set = node.load_error.is_none();
+            node.load_error = set.then_some(LoadError::Compacted);
+        }
     }
 }
 
@@ -203,6 +275,7 @@ fn take(cluster: &mut Cluster, step: Step, nth: usize) {
 fn one_of_three(base: u64) -> Cluster {
     let mut cluster = Cluster::with_knobs(3, ConfigBuilder::simulation());
     (2..=3).for_each(|number| cluster.crash(member(number)));
+    cluster.node(member(1)).stubborn = true;
     if base > 0 {
         cluster.crash(member(1));
         let configuration = Configuration::of_voters((1..=3).map(member));

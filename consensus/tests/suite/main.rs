@@ -6,8 +6,14 @@
 mod basics;
 mod chaos;
 mod cluster;
+mod dice;
+mod disk;
 mod golden;
 mod hostile;
+mod installs;
+mod node;
 mod parse;
 mod text;
 mod thesis;
+mod thesis_snapshots;
+mod transfer;

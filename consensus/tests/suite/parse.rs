@@ -4,9 +4,13 @@ use std::error::Error;
 
 use bytes::Bytes;
 use meshraft_consensus::{
-    AppendRequest, AppendResponse, AppendResult, Entry, EntryKind, Heartbeat, HeartbeatResponse,
-    Index, Message, Position, ReadResponse, Term, TimeoutNow, VoteKind, VoteRequest, VoteResponse,
+    Amnesia, AppendRequest, AppendResponse, AppendResult, Configuration, Dismissed, Entry,
+    EntryKind, Heartbeat, HeartbeatResponse, Index, Member, Message, Position, ReadResponse,
+    SnapshotMeta, SnapshotOffer, SnapshotResponse, Term, TimeoutNow, VoteKind, VoteRequest,
+    VoteResponse,
 };
+
+use crate::cluster::member;
 
 type Fallible<T> = Result<T, Box<dyn Error>>;
 
@@ -88,11 +92,33 @@ pub(crate) fn message<'a>(kind: &str, key: impl Fn(&str) -> Option<&'a str>) -> 
         "vote-yes" => vote(VoteKind::Campaign, true),
         "vote-no" => vote(VoteKind::Campaign, false),
         "timeout-now" => Message::TimeoutNow(TimeoutNow { term }),
+        "snapshot-offer" => Message::SnapshotOffer(SnapshotOffer { term, meta: meta(key)? }),
+        "snapshot-ok" | "snapshot-no" => Message::SnapshotResponse(SnapshotResponse {
+            term,
+            position: place("at")?,
+            installed: kind == "snapshot-ok",
+        }),
+        "amnesia" => {
+            let acknowledged = Index::new(count("acknowledged")?);
+            Message::Amnesia(Amnesia { term, acknowledged })
+        }
+        "dismissed" => Message::Dismissed(Dismissed { term, index: Index::new(count("index")?) }),
         "read-response" => Message::ReadResponse(ReadResponse {
             term,
             id: count("id")?,
             index: key("index").map(index).transpose()?,
         }),
         other => return Err(format!("unknown message {other}").into()),
+    })
+}
+
+/// What a snapshot stands for: `at=5@2 voters=1,2,3 since=1`.
+pub(crate) fn meta<'a>(key: impl Fn(&str) -> Option<&'a str>) -> Fallible<SnapshotMeta> {
+    let voters = key("voters").unwrap_or_default().split(',').filter(|name| !name.is_empty());
+    let voters = voters.map(|name| Ok(member(name.parse()?))).collect::<Fallible<Vec<Member>>>()?;
+    Ok(SnapshotMeta {
+        position: position(key("at").ok_or("a position is missing")?)?,
+        configuration: Configuration::of_voters(voters),
+        configuration_index: key("since").map_or(Ok(Index::ZERO), index)?,
     })
 }

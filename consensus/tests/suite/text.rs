@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use meshraft_consensus::{
-    AppendResult, Configuration, Core, Entry, EntryKind, Event, Member, Message, Output, ReadError,
-    RejectReason, Role, VoteKind, Write,
+    AppendResult, Configuration, Core, Entry, EntryKind, Event, LogAfterSnapshot, Member, Message,
+    Output, ReadError, RejectReason, Role, SnapshotMeta, VoteKind, Write,
 };
 
 /// `n1`, and `n1b` for its second life.
@@ -46,6 +46,11 @@ pub(crate) fn configuration(configuration: &Configuration) -> String {
     text
 }
 
+/// `5@2:{1,2}`: what a snapshot covers, and the configuration there.
+fn snapshot(meta: &SnapshotMeta) -> String {
+    format!("{}:{}", meta.position, configuration(&meta.configuration))
+}
+
 fn message(message: &Message) -> String {
     match message {
         Message::AppendRequest(it) => format!(
@@ -81,6 +86,15 @@ fn message(message: &Message) -> String {
             Some(index) => format!("read-response t{} index={index}", it.term),
             None => format!("read-response t{} none", it.term),
         },
+        Message::SnapshotOffer(it) => {
+            format!("snapshot-offer t{} {}", it.term, snapshot(&it.meta))
+        }
+        Message::SnapshotResponse(it) => {
+            let answer = if it.installed { "ok" } else { "no" };
+            format!("snapshot-{answer} t{} {}", it.term, it.position)
+        }
+        Message::Amnesia(it) => format!("amnesia t{} acknowledged={}", it.term, it.acknowledged),
+        Message::Dismissed(it) => format!("dismissed t{} index={}", it.term, it.index),
         other => format!("{other:?}"),
     }
 }
@@ -98,6 +112,14 @@ fn write(write: &Write) -> String {
     if let Some(hard) = write.hard {
         let vote = hard.vote.map_or("none".into(), name);
         let _ = write!(text, " term={} vote={vote}", hard.term);
+    }
+    if let Some(it) = &write.snapshot {
+        let _ = match it.log {
+            LogAfterSnapshot::KeepFrom(first) => {
+                write!(text, " snapshot={} keep={first}", snapshot(&it.meta))
+            }
+            LogAfterSnapshot::Replace => write!(text, " snapshot={} replace", snapshot(&it.meta)),
+        };
     }
     if let Some(from) = write.truncate_from {
         let _ = write!(text, " truncate={from}");
@@ -126,8 +148,16 @@ pub(crate) fn output(me: Member, output: &Output) -> Option<String> {
         Output::ReadReady { id, index } => format!("{me} read {id} at {index}"),
         Output::ReadFailed { id, error } => format!("{me} read {id} failed: {}", failed(error)),
         Output::NeedFirstEntry { term } => format!("{me} needs the first entry of term {term}"),
+        Output::SendSnapshot { to, meta } => {
+            format!("{me} pins snapshot {} for {}", meta.position, name(*to))
+        }
+        Output::FetchSnapshot { from, meta } => {
+            format!("{me} fetches snapshot {} from {}", meta.position, name(*from))
+        }
+        Output::InstallSnapshot(meta) => format!("{me} installs snapshot {}", meta.position),
+        Output::Amnesia { acknowledged } => format!("{me} is amnesiac, it had {acknowledged}"),
+        Output::Departed { index } => format!("{me} departed at {index}"),
         Output::Observe(it) => return event(&me, it),
-        other => format!("{me} {other:?}"),
     })
 }
 
@@ -157,6 +187,9 @@ fn event(me: &str, event: &Event) -> Option<String> {
         Event::Amnesia { member, acknowledged, .. } => {
             format!("{me} found {} without {acknowledged}, which it acknowledged", name(*member))
         }
+        Event::Readmitted { index } => format!("{me} readmitted at {index}"),
+        Event::Compacted { base, .. } => format!("{me} compacted to {base}"),
+        Event::SnapshotInstalled { position } => format!("{me} installed snapshot {position}"),
         Event::Damaged { range } => format!("{me} damaged {}..={}", range.first, range.last),
         Event::LeaderReady { term } => format!("{me} ready t{term}"),
         _ => return None,
@@ -187,9 +220,18 @@ pub(crate) fn status(core: &Core) -> String {
         status.applied,
         configuration(&status.configuration)
     );
+    if status.departed {
+        text.push_str(" departed");
+    }
     for follower in &status.followers {
         let state = format!("{:?}", follower.state).to_lowercase();
         let _ = write!(text, " {}:{state}@{}", name(follower.member), follower.matched);
+        if let Some(reason) = follower.held_back {
+            let _ = write!(text, "({reason:?})");
+        }
+        if let Some(acknowledged) = follower.amnesiac {
+            let _ = write!(text, "(lost {acknowledged})");
+        }
     }
     text
 }

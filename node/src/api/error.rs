@@ -6,6 +6,7 @@
 use std::{io, path::PathBuf, time::Duration};
 
 use meshraft_consensus::{ConfigError, Namespace, NamespaceError};
+use meshraft_discovery::founding::ForceError;
 use meshraft_service::{ServiceError, wire::WireError};
 use meshraft_storage::DataDirError;
 use meshraft_transport::{
@@ -13,6 +14,7 @@ use meshraft_transport::{
     identity::{IdentityError, NotEd25519},
 };
 
+use super::founders::FoundersError;
 use crate::{host::RecordError, shutdown::StopReason};
 
 /// Why a node does not start. What its data folder held before is unchanged.
@@ -45,6 +47,14 @@ pub enum StartError {
         /// Why.
         source: meshraft_storage::OpenError,
     },
+    /// The folder of the snapshots in the data folder can't be used.
+    #[error("the snapshots in {} can't be used", path.display())]
+    Snapshots {
+        /// The data folder.
+        path: PathBuf,
+        /// Why.
+        source: meshraft_storage::SnapshotsError,
+    },
     /// Something given as an address is none.
     #[error("{address:?} is not a multiaddr")]
     Address {
@@ -73,6 +83,14 @@ pub enum StartError {
     /// A key file can't be used.
     #[error(transparent)]
     Key(#[from] KeyFileError),
+    /// The system does not let the node listen there. Nothing was created.
+    #[error("can't listen on {address}")]
+    Listen {
+        /// Where.
+        address: Multiaddr,
+        /// Why.
+        source: io::Error,
+    },
     /// The transport does not start.
     #[error(transparent)]
     Transport(#[from] meshraft_transport::StartError),
@@ -113,11 +131,13 @@ pub enum OpenError {
         /// The contradiction.
         source: ConfigError,
     },
-    /// A cluster of no founders is expected.
-    #[error("namespace {namespace} expects 0 founders, it needs at least 1")]
-    ExpectsNobody {
+    /// The settings of founding contradict each other.
+    #[error("contradictory founding of namespace {namespace}")]
+    Founders {
         /// The namespace.
         namespace: Namespace,
+        /// The contradiction.
+        source: FoundersError,
     },
     /// The node hosts the namespace already.
     #[error("namespace {namespace} is open already")]
@@ -125,11 +145,22 @@ pub enum OpenError {
         /// The namespace.
         namespace: Namespace,
     },
-    /// The node hosted the namespace and closed it; it can be opened again by a new start.
-    #[error("namespace {namespace} was closed in this run of the node")]
-    Closed {
+    /// The node hosted the namespace and closed it, and what the store holds of it can't be read
+    /// again in this run.
+    #[error("namespace {namespace} was closed and can't be opened again in this run of the node")]
+    Lost {
         /// The namespace.
         namespace: Namespace,
+        /// Why; `None` if reading panicked, of which the program's log says more.
+        source: Option<meshraft_storage::OpenError>,
+    },
+    /// It shall be founded by force, and what is on record forbids that.
+    #[error("namespace {namespace} can't be founded by force-bootstrap")]
+    Forced {
+        /// The namespace.
+        namespace: Namespace,
+        /// What is on record.
+        source: ForceError,
     },
     /// What the store holds of the namespace can't be read.
     #[error("namespace {namespace} can't be opened")]

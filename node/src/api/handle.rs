@@ -264,7 +264,7 @@ impl NamespaceHandle {
         }
     }
 
-    async fn call(
+    pub(super) async fn call(
         &self,
         operation: Operation,
         timeout: Duration,

@@ -2,8 +2,10 @@
 
 mod error;
 mod events;
+mod founders;
 mod handle;
 mod keys;
+mod membership;
 mod namespace;
 mod node;
 mod request;
@@ -14,8 +16,10 @@ pub use error::{
     WriteError,
 };
 pub use events::Events;
+pub use founders::{Founders, FoundersError, Voters};
 pub use handle::{Members, NamespaceHandle};
 pub use keys::read_key_file;
+pub use membership::{ChangeError, LeaveError, MembershipChange, RejoinError, RemoveError};
 pub use namespace::NamespaceBuilder;
 pub use node::{Node, NodeBuilder};
 pub use request::{Answer, Applied, Deleted, Pair, Read, Write};

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use super::{
     Node,
     error::OpenError,
+    founders::{Founders, FoundersError, Voters},
     handle::NamespaceHandle,
     keys::{Given, OneKey},
 };
@@ -24,7 +25,8 @@ use crate::{
 pub struct NamespaceBuilder {
     node: Node,
     name: String,
-    expect: Option<u16>,
+    founders: Founders,
+    expects_nobody: bool,
     pace: Pace,
     keys: Given,
     machine: Box<dyn StateMachine>,
@@ -38,7 +40,8 @@ impl NamespaceBuilder {
         Self {
             node,
             name,
-            expect: None,
+            founders: Founders::default(),
+            expects_nobody: false,
             pace,
             keys: Given::default(),
             machine: Box::new(Kv::new()),
@@ -48,9 +51,50 @@ impl NamespaceBuilder {
     }
 
     /// Found a cluster as soon as this many nodes agree, and never with fewer. Without it the node
-    /// only joins a living cluster, or goes on where it was.
+    /// founds with whom it has seen when its window ends, be it alone.
     pub fn expect(mut self, founders: u16) -> Self {
-        self.expect = Some(founders);
+        self.founders.expect = NonZeroU16::new(founders);
+        self.expects_nobody = founders == 0;
+        self
+    }
+
+    /// How long to look around before deciding by what was seen; 5 s where nothing is said.
+    pub fn window(mut self, window: Duration) -> Self {
+        self.founders.window = window;
+        self
+    }
+
+    /// Within which part of the window a node must be seen to become a founder, above 0 and at most
+    /// 1; 0.8 where nothing is said. Later ones join. Counts only without an expected number.
+    pub fn threshold(mut self, threshold: f64) -> Self {
+        self.founders.threshold = threshold;
+        self
+    }
+
+    /// Found a cluster alone and at once. Refused where a promise or a cluster is on record; it is
+    /// remembered and shown. For a namespace whose other members are gone for good.
+    pub fn force_bootstrap(mut self) -> Self {
+        self.founders.force_bootstrap = true;
+        self
+    }
+
+    /// Never found: join a living cluster, or go on where it was.
+    pub fn join_only(mut self) -> Self {
+        self.founders.join_only = true;
+        self
+    }
+
+    /// How many members vote, the others being learners; a target of 5, or of the expected number
+    /// of founders if that is more, where nothing is said. All members should say the same: the
+    /// leader's word counts.
+    pub fn voters(mut self, voters: Voters) -> Self {
+        self.founders.voters = Some(voters);
+        self
+    }
+
+    /// All settings of founding at once, instead of those given before.
+    pub fn founders(mut self, founders: Founders) -> Self {
+        (self.founders, self.expects_nobody) = (founders, false);
         self
     }
 
@@ -118,25 +162,28 @@ impl NamespaceBuilder {
     /// # Errors
     /// Names what is wrong with the settings; nothing was changed then.
     pub async fn open(self) -> Result<NamespaceHandle, OpenError> {
-        let Self { node, name, expect, pace, keys, machine, snapshot_bytes, snapshot_entries } =
-            self;
+        let Self { node, name, founders, expects_nobody, pace, keys, machine, .. } = self;
+        let (snapshot_bytes, snapshot_entries) = (self.snapshot_bytes, self.snapshot_entries);
         let namespace = match Namespace::new(&name) {
             Ok(namespace) => namespace,
             Err(source) => return Err(OpenError::Name { name, source }),
         };
-        let expect = match expect.map(NonZeroU16::new) {
-            Some(None) => return Err(OpenError::ExpectsNobody { namespace }),
-            expect => expect.flatten(),
-        };
+        let nobody = expects_nobody.then_some(FoundersError::ExpectsNobody);
+        if let Some(source) = nobody.or_else(|| founders.check().err()) {
+            return Err(OpenError::Founders { namespace, source });
+        }
         let core = match pace.core() {
             Ok(core) => core,
             Err(source) => return Err(OpenError::Timing { namespace, source }),
         };
         let keys = keys.ring()?.unwrap_or_else(|| node.keys.clone());
         let options = NamespaceOptions {
-            expect,
-            found: expect.is_some(),
-            window: Pace::WINDOW,
+            expect: founders.expect,
+            found: !founders.join_only,
+            window: founders.window,
+            threshold_percent: founders.threshold_percent(),
+            force: founders.force_bootstrap,
+            voters_target: founders.voters_target(),
             core,
             machine,
             snapshot_bytes,
@@ -150,7 +197,8 @@ impl NamespaceBuilder {
         match opened.await {
             Ok(Ok(board)) => Ok(NamespaceHandle::new(namespace, node.running, board)),
             Ok(Err(NotOpened::AlreadyOpen)) => Err(OpenError::AlreadyOpen { namespace }),
-            Ok(Err(NotOpened::Closed)) => Err(OpenError::Closed { namespace }),
+            Ok(Err(NotOpened::Lost(source))) => Err(OpenError::Lost { namespace, source }),
+            Ok(Err(NotOpened::Forced(source))) => Err(OpenError::Forced { namespace, source }),
             Ok(Err(NotOpened::Unreadable(source))) => {
                 Err(OpenError::Unreadable { namespace, source })
             }
@@ -163,7 +211,7 @@ impl std::fmt::Debug for NamespaceBuilder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("NamespaceBuilder")
             .field("name", &self.name)
-            .field("expect", &self.expect)
+            .field("founders", &self.founders)
             .field("pace", &self.pace)
             .finish_non_exhaustive()
     }

@@ -99,6 +99,7 @@ pub struct NodeBuilder {
     peers: Vec<String>,
     pace: Pace,
     keys: Given,
+    mdns: Option<bool>,
 }
 
 impl NodeBuilder {
@@ -154,9 +155,11 @@ impl NodeBuilder {
         self
     }
 
-    /// Whether to look for peers on the local network. Without effect: this version finds peers by
-    /// the addresses that it is given, and by those that peers tell each other.
-    pub fn mdns(self, _enabled: bool) -> Self {
+    /// Whether to look for peers on the local network, and to be found there, by multicast DNS;
+    /// default true. No effect on a node that listens on loopback addresses alone. Found peers
+    /// that share no namespace are disconnected within seconds.
+    pub fn mdns(mut self, enabled: bool) -> Self {
+        self.mdns = Some(enabled);
         self
     }
 
@@ -166,7 +169,7 @@ impl NodeBuilder {
     /// # Errors
     /// Names what is wrong with the settings or the data folder; nothing was changed there.
     pub async fn start(self) -> Result<Node, StartError> {
-        let Self { data_dir, listen, peers, pace, keys } = self;
+        let Self { data_dir, listen, peers, pace, keys, mdns } = self;
         let data_dir = data_dir.ok_or(StartError::NoDataDir)?;
         pace.core()?;
         let mut listen = addresses(listen)?;
@@ -177,7 +180,8 @@ impl NodeBuilder {
         let keys = keys.ring()?.unwrap_or_default();
         let known = peers.iter().filter_map(network::named_node).collect();
         let targets = peers.len();
-        let setup = Setup { data_dir, listen, peers, stall: pace.stall() };
+        let (stall, mdns) = (pace.stall(), mdns.unwrap_or(true));
+        let setup = Setup { data_dir, listen, peers, stall, mdns };
         Ok(Node { running: runtime::start(setup).await?, pace, keys, known, targets })
     }
 }

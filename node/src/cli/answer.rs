@@ -3,10 +3,13 @@
 use std::{fmt::Write, time::Duration};
 
 use meshraft::{CallError, Client, Deleted, Pair};
-use meshraft_consensus::{Index, NodeId};
+use meshraft_consensus::{Index, Member, NodeId};
 use meshraft_service::{
     kv::{KeyPage, Revision},
-    wire::{Level, MemberRole, MemberState, MemberStatus, NodeRole, Status, Waiting, WaitingCode},
+    wire::{
+        HeldBack, Level, MemberRole, MemberState, MemberStatus, NodeRole, NotAdmitted, Status,
+        Waiting, WaitingCode,
+    },
 };
 use meshraft_transport::identity::peer_id;
 use serde_json::{Map, Value as Json, json};
@@ -33,6 +36,12 @@ pub(crate) enum Answer {
     Members(Vec<MemberStatus>),
     /// To a barrier.
     Barrier(Index),
+    /// To a removal: who takes part then.
+    Removed(Vec<Member>),
+    /// To a leave.
+    Left,
+    /// To a wish to come back.
+    Rejoining,
 }
 
 /// Asks; the client says whom, `timeout` how long.
@@ -52,6 +61,9 @@ pub(crate) async fn ask(
         Operation::Status => client.status().await.map(|status| Answer::Status(Box::new(status))),
         Operation::Members => client.members().await.map(Answer::Members),
         Operation::Barrier => client.barrier(timeout).await.map(Answer::Barrier),
+        Operation::Remove { node } => client.remove(node).await.map(Answer::Removed),
+        Operation::Leave { node } => client.leave(node).await.map(|()| Answer::Left),
+        Operation::Join { node } => client.rejoin(node).await.map(|()| Answer::Rejoining),
     }
 }
 
@@ -76,6 +88,12 @@ impl Answer {
             Self::Status(status) => status_object(status),
             Self::Members(members) => object.with("members", members_json(members)),
             Self::Barrier(index) => object.with("index", index.get()),
+            Self::Removed(members) => {
+                let names: Vec<_> = members.iter().map(|member| peer(member.node)).collect();
+                object.with("members", names)
+            }
+            Self::Left => object.with("state", "left"),
+            Self::Rejoining => object.with("state", "joining"),
         }
     }
 
@@ -102,6 +120,12 @@ impl Answer {
             Self::Status(status) => status_text(status).into(),
             Self::Members(members) => members_text(members).into(),
             Self::Barrier(index) => format!("index {index}\n").into(),
+            Self::Removed(members) => members
+                .iter()
+                .flat_map(|member| format!("{:<12} {}\n", "member", peer(member.node)).into_bytes())
+                .collect(),
+            Self::Left => "left\n".into(),
+            Self::Rejoining => "joining\n".into(),
         }
     }
 }
@@ -136,6 +160,8 @@ fn status_object(status: &Status) -> Object {
         .with("first", status.first.get())
         .with("members", members_json(&status.members))
         .with("waiting", status.waiting.as_ref().map(waiting_json))
+        .with("snapshot", status.snapshot.get())
+        .with("forced", status.forced)
 }
 
 fn members_json(members: &[MemberStatus]) -> Vec<Json> {
@@ -148,6 +174,7 @@ fn members_json(members: &[MemberStatus]) -> Vec<Json> {
                 "role": member_role(member.role),
                 "match": member.matched.map(Index::get),
                 "state": member.state.map(member_state),
+                "held_back": member.held_back.map(held_back),
             })
         })
         .collect()
@@ -160,6 +187,7 @@ fn waiting_json(waiting: &Waiting) -> Json {
     object.insert("have".into(), waiting.have.into());
     object.insert("need".into(), waiting.need.into());
     object.insert("missing".into(), missing.into());
+    object.insert("why".into(), waiting.why.map(not_admitted).into());
     object.into()
 }
 
@@ -172,6 +200,9 @@ fn status_text(status: &Status) -> String {
     let or_none = |value: Option<String>| value.unwrap_or_else(|| "none".into());
     line("namespace", status.namespace.to_string());
     line("cluster", or_none(status.cluster.map(|cluster| cluster.to_string())));
+    if status.forced {
+        line("founded", "alone, by force".into());
+    }
     line("peer", peer(status.node));
     line("role", role(status.role).into());
     line("leader", or_none(status.leader.map(peer)));
@@ -179,13 +210,33 @@ fn status_text(status: &Status) -> String {
     let (first, last) = (status.first, status.last);
     let (commit, applied) = (status.commit, status.applied);
     line("log", format!("{first} to {last}, committed {commit}, applied {applied}"));
-    if let Some(Waiting { code, have, need, missing }) = &status.waiting {
-        line("waiting for", format!("{}: has {have}, needs {need}", waiting_code(*code)));
-        for node in missing {
+    if status.snapshot > Index::ZERO {
+        line("snapshot", format!("up to {}", status.snapshot));
+    }
+    if let Some(waiting) = &status.waiting {
+        line("waiting for", waiting_text(status));
+        for node in &waiting.missing {
             line("  missing", peer(*node));
         }
     }
     text + &members_text(&status.members)
+}
+
+/// What a node waits for, on one line; empty if it waits for nothing.
+pub(crate) fn waiting_text(status: &Status) -> String {
+    let Some(Waiting { code, have, need, why, .. }) = &status.waiting else {
+        return String::new();
+    };
+    let mut text = match code {
+        WaitingCode::Left => "left; `join` or a new start brings it back".into(),
+        WaitingCode::Removed => "removed; `join` brings it back".into(),
+        WaitingCode::Departure => "departure: the cluster has yet to take it out".into(),
+        code => format!("{}: has {have}, needs {need}", waiting_code(*code)),
+    };
+    if let Some(why) = why {
+        let _ = write!(text, " (last answer: {})", not_admitted(*why));
+    }
+    text
 }
 
 fn members_text(members: &[MemberStatus]) -> String {
@@ -199,6 +250,9 @@ fn members_text(members: &[MemberStatus]) -> String {
         if let Some(matched) = member.matched {
             let _ = write!(text, "  match {matched}");
         }
+        if let Some(why) = member.held_back {
+            let _ = write!(text, "  held back: {}", held_back(why));
+        }
         text.push('\n');
     }
     text
@@ -208,7 +262,8 @@ fn peer(node: NodeId) -> String {
     peer_id(node).to_string()
 }
 
-const fn role(role: NodeRole) -> &'static str {
+/// The word for a role.
+pub(crate) const fn role(role: NodeRole) -> &'static str {
     match role {
         NodeRole::Free => "free",
         NodeRole::Founding => "founding",
@@ -218,6 +273,8 @@ const fn role(role: NodeRole) -> &'static str {
         NodeRole::Leader => "leader",
         NodeRole::Learner => "learner",
         NodeRole::Stopped => "stopped",
+        NodeRole::Left => "left",
+        NodeRole::Removed => "removed",
         _ => "unknown",
     }
 }
@@ -242,12 +299,38 @@ const fn member_state(state: MemberState) -> &'static str {
     }
 }
 
+const fn held_back(why: HeldBack) -> &'static str {
+    match why {
+        HeldBack::CatchingUp => "catching_up",
+        HeldBack::VotersTarget => "voters_target",
+        HeldBack::Unreachable => "unreachable",
+        HeldBack::NotWanted => "not_wanted",
+        _ => "unknown",
+    }
+}
+
+const fn not_admitted(why: NotAdmitted) -> &'static str {
+    match why {
+        NotAdmitted::NotLiving => "not_living",
+        NotAdmitted::OtherCluster => "other_cluster",
+        NotAdmitted::NoLeader => "no_leader",
+        NotAdmitted::Busy => "busy",
+        NotAdmitted::Denied => "denied",
+        NotAdmitted::Departed => "departed",
+        _ => "unknown",
+    }
+}
+
 const fn waiting_code(code: WaitingCode) -> &'static str {
     match code {
         WaitingCode::Founders => "founders",
         WaitingCode::Promise => "promise",
         WaitingCode::Admission => "admission",
         WaitingCode::Leader => "leader",
+        WaitingCode::Peers => "peers",
+        WaitingCode::Departure => "departure",
+        WaitingCode::Left => "left",
+        WaitingCode::Removed => "removed",
         _ => "unknown",
     }
 }

@@ -7,7 +7,10 @@ use std::{num::NonZeroU16, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use libp2p::{Multiaddr, PeerId};
+use meshraft::{Founders, Voters};
 use meshraft_consensus::{Namespace, NamespaceError};
+
+use super::values;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -30,7 +33,10 @@ Examples:
   meshraft serve --data-dir ./b -n /jobs/cron --expect 3 --peer /ip4/10.0.0.1/tcp/4001
       another one; one address of any node is enough, the rest is learned
   meshraft serve --data-dir ./d -n /jobs/cron --peer /ip4/10.0.0.1/tcp/4001
-      without --expect it never founds: it joins a living cluster, or goes on where it was
+      without --expect it joins a living cluster; where none answers it founds one with whom it
+      sees within the --window, those seen after --threshold of it being late joiners
+  meshraft serve --data-dir ./e -n /jobs/cron --join-only --peer /ip4/10.0.0.1/tcp/4001
+      never founds: it joins a living cluster, or goes on where it was
   head -c 32 /dev/urandom > key && meshraft serve --data-dir ./a -n /jobs/cron --key-file key
       only peers and clients with the same key take part, and all traffic is sealed with it
 
@@ -47,6 +53,17 @@ Standard input has one request per line, standard output one answer per line, in
   {\"id\":4,\"op\":\"keys\",\"prefix\":\"\",\"limit\":100}
 Answers: {\"id\":1,\"ok\":true,…} or {\"id\":1,\"ok\":false,\"error\":CODE,\"maybe\":false,\"message\":…};
 \"maybe\":true means that the request may have taken effect.";
+
+const CHANGE_EXAMPLES: &str = "\
+Examples:
+  meshraft leave  -n /jobs/cron --peer /ip4/10.0.0.2/tcp/4001
+      the node at that address leaves; it keeps its data and runs on
+  meshraft join   -n /jobs/cron --peer /ip4/10.0.0.2/tcp/4001
+      and comes back
+  meshraft remove -n /jobs/cron --peer /ip4/10.0.0.1/tcp/4001 12D3KooW…
+      any member takes another one out, also one that is gone for good
+
+Progress goes to standard error. Exit codes: 0 done, 1 failed, 2 usage.";
 
 /// Consensus that just works on a peer-to-peer mesh.
 #[derive(Parser, Debug)]
@@ -110,6 +127,15 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// Who takes part in a namespace.
     Members(MembersArgs),
+    /// Let the node at --peer leave its cluster; it comes back when it starts again, or by `join`.
+    #[command(after_help = CHANGE_EXAMPLES)]
+    Leave(LeaveArgs),
+    /// Take a node out of the cluster; it stays out until it is told to `join`.
+    #[command(after_help = CHANGE_EXAMPLES)]
+    Remove(RemoveArgs),
+    /// Let the node at --peer, which left or was removed, ask to come back.
+    #[command(after_help = CHANGE_EXAMPLES)]
+    Join(JoinArgs),
 }
 
 /// Options of `serve`.
@@ -124,12 +150,11 @@ pub(crate) struct ServeArgs {
     /// A peer to start from, with or without /p2p/; may be given several times.
     #[arg(long = "peer", value_name = "MULTIADDR")]
     pub(crate) peers: Vec<Multiaddr>,
-    /// Do not look for peers on the local network (this build never does).
+    /// Neither look for peers on the local network nor announce this node there.
     #[arg(long)]
     pub(crate) no_mdns: bool,
-    /// Found a cluster once this many nodes agree, never with fewer; without it only join.
-    #[arg(long, value_name = "N")]
-    pub(crate) expect: Option<NonZeroU16>,
+    #[command(flatten)]
+    pub(crate) founders: FoundersArgs,
     /// Time-outs for this distance between the nodes.
     #[arg(long, value_enum, default_value_t = TimingName::Lan)]
     pub(crate) timing: TimingName,
@@ -141,6 +166,48 @@ pub(crate) struct ServeArgs {
     pub(crate) election: Option<Duration>,
     #[command(flatten)]
     pub(crate) keys: KeyArgs,
+}
+
+/// With whom to found, and how many vote.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct FoundersArgs {
+    /// Found a cluster once this many nodes agree, never with fewer. Without it a node founds with
+    /// whom it has seen when its window ends.
+    #[arg(long, value_name = "N")]
+    pub(crate) expect: Option<NonZeroU16>,
+    /// How long to look around before founding without --expect: 5s, 500ms, seconds
+    /// [default: 5s].
+    #[arg(long, value_name = "TIME", value_parser = values::duration)]
+    pub(crate) window: Option<Duration>,
+    /// Nodes seen within this part of the window found, later ones join: above 0 and at most 1
+    /// [default: 0.8].
+    #[arg(long, value_name = "SHARE", value_parser = values::share)]
+    pub(crate) threshold: Option<f64>,
+    /// Found alone and at once; refused where a promise or a cluster is on record.
+    #[arg(long)]
+    pub(crate) force_bootstrap: bool,
+    /// Never found: join a living cluster, or go on where it was.
+    #[arg(long)]
+    pub(crate) join_only: bool,
+    /// How many members vote, or `all`; the others receive everything and wait for a place
+    /// [default: 5, or --expect if that is more].
+    #[arg(long, value_name = "N|all", value_parser = values::voters)]
+    pub(crate) voters: Option<Voters>,
+}
+
+impl FoundersArgs {
+    /// The settings that these options are.
+    pub(crate) fn settings(&self) -> Founders {
+        let usual = Founders::default();
+        Founders {
+            expect: self.expect,
+            window: self.window.unwrap_or(usual.window),
+            threshold: self.threshold.unwrap_or(usual.threshold),
+            force_bootstrap: self.force_bootstrap,
+            join_only: self.join_only,
+            voters: self.voters,
+        }
+    }
 }
 
 /// Presets of timing, by their names on the command line.
@@ -204,7 +271,8 @@ impl FromStr for KeyFileArg {
 /// How a client reaches the mesh.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct TargetArgs {
-    /// A member to start from, with or without /p2p/; may be given several times.
+    /// A member to start from, with or without /p2p/; may be given several times. Without any,
+    /// members are looked for on the local network.
     #[arg(long = "peer", value_name = "MULTIADDR")]
     pub(crate) peers: Vec<Multiaddr>,
     #[command(flatten)]
@@ -220,8 +288,46 @@ pub(crate) struct RequestArgs {
     #[arg(long, value_name = "PEER")]
     pub(crate) via: Option<PeerId>,
     /// How long to wait, in milliseconds: 1 to 60000.
-    #[arg(long, value_name = "MS", default_value_t = 5_000)]
-    pub(crate) timeout_ms: u64,
+    #[arg(long, value_name = "MS", default_value_t = 5_000, allow_negative_numbers = true)]
+    pub(crate) timeout_ms: i64,
+}
+
+/// A change of who takes part: whom to ask, and for how long.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ChangeArgs {
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+    /// Ask exactly this node.
+    #[arg(long, value_name = "PEER")]
+    pub(crate) via: Option<PeerId>,
+    /// How long to wait: 30s, 500ms, 2m, seconds; up to 1h.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = values::duration)]
+    #[arg(allow_negative_numbers = true)]
+    pub(crate) timeout: Duration,
+}
+
+/// Options of `leave`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct LeaveArgs {
+    #[command(flatten)]
+    pub(crate) change: ChangeArgs,
+}
+
+/// Options of `remove`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct RemoveArgs {
+    #[command(flatten)]
+    pub(crate) change: ChangeArgs,
+    /// The node to remove, by its peer id.
+    #[arg(value_name = "PEER_ID")]
+    pub(crate) peer: PeerId,
+}
+
+/// Options of `join`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct JoinArgs {
+    #[command(flatten)]
+    pub(crate) change: ChangeArgs,
 }
 
 /// How fresh a read must be.
@@ -336,7 +442,7 @@ mod tests {
         .unwrap();
         assert_eq!(cli.namespaces.len(), 2);
         let Some(Command::Serve(serve)) = cli.command else { panic!("not serve") };
-        assert_eq!(serve.expect, NonZeroU16::new(3));
+        assert_eq!(serve.founders.expect, NonZeroU16::new(3));
         assert_eq!(serve.timing, TimingName::Region);
         for bad in ["", "a\u{7}b"] {
             assert!(Cli::try_parse_from(["meshraft", "-n", bad, "demo"]).is_err());

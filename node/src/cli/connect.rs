@@ -11,7 +11,7 @@ use super::{Chain, Global, TargetArgs, failed, usage};
 enum TargetError {
     #[error("{0}")]
     Namespace(&'static str),
-    #[error("--peer MULTIADDR is needed: looking for peers on the network is not supported yet")]
+    #[error("--peer MULTIADDR is needed here, to say which node is meant")]
     NoPeer,
     #[error(transparent)]
     Key(#[from] KeyFileError),
@@ -20,9 +20,9 @@ enum TargetError {
 /// Whom a command may ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reach {
-    /// Every member, the learned ones included.
+    /// Every member, the learned ones included; where none is named, those on the local network.
     All,
-    /// Those that the command line names: it wants to hear of them.
+    /// Those that the command line names, one at least: it wants to hear of them.
     Named,
 }
 
@@ -33,7 +33,7 @@ pub(crate) fn with_client(
     reach: Reach,
     command: impl AsyncFnOnce(Client) -> ExitCode,
 ) -> ExitCode {
-    let (namespace, keys) = match checked(target, global) {
+    let (namespace, keys) = match checked(target, global, reach) {
         Ok(checked) => checked,
         Err(error) => return usage(Chain(&error)),
     };
@@ -44,6 +44,7 @@ pub(crate) fn with_client(
     let code = runtime.block_on(async {
         let peers = target.peers.clone();
         let client = match reach {
+            Reach::All if peers.is_empty() => Client::discover(namespace, keys).await,
             Reach::All => Client::connect(namespace, peers, keys).await,
             Reach::Named => Client::connect_only(namespace, peers, keys).await,
         };
@@ -58,9 +59,13 @@ pub(crate) fn with_client(
     code
 }
 
-fn checked(target: &TargetArgs, global: &Global) -> Result<(Namespace, KeyRing), TargetError> {
+fn checked(
+    target: &TargetArgs,
+    global: &Global,
+    reach: Reach,
+) -> Result<(Namespace, KeyRing), TargetError> {
     let namespace = global.one_namespace().map_err(TargetError::Namespace)?.clone();
-    if target.peers.is_empty() {
+    if reach == Reach::Named && target.peers.is_empty() {
         return Err(TargetError::NoPeer);
     }
     let files = target.keys.files(&namespace, &global.namespaces);

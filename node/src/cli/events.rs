@@ -1,8 +1,10 @@
 //! The JSON lines that `serve` prints: one for each change that an operator or a tool acts on.
 
-use meshraft::{HaltReason, Member, Namespace, NodeEvent, NodeId, identity::peer_id};
+use meshraft::{
+    HaltReason, Member, Namespace, NodeEvent, NodeId, Position, SnapshotEvent, identity::peer_id,
+};
 use meshraft_consensus::{Event as CoreEvent, Role};
-use meshraft_discovery::founding::Event as FoundingEvent;
+use meshraft_discovery::{Departure, founding::Event as FoundingEvent};
 use meshraft_transport::Refusal;
 use serde_json::{Value, json};
 
@@ -22,6 +24,15 @@ pub(crate) fn line(namespace: &Namespace, event: &NodeEvent) -> Option<Value> {
             "event": "member", "namespace": namespace,
             "voters": names(voters), "learners": names(learners),
         }),
+        NodeEvent::Forced { cluster } => json!({
+            "event": "state", "namespace": namespace,
+            "state": "forced", "cluster_id": cluster.to_string(),
+        }),
+        NodeEvent::Amnesia { lost, renewed, acknowledged } => json!({
+            "event": "amnesia", "namespace": namespace,
+            "lost": lost.to_string(), "incarnation": renewed.to_string(),
+            "acknowledged": acknowledged.get(),
+        }),
         NodeEvent::Refused { peer, why } => json!({
             "event": "refused", "namespace": namespace,
             "peer": name(*peer), "error": refusal(why), "message": why.to_string(),
@@ -34,10 +45,40 @@ pub(crate) fn line(namespace: &Namespace, event: &NodeEvent) -> Option<Value> {
             "event": "state", "namespace": namespace,
             "state": "halted", "reason": halt(*reason),
         }),
+        NodeEvent::Snapshot(event) => return snapshot(namespace, event),
         NodeEvent::Core(event) => return core(namespace, event),
         NodeEvent::Founding(event) => return founding(namespace, event),
         _ => return None,
     })
+}
+
+fn snapshot(namespace: &str, event: &SnapshotEvent) -> Option<Value> {
+    let step = |step: &str, at: &Position| {
+        json!({
+            "event": "snapshot", "namespace": namespace,
+            "step": step, "index": at.index.get(), "term": at.term.get(),
+        })
+    };
+    let with = |mut line: Value, field: &str, value: Value| {
+        line[field] = value;
+        Some(line)
+    };
+    match event {
+        SnapshotEvent::Taken { at, bytes } => with(step("taken", at), "bytes", json!(bytes)),
+        SnapshotEvent::NotTaken { at, error } => {
+            with(step("not_taken", at), "message", json!(error.to_string()))
+        }
+        SnapshotEvent::Fetching { from, at } => {
+            with(step("fetching", at), "peer", json!(name(*from)))
+        }
+        SnapshotEvent::Fetched { at } => Some(step("fetched", at)),
+        SnapshotEvent::NotFetched { at, why } => {
+            with(step("not_fetched", at), "message", json!(why.to_string()))
+        }
+        SnapshotEvent::Sent { to, at } => with(step("sent", at), "peer", json!(name(*to))),
+        SnapshotEvent::Installed { at } => Some(step("installed", at)),
+        _ => None,
+    }
 }
 
 fn core(namespace: &str, event: &CoreEvent) -> Option<Value> {
@@ -66,7 +107,17 @@ fn founding(namespace: &str, event: &FoundingEvent) -> Option<Value> {
             "step": step, "cluster_id": cluster.to_string(),
         })
     };
+    let state = |state: &str, cluster: &meshraft::ClusterId| {
+        json!({
+            "event": "state", "namespace": namespace,
+            "state": state, "cluster_id": cluster.to_string(),
+        })
+    };
     Some(match event {
+        FoundingEvent::Leaving { cluster } => state("leaving", cluster),
+        FoundingEvent::Departed { cluster, how: Departure::Left } => state("left", cluster),
+        FoundingEvent::Departed { cluster, how: Departure::Removed } => state("removed", cluster),
+        FoundingEvent::Rejoined { cluster } => state("rejoined", cluster),
         FoundingEvent::Coordinating { cluster, .. } => step("proposed", cluster),
         FoundingEvent::Promised { cluster, .. } => step("promised", cluster),
         FoundingEvent::Left { cluster, .. } => step("left", cluster),
@@ -102,6 +153,8 @@ const fn halt(reason: HaltReason) -> &'static str {
         HaltReason::WrongResponses { .. } => "wrong_responses",
         HaltReason::Panicked => "panicked",
         HaltReason::StoreFailed => "store_failed",
+        HaltReason::SnapshotUnreadable { .. } => "snapshot_unreadable",
+        HaltReason::MachineNotReset => "machine_not_reset",
         _ => "other",
     }
 }

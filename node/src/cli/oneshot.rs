@@ -81,8 +81,7 @@ fn run(
         Ok(operation) => operation,
         Err(error) => return usage(error),
     };
-    let millis = i64::try_from(args.timeout_ms).unwrap_or(i64::MAX);
-    let timeout = match request::timeout("--timeout-ms", Some(millis)) {
+    let timeout = match request::timeout("--timeout-ms", Some(args.timeout_ms)) {
         Ok(timeout) => bound.unwrap_or(timeout),
         Err(error) => return usage(error),
     };
@@ -91,8 +90,9 @@ fn run(
         Err(error) => return usage(format_args!("--via: {error}")),
     };
     let json = global.json;
+    let named = via.is_none() && !args.target.peers.is_empty();
     let reach = match operation {
-        Operation::Status | Operation::Members if via.is_none() => Reach::Named,
+        Operation::Status | Operation::Members if named => Reach::Named,
         _ => Reach::All,
     };
     connect::with_client(&args.target, global, reach, async |client: Client| {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
+use meshraft_consensus::NodeId;
 use meshraft_service::{limits, wire::Level};
 
 /// A request whose bounds are kept.
@@ -35,6 +36,12 @@ pub(crate) enum Operation {
     Members,
     /// Waits until everything that was acknowledged before is applied by the asked member.
     Barrier,
+    /// Takes a node out of the cluster.
+    Remove { node: NodeId },
+    /// Lets this node leave.
+    Leave { node: NodeId },
+    /// Lets this node ask to come back.
+    Join { node: NodeId },
 }
 
 /// The member that must be asked, and where it is if that was said.

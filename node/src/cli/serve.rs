@@ -6,8 +6,8 @@
 use std::{io::Write as _, process::ExitCode, time::Duration};
 
 use meshraft::{
-    EventsError, KeyFileError, KeyRing, Namespace, NamespaceHandle, Node, OpenError, StartError,
-    StopReason, Timing, read_key_file,
+    EventsError, Founders, FoundersError, KeyFileError, KeyRing, Namespace, NamespaceHandle, Node,
+    OpenError, StartError, StopReason, Timing, read_key_file,
 };
 use serde_json::{Value, json};
 use tokio::{
@@ -31,6 +31,8 @@ enum ServeError {
     NoNamespace,
     #[error("namespace {0} is given twice")]
     Twice(Namespace),
+    #[error(transparent)]
+    Founders(#[from] FoundersError),
     #[error(transparent)]
     Key(#[from] KeyFileError),
     #[error(transparent)]
@@ -75,11 +77,13 @@ pub(crate) fn run(args: &ServeArgs, global: &Global) -> ExitCode {
 }
 
 async fn serve(args: &ServeArgs, global: &Global) -> Result<StopReason, ServeError> {
+    let founders = args.founders.settings();
+    founders.check()?;
     let rings = rings(args, global)?;
     let mut signals = Signals::new().map_err(ServeError::Signals)?;
     let node = builder(args).start().await?;
     let lines = printer();
-    let opened = match open(&node, args, rings).await {
+    let opened = match open(&node, founders, rings).await {
         Ok(opened) => opened,
         Err(error) => {
             node.shutdown().await;
@@ -150,15 +154,12 @@ fn builder(args: &ServeArgs) -> meshraft::NodeBuilder {
 
 async fn open(
     node: &Node,
-    args: &ServeArgs,
+    founders: Founders,
     rings: Vec<(Namespace, KeyRing)>,
 ) -> Result<Vec<NamespaceHandle>, ServeError> {
     let mut opened = Vec::new();
     for (namespace, ring) in rings {
-        let mut builder = node.namespace(namespace.as_str()).keys(ring);
-        if let Some(founders) = args.expect {
-            builder = builder.expect(founders.get());
-        }
+        let builder = node.namespace(namespace.as_str()).keys(ring).founders(founders);
         opened.push(builder.open().await?);
     }
     Ok(opened)

@@ -46,6 +46,20 @@ pub(super) enum Submission {
     Address(Multiaddr),
 }
 
+/// How a client finds members.
+#[derive(Debug)]
+pub(super) enum Way {
+    /// By addresses.
+    Through {
+        /// Those that it begins with.
+        peers: Vec<Multiaddr>,
+        /// Whether it learns more.
+        learns: bool,
+    },
+    /// On the local network.
+    Discover,
+}
+
 /// Refuses an address that names a peer which can be no member.
 pub(super) fn check_address(address: &Multiaddr) -> Result<(), ConnectError> {
     match peer_of(address) {
@@ -65,13 +79,17 @@ fn peer_of(address: &Multiaddr) -> Option<Result<NodeId, ()>> {
 /// Starts the transport, and the task on the current runtime; it ends with its last handle.
 pub(super) async fn start(
     namespace: Namespace,
-    peers: Vec<Multiaddr>,
     keys: KeyRing,
-    learns: bool,
+    way: Way,
     submissions: mpsc::Receiver<Submission>,
 ) -> Result<(), ConnectError> {
     let identity = Identity::ephemeral().map_err(ConnectError::Identity)?;
-    let config = TransportConfig::new(identity, Vec::new());
+    let mut config = TransportConfig::new(identity, Vec::new());
+    let (peers, learns, discovers) = match way {
+        Way::Through { peers, learns } => (peers, learns, false),
+        Way::Discover => (Vec::new(), true, true),
+    };
+    config.mdns = discovers;
     let (transport, events) = Transport::start(config).await.map_err(ConnectError::Transport)?;
     transport.open(LocalNamespace { namespace: namespace.clone(), keys, role: LocalRole::Client });
     let mut driver = Driver {
@@ -84,6 +102,7 @@ pub(super) async fn start(
         answered: false,
         refused: None,
         learning: Learning::new(learns),
+        discovers,
     };
     for address in peers {
         driver.add_address(address);
@@ -104,6 +123,8 @@ struct Driver {
     /// Why the last member that refused to talk did so.
     refused: Option<Refusal>,
     learning: Learning,
+    /// Whether strangers may be connected too: only those that share the namespace are asked.
+    discovers: bool,
 }
 
 /// A caller.
@@ -165,9 +186,10 @@ impl Driver {
 
     fn event(&mut self, event: Event) {
         match event {
-            Event::Connected { peer, .. } => {
-                self.learning.up(self.clock.now(), peer);
-                self.input(Input::PeerUp(peer));
+            Event::Connected { peer, .. } if !self.discovers => self.up(peer),
+            Event::Shared { peer, .. } if self.discovers => self.up(peer),
+            Event::Refused { why, .. } if self.discovers && why != Refusal::UnknownNamespace => {
+                self.refused = Some(why);
             }
             Event::Disconnected { peer } => {
                 self.learning.down(self.clock.now(), peer);
@@ -187,6 +209,11 @@ impl Driver {
             // A client shares nothing and is asked nothing.
             _ => {}
         }
+    }
+
+    fn up(&mut self, peer: NodeId) {
+        self.learning.up(self.clock.now(), peer);
+        self.input(Input::PeerUp(peer));
     }
 
     /// What a reply means to the routing.

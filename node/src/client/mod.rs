@@ -18,7 +18,7 @@ mod learning;
 use std::time::Duration;
 
 use bytes::Bytes;
-use meshraft_consensus::{Index, Namespace, NodeId};
+use meshraft_consensus::{Index, Member, Namespace, NodeId};
 pub use meshraft_service::wire::Level as ReadLevel;
 use meshraft_service::{
     BadRequest, ServiceError,
@@ -30,7 +30,7 @@ use meshraft_service::{
 use meshraft_transport::{KeyRing, Multiaddr};
 use tokio::sync::{mpsc, oneshot};
 
-use self::driver::Submission;
+use self::driver::{Submission, Way};
 pub use self::error::{CallError, ConnectError};
 use crate::{Applied, Deleted, Pair};
 
@@ -76,6 +76,18 @@ impl Client {
         Self::start(namespace, peers.into_iter().collect(), keys, false).await
     }
 
+    /// Connects to a namespace through the members that announce themselves on the local network,
+    /// by multicast DNS. The addresses of the other members are learned.
+    ///
+    /// Returns at once: a call waits until a member is found, or says why none is. Must be called
+    /// within a tokio runtime, on which the client's task then runs.
+    ///
+    /// # Errors
+    /// The transport could not be started.
+    pub async fn discover(namespace: Namespace, keys: KeyRing) -> Result<Self, ConnectError> {
+        Self::begin(namespace, keys, Way::Discover).await
+    }
+
     async fn start(
         namespace: Namespace,
         peers: Vec<Multiaddr>,
@@ -88,8 +100,12 @@ impl Client {
         for address in &peers {
             driver::check_address(address)?;
         }
+        Self::begin(namespace, keys, Way::Through { peers, learns }).await
+    }
+
+    async fn begin(namespace: Namespace, keys: KeyRing, way: Way) -> Result<Self, ConnectError> {
         let (submissions, receiver) = mpsc::channel(SUBMISSIONS_MAX);
-        driver::start(namespace, peers, keys, learns, receiver).await?;
+        driver::start(namespace, keys, way, receiver).await?;
         let timeout = Duration::from_millis(u64::from(limits::TIMEOUT_MS_DEFAULT));
         Ok(Self { submissions, timeout, via: None })
     }
@@ -221,6 +237,50 @@ impl Client {
         }
     }
 
+    /// Takes a node out of the cluster, in every incarnation of it; returns who takes part then.
+    /// Any member takes the request. The node keeps its data, and stays out until it is told to
+    /// come back ([`Client::rejoin`]).
+    ///
+    /// Dropping the future gives up waiting, not the removal.
+    ///
+    /// # Errors
+    /// The node is no member, it is the last voter, or another change was in progress until the
+    /// deadline; [`CallError::maybe_applied`] says whether it may have been removed all the same.
+    pub async fn remove(&self, node: NodeId) -> Result<Vec<Member>, CallError> {
+        match self.call(Call::Remove { node }).await? {
+            Reply::Removed { members } => Ok(members),
+            _ => Err(CallError::UnexpectedReply { maybe: true }),
+        }
+    }
+
+    /// Lets `member` leave its cluster; returns once it is out, durably. It comes back when it is
+    /// started again, or told to ([`Client::rejoin`]).
+    ///
+    /// Dropping the future gives up waiting, not the leave; so does a time-out: the member goes on
+    /// asking to be removed until it is.
+    ///
+    /// # Errors
+    /// The member is in no cluster or the last voter of one; [`CallError::maybe_applied`] says
+    /// whether it may leave all the same.
+    pub async fn leave(&self, member: NodeId) -> Result<(), CallError> {
+        match self.via(member).call(Call::Leave).await? {
+            Reply::Left => Ok(()),
+            _ => Err(CallError::UnexpectedReply { maybe: true }),
+        }
+    }
+
+    /// Lets a node that left its cluster, or was removed from it, ask to be admitted again. Returns
+    /// at once: its status says how far it is.
+    ///
+    /// # Errors
+    /// The node was never in a cluster.
+    pub async fn rejoin(&self, node: NodeId) -> Result<(), CallError> {
+        match self.via(node).call(Call::Rejoin).await? {
+            Reply::Rejoining => Ok(()),
+            _ => Err(CallError::UnexpectedReply { maybe: true }),
+        }
+    }
+
     /// Proposes a command to a state machine of one's own.
     ///
     /// Dropping the future gives up waiting, not the command.
@@ -261,7 +321,7 @@ impl Client {
 
     async fn call(&self, call: Call) -> Result<Reply, CallError> {
         let timeout = limits::request_timeout(Some(millis(self.timeout)))?;
-        let maybe = matches!(call, Call::Write { .. });
+        let maybe = call.is_write();
         let (answer, answered) = oneshot::channel();
         let submission = Submission::Call { call, timeout, via: self.via, answer };
         self.submissions.send(submission).await.map_err(|_| CallError::Closed)?;

@@ -1,10 +1,13 @@
 //! What a node tells of a namespace: for `serve`'s lines, the events of the embedding API and logs.
 
-use meshraft_consensus::{ClusterId, Event as CoreEvent, Member, NodeId, Term};
+use meshraft_consensus::{
+    ClusterId, Event as CoreEvent, Incarnation, Index, InstallError, Member, NodeId, Position, Term,
+};
 use meshraft_discovery::founding::Event as FoundingEvent;
+use meshraft_storage::SnapshotError;
 use meshraft_transport::Refusal;
 
-use super::record::RecordError;
+use super::{record::RecordError, snapshot_io::RestoreFailure};
 
 /// One event of a namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +32,21 @@ pub enum NodeEvent {
         /// The learners.
         learners: Vec<Member>,
     },
+    /// The cluster that lives here was founded alone because an operator said so.
+    Forced {
+        /// The cluster.
+        cluster: ClusterId,
+    },
+    /// A leader proved that this store went back in time: what it had acknowledged is not in it. It
+    /// goes on as another incarnation, which its former cluster has to admit.
+    Amnesia {
+        /// The incarnation that acts no more.
+        lost: Incarnation,
+        /// The one that takes its place.
+        renewed: Incarnation,
+        /// What the lost one had acknowledged as durable.
+        acknowledged: Index,
+    },
     /// A hello with a peer was refused.
     Refused {
         /// The peer.
@@ -43,10 +61,63 @@ pub enum NodeEvent {
         /// Why.
         reason: HaltReason,
     },
+    /// Something happened to a snapshot.
+    Snapshot(SnapshotEvent),
     /// Something that the core observed.
     Core(CoreEvent),
     /// Something that founding observed.
     Founding(FoundingEvent),
+}
+
+/// What happened to a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SnapshotEvent {
+    /// One of the own state is durable; the log is cut next.
+    Taken {
+        /// The last entry that it covers.
+        at: Position,
+        /// How many bytes its file has.
+        bytes: u64,
+    },
+    /// One of the own state could not be written; the log stays as it is for now.
+    NotTaken {
+        /// The last entry that it would have covered.
+        at: Position,
+        /// Why.
+        error: SnapshotError,
+    },
+    /// One is fetched from a member: too much is missing here.
+    Fetching {
+        /// The member that offers it.
+        from: NodeId,
+        /// The last entry that it covers.
+        at: Position,
+    },
+    /// A fetched one is whole, sound and durable.
+    Fetched {
+        /// The last entry that it covers.
+        at: Position,
+    },
+    /// One could not be fetched; the leader offers what it has then.
+    NotFetched {
+        /// The last entry that it covers.
+        at: Position,
+        /// Why.
+        why: InstallError,
+    },
+    /// All of one was served to a member.
+    Sent {
+        /// The receiver.
+        to: NodeId,
+        /// The last entry that it covers.
+        at: Position,
+    },
+    /// A fetched one took the place of the state.
+    Installed {
+        /// The last entry that it covers.
+        at: Position,
+    },
 }
 
 /// Why a replica applies no more.
@@ -68,4 +139,14 @@ pub enum HaltReason {
     Panicked,
     /// The store failed.
     StoreFailed,
+    /// The recorded snapshot can't be restored. Nothing is deleted.
+    SnapshotUnreadable {
+        /// The last entry that it covers.
+        at: Position,
+        /// Why.
+        why: RestoreFailure,
+    },
+    /// The store went back in time, and the state machine can't begin anew in this process: a new
+    /// start does.
+    MachineNotReset,
 }

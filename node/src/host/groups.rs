@@ -6,13 +6,12 @@
 
 use std::collections::BTreeSet;
 
-use meshraft_consensus::{ClusterId, Core, HardState, Member, Moment, Position, Restored, WriteId};
+use meshraft_consensus::{ClusterId, HardState, Member, Moment, Position, Restored, WriteId};
 use meshraft_discovery::{FounderSet, founding};
 use meshraft_storage::{GroupId, OpenedGroup, OpenedNamespace};
 
 use super::{
     desk::{Desk, Purpose},
-    event::NodeEvent,
     hosted::Hosted,
     output::Output,
     record::remembered,
@@ -72,7 +71,6 @@ impl Hosted {
             last: group.last,
             damage: group.damage,
         };
-        let core = Core::new(self.core_config.clone(), restored, now);
         self.active = Some(ActiveGroup {
             cluster,
             number: group.group,
@@ -80,8 +78,20 @@ impl Hosted {
             submitted: WriteId::ZERO,
             persisted: WriteId::ZERO,
         });
-        self.replica
-            .handle(now, replica::Input::Start { core: Box::new(core), founding: set.is_some() });
+        let input = replica::Input::Start {
+            config: Box::new(self.core_config.clone()),
+            restored: Box::new(restored),
+            founding: set.is_some(),
+        };
+        self.replica.handle(now, input);
+        if set.is_none() {
+            self.tell_serving(cluster, desk);
+        }
+    }
+
+    /// Tells a core that has just begun which members of its group can be reached.
+    pub(super) fn tell_reachable(&mut self, now: Moment) {
+        let Some(cluster) = self.active.as_ref().map(|active| active.cluster) else { return };
         for (node, facts) in &self.shared {
             if let Some(incarnation) =
                 facts.incarnation.filter(|_| facts.clusters.contains(&cluster))
@@ -89,9 +99,6 @@ impl Hosted {
                 let member = Member::new(*node, incarnation);
                 self.replica.handle(now, replica::Input::PeerUp(member));
             }
-        }
-        if set.is_none() {
-            self.event(desk, NodeEvent::Serving { cluster });
         }
     }
 
@@ -122,9 +129,15 @@ impl Hosted {
 
     pub(super) fn stop(&mut self, now: Moment, cluster: ClusterId) {
         if self.active.as_ref().is_some_and(|active| active.cluster == cluster) {
-            self.active = None;
+            self.end_group();
             self.replica.handle(now, replica::Input::Stop);
         }
+    }
+
+    /// No group runs any more.
+    pub(super) fn end_group(&mut self) {
+        self.active = None;
+        self.traffic.end();
     }
 
     /// Answers founding's question whether the group's log is empty, after the core was drained.

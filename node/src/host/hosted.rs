@@ -27,16 +27,17 @@ use meshraft_transport::{PeerFacts, ReplyToken};
 use super::{
     HostConfig, NamespaceOptions,
     desk::{Desk, Purpose},
-    draw::{draw_incarnation, number_from, seeded},
+    draw::{Ids, Life, draw_incarnation, number_from, seeded, with_target},
     event::{HaltReason, NodeEvent},
     groups::ActiveGroup,
     input::CallId,
     keeping::{PeersWrite, parse},
+    membership::Leavers,
     output::Output,
     record::RecordError,
-    snapshot_io::SnapshotDone,
+    snapshots::{Traffic, pin_time},
 };
-use crate::replica::{self, Replica};
+use crate::replica::{self, Replica, ReplicaOptions, SnapshotThresholds};
 
 /// Who asked, and so where the answer goes.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +48,8 @@ pub(super) enum Origin {
     Peer(ReplyToken),
     /// A free node that asks to be admitted.
     Joiner(Member),
+    /// This node, which wants to leave.
+    Leaving,
 }
 
 /// When peers are told everything once more, as any message may be lost.
@@ -69,6 +72,10 @@ impl Gossip {
 pub(super) struct Hosted {
     pub(super) namespace: Namespace,
     pub(super) me: Member,
+    /// What belongs to an earlier one is not for this one.
+    pub(super) life: Life,
+    pub(super) host_config: HostConfig,
+    pub(super) founding_config: FoundingConfig,
     pub(super) founding: Founding,
     pub(super) replica: Replica,
     pub(super) active: Option<ActiveGroup>,
@@ -89,6 +96,10 @@ pub(super) struct Hosted {
     pub(super) peers_write: PeersWrite,
     pub(super) gossip: Gossip,
     pub(super) halted: Option<HaltReason>,
+    pub(super) traffic: Traffic,
+    /// Ids of peers that the operator named.
+    pub(super) known: Vec<NodeId>,
+    pub(super) leavers: Leavers,
 }
 
 impl Hosted {
@@ -101,11 +112,12 @@ impl Hosted {
         now: Moment,
         desk: &mut Desk,
     ) -> Result<Self, RecordError> {
+        let life = desk.life();
         let parsed = found.as_ref().map(|found| parse(found, config.node)).transpose()?;
         let born = parsed.is_some();
         let mut peers = PeerMap::new(config.node);
         let (incarnation, record) = match parsed {
-            None => (draw_incarnation(config, &namespace), Record::default()),
+            None => (draw_incarnation(config, &namespace, life), Record::default()),
             Some((on_disk, record)) => {
                 for (node, address) in on_disk.peers {
                     peers.learn(node, address);
@@ -114,27 +126,24 @@ impl Hosted {
             }
         };
         let me = Member::new(config.node, incarnation);
-        let founding = Founding::new(
-            FoundingConfig {
-                namespace: namespace.clone(),
-                me,
-                expect: options.expect,
-                found: options.found,
-                window: options.window,
-                threshold_percent: FoundingConfig::THRESHOLD_PERCENT,
-                force: false,
-                voters_target: FounderSet::MEMBERS_MAX,
-                election_max: options.core.knobs().election * 2,
-                seed: number_from(config, &namespace, b"founding"),
-                targets: options.targets,
-            },
-            record.clone(),
-            now,
-        );
-        let core_config = seeded(&options.core, number_from(config, &namespace, b"core"));
+        let seed = number_from(config, &namespace, life, b"founding");
+        let founding_config = founding_config(&namespace, me, &options, seed);
+        let founding = Founding::new(founding_config.clone(), record.clone(), now);
+        let seed = number_from(config, &namespace, life, b"core");
+        let core_config = seeded(&with_target(&options.core, options.voters_target), seed);
         let router = Router::new(config.node);
+        let traffic = Traffic::new(life, Ids::new(config, &namespace, life));
+        let options_of_replica = ReplicaOptions {
+            machine: options.machine,
+            snapshots: SnapshotThresholds {
+                bytes: options.snapshot_bytes,
+                entries: options.snapshot_entries,
+            },
+            pin_time: pin_time(core_config.knobs().election),
+        };
         let mut hosted = Self {
-            replica: Replica::new(options.machine, router, now),
+            replica: Replica::new(options_of_replica, router, now),
+            traffic,
             groups: BTreeMap::new(),
             on_disk: BTreeMap::new(),
             active: None,
@@ -147,13 +156,18 @@ impl Hosted {
             halted: None,
             namespace,
             me,
+            life,
+            host_config: config.clone(),
+            founding_config,
             founding,
+            known: options.known,
+            leavers: Leavers::default(),
             peers,
             record,
             born,
             core_config,
         };
-        for node in options.known {
+        for node in hosted.known.clone() {
             hosted.founding.handle(now, founding::Input::Known(node));
         }
         hosted.begin(now, found, desk);
@@ -164,11 +178,13 @@ impl Hosted {
         self.tell_again(now, desk);
         self.founding.handle(now, founding::Input::Timeout);
         self.replica.handle(now, replica::Input::Timeout);
+        self.fetch_timeout(now, desk);
     }
 
     pub(super) fn deadline(&self) -> Option<Moment> {
         let told_again = (!self.shared.is_empty()).then_some(self.gossip.due);
         let inner = self.founding.deadline().into_iter().chain(self.replica.deadline());
+        let inner = inner.chain(self.traffic.deadline()).chain(self.leavers.deadline());
         inner.chain(told_again).min()
     }
 
@@ -179,7 +195,7 @@ impl Hosted {
     /// A job of this namespace is durable.
     pub(super) fn stored(&mut self, now: Moment, purpose: Purpose, desk: &mut Desk) {
         match purpose {
-            Purpose::Birth => self.born = true,
+            Purpose::Birth => self.birth_stored(now, desk),
             Purpose::Peers => self.peers_stored(desk),
             Purpose::Founding(id) => {
                 self.founding.handle(now, founding::Input::Persisted(id));
@@ -206,18 +222,14 @@ impl Hosted {
         }
     }
 
-    /// A job on snapshots' files ended.
-    pub(super) fn snapshot_done(&mut self, _now: Moment, done: SnapshotDone, _desk: &mut Desk) {
-        drop(done);
-    }
-
     pub(super) fn store_failed(&mut self, now: Moment) {
         self.replica.handle(now, replica::Input::StoreFailed);
-        self.active = None;
+        self.end_group();
         self.halted = Some(HaltReason::StoreFailed);
     }
 
     pub(super) fn close(&mut self, now: Moment, desk: &mut Desk) {
+        self.dismiss_leavers(now, desk);
         self.replica.handle(now, replica::Input::Close);
         self.drain(now, desk);
     }
@@ -239,6 +251,8 @@ impl Hosted {
             Operation::Describe => Reply::Described(Box::new(self.status())),
             Operation::Members => Reply::Members(self.status().members),
             Operation::Addresses => Reply::Addresses(self.member_addresses()),
+            Operation::Leave => return self.asked_to_leave(now, id, deadline, desk),
+            Operation::Rejoin => return self.asked_to_rejoin(now, id, desk),
             operation => {
                 let input = replica::Input::Submit { id, hops, deadline, operation };
                 return self.replica.handle(now, input);
@@ -269,6 +283,29 @@ impl Hosted {
                 break;
             }
         }
+        self.answer_leavers(now, desk);
         self.share(desk);
+    }
+}
+
+/// How a namespace is founded, in founding's words.
+fn founding_config(
+    namespace: &Namespace,
+    me: Member,
+    options: &NamespaceOptions,
+    seed: u64,
+) -> FoundingConfig {
+    FoundingConfig {
+        namespace: namespace.clone(),
+        me,
+        expect: options.expect,
+        found: options.found,
+        window: options.window,
+        threshold_percent: options.threshold_percent,
+        force: options.force,
+        voters_target: options.voters_target.min(FounderSet::MEMBERS_MAX),
+        election_max: options.core.knobs().election * 2,
+        seed,
+        targets: options.targets,
     }
 }

@@ -70,6 +70,12 @@ pub struct NamespaceOptions {
     pub found: bool,
     /// How long to observe before deciding (DESIGN: the bounded window).
     pub window: Duration,
+    /// Within which part of the window founders have to be seen, in percent from 1 to 100.
+    pub threshold_percent: u8,
+    /// Found alone and at once; ask [`super::Host::check_force`] before.
+    pub force: bool,
+    /// Learners are promoted while there are fewer voters than this.
+    pub voters_target: usize,
     /// Timing and bounds of the core; its seed is replaced by one of the host's.
     pub core: Config,
     /// What the commands are applied to.

@@ -62,7 +62,7 @@ impl Hosted {
             peers: remembered(&self.peers, self.me.node),
         };
         let (namespace, record) = (self.namespace.clone(), Bytes::from(record.encode()));
-        desk.store(&self.namespace, purpose, |ticket| Job::Record {
+        desk.store(&self.namespace, self.life, purpose, |ticket| Job::Record {
             ticket,
             namespace,
             record,

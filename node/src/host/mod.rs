@@ -12,15 +12,24 @@ mod deadlines;
 mod desk;
 mod draw;
 mod event;
+mod fetch;
 mod groups;
 mod hosted;
 mod input;
 mod keeping;
+mod membership;
 mod network;
 mod output;
 mod outputs;
 mod record;
+mod renewal;
+mod serving;
 mod snapshot_io;
+mod snapshot_store;
+#[cfg(test)]
+mod snapshot_tests;
+mod snapshot_wire;
+mod snapshots;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -28,7 +37,10 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use meshraft_consensus::{Moment, Namespace, NodeId};
-use meshraft_discovery::peers::Address;
+use meshraft_discovery::{
+    founding::{ForceError, Founding},
+    peers::Address,
+};
 use meshraft_service::{
     ServiceError,
     wire::{Operation, Status},
@@ -41,11 +53,12 @@ use self::{
     hosted::{Hosted, Origin},
 };
 pub use self::{
-    event::{HaltReason, NodeEvent},
+    event::{HaltReason, NodeEvent, SnapshotEvent},
     input::{CallId, Input, NamespaceOptions, NetworkInput},
     output::{LoadToken, Output},
     record::RecordError,
-    snapshot_io::{Done, RestoreFailure, SnapshotDone, SnapshotJob, SnapshotStore, SnapshotWork},
+    snapshot_io::{Done, RestoreFailure, SnapshotDone, SnapshotJob, SnapshotWork},
+    snapshot_store::SnapshotStore,
 };
 
 /// What a host needs to know of its node.
@@ -106,9 +119,11 @@ impl Host {
             Input::Network(input) => self.network(input),
             Input::Stored(tickets) => {
                 for ticket in tickets {
-                    if let Some((namespace, purpose)) = self.desk.stored(ticket) {
+                    if let Some((namespace, life, purpose)) = self.desk.stored(ticket) {
                         self.with(&namespace, |hosted, desk, now| {
-                            hosted.stored(now, purpose, desk);
+                            if hosted.life == life {
+                                hosted.stored(now, purpose, desk);
+                            }
                         });
                     }
                 }
@@ -116,7 +131,9 @@ impl Host {
             Input::StoreFailed => self.store_failed(),
             Input::Loaded { load, result } => {
                 self.with(&load.namespace, |hosted, _, now| {
-                    hosted.loaded(now, load.group, load.id, result);
+                    if hosted.life.get() == load.life {
+                        hosted.loaded(now, load.group, load.id, result);
+                    }
                 });
             }
             Input::Snapshot(done) => {
@@ -166,6 +183,24 @@ impl Host {
         self.found_on_disk
             .get(namespace)
             .map_or(Ok(()), |found| keeping::check(found, self.config.node))
+    }
+
+    /// Whether a namespace may be founded alone by order ([`NamespaceOptions::force`]); `found` as
+    /// in [`Input::Open`].
+    ///
+    /// # Errors
+    /// Says what on record forbids it: the namespace is not to be opened so.
+    pub fn check_force(
+        &self,
+        namespace: &Namespace,
+        found: Option<&OpenedNamespace>,
+    ) -> Result<(), ForceError> {
+        let found = found.or_else(|| self.found_on_disk.get(namespace));
+        match found.map(|found| keeping::parse(found, self.config.node)) {
+            Some(Ok((_, record))) => Founding::check_force(&record),
+            // What can't be read is not opened at all.
+            Some(Err(_)) | None => Ok(()),
+        }
     }
 
     fn with(&mut self, namespace: &Namespace, act: impl FnOnce(&mut Hosted, &mut Desk, Moment)) {
@@ -218,6 +253,7 @@ impl Host {
         if let Some(mut hosted) = self.namespaces.remove(namespace) {
             hosted.close(self.now, &mut self.desk);
             self.deadlines.set(namespace, None);
+            self.desk.forget_requests(namespace);
             self.closed.insert(namespace.clone());
             self.desk.push(Output::Unshare { namespace: namespace.clone() });
         }

@@ -14,7 +14,7 @@ use meshraft_discovery::{
     wire as founding_wire,
 };
 use meshraft_service::{
-    Feature, Refusal, ServiceError, limits,
+    Refusal, ServiceError, limits,
     router::ForwardLost,
     wire::{self, Operation, Request},
 };
@@ -24,7 +24,7 @@ use meshraft_transport::{
 
 use super::{
     Host, NetworkInput,
-    desk::Desk,
+    desk::{Asked, Desk},
     event::NodeEvent,
     hosted::{Gossip, Hosted, Origin},
     output::Output,
@@ -60,20 +60,16 @@ impl Host {
             NetworkInput::Request { from, channel: Channel::Command, token, payload } => {
                 self.request(&from, token, &payload);
             }
-            NetworkInput::Request { token, .. } => {
-                let error = ServiceError::Unsupported(Feature::Operation);
-                let payload = wire::encode_response(&Err(error));
-                self.desk.push(Output::Reply { token, payload });
+            NetworkInput::Request { from, token, payload, .. } => {
+                let namespace = from.namespace.clone();
+                self.with(&namespace, |hosted, desk, _| {
+                    hosted.part_requested(&from, token, &payload, desk);
+                });
             }
             NetworkInput::Reply { id, result } => {
-                if let Some((namespace, forward)) = self.desk.replied(id) {
-                    let result = match result {
-                        Ok(bytes) => wire::decode_response(&bytes)
-                            .map_err(|_| ForwardLost { delivered_maybe: true }),
-                        Err(error) => Err(lost(&error)),
-                    };
-                    self.with(&namespace, |hosted, _, now| {
-                        hosted.replica.handle(now, replica::Input::Replied { forward, result });
+                if let Some((namespace, asked)) = self.desk.replied(id) {
+                    self.with(&namespace, |hosted, desk, now| {
+                        hosted.replied(now, asked, result, desk);
                     });
                 }
             }
@@ -119,6 +115,28 @@ fn lost(error: &RequestError) -> ForwardLost {
 }
 
 impl Hosted {
+    fn replied(
+        &mut self,
+        now: Moment,
+        asked: Asked,
+        result: Result<Bytes, RequestError>,
+        desk: &mut Desk,
+    ) {
+        match asked {
+            Asked::Forward(forward) => {
+                let result = match result {
+                    Ok(bytes) => wire::decode_response(&bytes)
+                        .map_err(|_| ForwardLost { delivered_maybe: true }),
+                    Err(error) => Err(lost(&error)),
+                };
+                self.replica.handle(now, replica::Input::Replied { forward, result });
+            }
+            Asked::Part { fetch, ask } => {
+                self.fetch_replied(now, fetch, ask, result.ok().as_ref(), desk);
+            }
+        }
+    }
+
     fn shared(
         &mut self,
         now: Moment,
@@ -200,7 +218,8 @@ impl Hosted {
                 Scope::Cluster(cluster),
                 Body::Consensus(message),
             ) => self.consensus(now, cluster, member, message),
-            (Channel::Control, Scope::Free, Body::Bytes(bytes)) => {
+            // What a handle brings that an earlier incarnation made is not for the next one.
+            (Channel::Control, Scope::Free, Body::Bytes(bytes)) if self.born => {
                 if let Ok(message) = founding_wire::Message::decode(&bytes) {
                     let input = founding::Input::Receive { from: member, message };
                     self.founding.handle(now, input);

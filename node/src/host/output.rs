@@ -112,6 +112,8 @@ pub struct LoadToken {
     pub namespace: Namespace,
     /// The group whose log is read.
     pub group: GroupId,
+    /// Which opening of the namespace asks, so that an answer finds no later one.
+    pub life: u64,
     /// The core's name for the request.
     pub id: LoadId,
 }

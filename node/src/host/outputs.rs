@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use meshraft_consensus::{ClusterId, Moment};
+use meshraft_consensus::{ClusterId, Moment, Write};
 use meshraft_discovery::{founding, wire::NotAdmitted};
 use meshraft_service::{
     ServiceError,
@@ -13,7 +13,7 @@ use meshraft_storage::Job;
 use meshraft_transport::{Body, Channel, Scope};
 
 use super::{
-    desk::{Desk, Purpose},
+    desk::{Asked, Desk, Purpose},
     event::NodeEvent,
     hosted::{Hosted, Origin},
     output::{LoadToken, Output},
@@ -62,7 +62,7 @@ impl Hosted {
                 if let Some(active) = self.active.as_mut().filter(|it| it.cluster == cluster) {
                     active.founding = false;
                 }
-                self.event(desk, NodeEvent::Serving { cluster });
+                self.tell_serving(cluster, desk);
             }
             founding::Output::Joined { cluster, .. } => {
                 self.start_group(now, cluster, None, desk);
@@ -72,8 +72,7 @@ impl Hosted {
                 let operation = Operation::Admit { member };
                 self.submit(now, Origin::Joiner(member), 0, deadline, operation, desk);
             }
-            // Nothing asks founding to leave a cluster.
-            founding::Output::AskRemoval => {}
+            founding::Output::AskRemoval => self.ask_removal(now, desk),
             founding::Output::Observe(event) => self.event(desk, NodeEvent::Founding(event)),
         }
     }
@@ -82,21 +81,16 @@ impl Hosted {
     pub(super) fn replica_output(&mut self, now: Moment, output: replica::Output, desk: &mut Desk) {
         match output {
             replica::Output::Send { to, lane, message } => self.send(to, lane, message, desk),
-            replica::Output::Persist(write) => {
-                let Some(active) = self.active.as_mut() else { return };
-                active.submitted = write.id;
-                let group = active.number;
-                let purpose = Purpose::Log(group, write.id);
-                desk.store(&self.namespace, purpose, |ticket| Job::Log { ticket, group, write });
-            }
+            replica::Output::Persist(write) => self.persist(write, desk),
             replica::Output::Load { id, range, bytes_max } => {
                 let Some(group) = self.active.as_ref().map(|active| active.number) else { return };
-                let load = LoadToken { namespace: self.namespace.clone(), group, id };
+                let (namespace, life) = (self.namespace.clone(), self.life.get());
+                let load = LoadToken { namespace, group, life, id };
                 desk.push(Output::Load { load, range, bytes_max });
             }
             replica::Output::Forward { forward, to, request, timeout } => {
                 let scope = self.active.as_ref().map(|active| active.cluster).into();
-                let id = desk.request(&self.namespace, forward);
+                let id = desk.request(&self.namespace, Asked::Forward(forward));
                 let (namespace, payload) = (self.namespace.clone(), request.encode());
                 let channel = Channel::Command;
                 desk.push(Output::Request { id, to, namespace, scope, channel, payload, timeout });
@@ -122,17 +116,52 @@ impl Hosted {
                 self.event(desk, NodeEvent::Leader { leader, term });
             }
             replica::Output::Members => self.tell_members(desk),
+            replica::Output::Started => self.tell_reachable(now),
+            replica::Output::TakeSnapshot { meta, writer } => {
+                self.take_snapshot(meta, writer, desk);
+            }
+            replica::Output::RestoreSnapshot { meta, state } => {
+                self.restore_snapshot(meta, state, desk);
+            }
+            replica::Output::RetainSnapshots { positions } => {
+                self.retain_snapshots(positions, desk);
+            }
+            replica::Output::FetchSnapshot { from, meta } => {
+                self.fetch_snapshot(now, from, meta, desk);
+            }
+            replica::Output::Snapshot(event) => self.event(desk, NodeEvent::Snapshot(event)),
+            replica::Output::Amnesia { acknowledged } => self.renew(now, acknowledged, desk),
+            replica::Output::Departed => self.core_said(now, false),
+            replica::Output::Returned => self.core_said(now, true),
             replica::Output::Halted(reason) => {
                 self.halted = Some(reason);
-                self.active = None;
+                self.end_group();
                 self.event(desk, NodeEvent::Halted { reason });
             }
             replica::Output::Observe(event) => self.event(desk, NodeEvent::Core(event)),
         }
     }
 
+    /// Hands a write of the group's core to the store.
+    fn persist(&mut self, write: Write, desk: &mut Desk) {
+        let Some(active) = self.active.as_mut() else { return };
+        active.submitted = write.id;
+        let group = active.number;
+        let purpose = Purpose::Log(group, write.id);
+        let job = |ticket| Job::Log { ticket, group, write };
+        desk.store(&self.namespace, self.life, purpose, job);
+    }
+
     fn runs(&self, cluster: &ClusterId) -> bool {
         self.active.as_ref().is_some_and(|active| active.cluster == *cluster)
+    }
+
+    /// A cluster lives here.
+    pub(super) fn tell_serving(&self, cluster: ClusterId, desk: &mut Desk) {
+        self.event(desk, NodeEvent::Serving { cluster });
+        if self.record.forced {
+            self.event(desk, NodeEvent::Forced { cluster });
+        }
     }
 
     fn tell_members(&self, desk: &mut Desk) {
@@ -164,6 +193,7 @@ impl Hosted {
                 self.founding
                     .handle(now, founding::Input::AdmissionResolved { member, result, members });
             }
+            Some(Origin::Leaving) => self.removal_resolved(now, &response, desk),
             None => {}
         }
     }

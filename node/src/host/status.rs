@@ -1,11 +1,17 @@
 //! What a node tells of one namespace: the core's view, or why there is no cluster yet.
 
 use bytes::Bytes;
-use meshraft_consensus::{FollowerState, Index, Member, NodeId, Role, Status as CoreStatus, Term};
-use meshraft_discovery::founding;
+use meshraft_consensus::{
+    FollowerState, HeldBack as CoreHeldBack, Index, Member, NodeId, Role, Status as CoreStatus,
+    Term,
+};
+use meshraft_discovery::{founding, wire as founding_wire};
 use meshraft_service::{
     limits,
-    wire::{MemberRole, MemberState, MemberStatus, NodeRole, Status, Waiting, WaitingCode},
+    wire::{
+        HeldBack, MemberRole, MemberState, MemberStatus, NodeRole, NotAdmitted, Status, Waiting,
+        WaitingCode,
+    },
 };
 
 use super::hosted::Hosted;
@@ -29,22 +35,24 @@ impl Hosted {
             last: Index::ZERO,
             members: Vec::new(),
             waiting: self.founding.waiting().map(|waiting| told(&waiting)),
-            snapshot: Index::ZERO,
-            forced: false,
+            snapshot: self.replica.snapshot().map_or(Index::ZERO, |at| at.index),
+            forced: self.founding.record().forced,
         };
         let Some(core) = serving.filter(|_| status.cluster.is_some()) else { return status };
-        status.role = role(core);
+        status.role = self.role_away().unwrap_or_else(|| role(core));
         status.term = core.term;
         status.leader = core.leader.map(|leader| leader.node);
         status.commit = core.commit;
         status.applied = core.applied;
         status.first = core.first;
         status.last = core.last.index;
+        status.snapshot = core.snapshot;
         status.members = members(core);
         if status.waiting.is_none() && status.leader.is_none() {
             let (have, need) = reachable_and_needed(self, core);
             let code = WaitingCode::Leader;
-            status.waiting = Some(Waiting { code, have, need, missing: self.missing_voters(core) });
+            status.waiting =
+                Some(Waiting { code, have, need, missing: self.missing_voters(core), why: None });
         }
         status
     }
@@ -125,9 +133,19 @@ fn members(core: &CoreStatus) -> Vec<MemberStatus> {
                 Some(follower) => (Some(follower.matched), Some(sending(follower.state))),
                 None => (None, None),
             };
-            MemberStatus { member, role, matched, state, held_back: None }
+            let held_back = follower.and_then(|follower| follower.held_back.map(held));
+            MemberStatus { member, role, matched, state, held_back }
         })
         .collect()
+}
+
+fn held(why: CoreHeldBack) -> HeldBack {
+    match why {
+        CoreHeldBack::Unreachable => HeldBack::Unreachable,
+        CoreHeldBack::CatchingUp => HeldBack::CatchingUp,
+        CoreHeldBack::EnoughVoters { .. } => HeldBack::VotersTarget,
+        _ => HeldBack::NotWanted,
+    }
 }
 
 fn sending(state: FollowerState) -> MemberState {
@@ -142,13 +160,29 @@ fn told(waiting: &founding::Waiting) -> Waiting {
     let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     Waiting {
         code: match waiting.code {
-            founding::WaitingCode::Founders | founding::WaitingCode::Peers => WaitingCode::Founders,
+            founding::WaitingCode::Founders => WaitingCode::Founders,
             founding::WaitingCode::Promise => WaitingCode::Promise,
             founding::WaitingCode::Admission => WaitingCode::Admission,
+            founding::WaitingCode::Peers => WaitingCode::Peers,
+            founding::WaitingCode::Departure => WaitingCode::Departure,
+            founding::WaitingCode::Left => WaitingCode::Left,
+            founding::WaitingCode::Removed => WaitingCode::Removed,
             _ => WaitingCode::Leader,
         },
         have: number(waiting.have),
         need: number(waiting.need),
         missing: waiting.missing.clone(),
+        why: waiting.why.map(not_admitted),
+    }
+}
+
+const fn not_admitted(why: founding_wire::NotAdmitted) -> NotAdmitted {
+    match why {
+        founding_wire::NotAdmitted::NotLiving => NotAdmitted::NotLiving,
+        founding_wire::NotAdmitted::OtherCluster { .. } => NotAdmitted::OtherCluster,
+        founding_wire::NotAdmitted::Busy => NotAdmitted::Busy,
+        founding_wire::NotAdmitted::Denied => NotAdmitted::Denied,
+        founding_wire::NotAdmitted::Departed => NotAdmitted::Departed,
+        _ => NotAdmitted::NoLeader,
     }
 }

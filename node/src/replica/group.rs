@@ -3,72 +3,103 @@
 //! A committed proposal is answered from apply: its position leads to the request that waits for
 //! it. Everything that the core resolves in one drain is read before anything is applied, so that
 //! an answer never depends on the order of different outputs.
+//!
+//! While a snapshot takes its place the state is away: nothing is applied, nothing is proposed, and
+//! no query sees half of it.
 
-use std::{
-    collections::BTreeMap,
-    panic::{AssertUnwindSafe, catch_unwind},
-};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
 use meshraft_consensus::{
-    Change, ChangeStep, Core, Entry, EntryKind, Event, Fate, Incarnation, Index, Input, LoadError,
-    LoadId, Member, Message, Moment, NodeId, Outcome, Output, Position, ProposalId, ReadId,
-    ReadLevel, RejectReason, Role, Status, WriteId,
+    Change, ChangeStep, Core, Entry, EntryKind, Event, Fate, Incarnation, Input, Member, Moment,
+    NodeId, Output, Position, ReadId, ReadLevel, Role, SnapshotMeta, Status, WriteId,
 };
 use meshraft_service::{
-    Applied, HaltReason as ApplyHalt, QueryError, Replicated, ServiceError, StateMachine,
-    router::{self, AdmitResult, ProposeResult, RemoveResult, RequestId},
+    HaltReason as ApplyHalt, QueryError, Replicated, Sequence, ServiceError, SessionId,
+    SnapshotWriter,
+    router::{self, RequestId},
 };
 
-use super::{input::Output as ReplicaOutput, log_time::LogTime};
+use super::{
+    due::Due,
+    input::Output as ReplicaOutput,
+    log_time::LogTime,
+    retained::Retained,
+    waiting::{Pending, Waiting},
+};
 use crate::host::HaltReason;
 
 /// What a drain asks the replica to do.
-#[derive(Debug)]
 pub(super) enum Effect {
     /// Pass it to the host.
     Out(ReplicaOutput),
     /// Pass it to the router.
     Route(router::Input),
+    /// Write a snapshot.
+    Take {
+        /// What it stands for.
+        meta: SnapshotMeta,
+        /// The frozen state.
+        writer: SnapshotWriter,
+    },
+    /// Restore the state from a recorded snapshot.
+    Install {
+        /// Which.
+        meta: SnapshotMeta,
+        /// The state that it replaces.
+        state: Box<Replicated>,
+    },
     /// Stop the group.
     Halt(HaltReason),
-}
-
-/// What a request waits for in the core.
-#[derive(Clone, Copy, Debug)]
-enum Pending {
-    Write,
-    Admit,
-    Remove,
 }
 
 /// A group and its state.
 pub(super) struct Group {
     core: Core,
-    state: Replicated,
-    pending: BTreeMap<ProposalId, Pending>,
-    waiting: BTreeMap<Index, (Position, RequestId)>,
+    /// `None` while a snapshot takes its place.
+    state: Option<Box<Replicated>>,
+    waiting: Waiting,
     log_time: LogTime,
     fate_open: bool,
     led: bool,
+    pub(super) due: Due,
+    pub(super) retained: Retained,
 }
 
 impl Group {
-    /// `fate_open`: the host does not know the fate of the founder set yet.
-    pub(super) fn new(core: Core, machine: Box<dyn StateMachine>, fate_open: bool) -> Self {
+    /// A group on a state that stands where its log begins. `fate_open`: the host does not know
+    /// the fate of the founder set yet.
+    pub(super) fn new(
+        core: Core,
+        state: Box<Replicated>,
+        fate_open: bool,
+        due: Due,
+        retained: Retained,
+    ) -> Self {
+        let mut log_time = LogTime::default();
+        log_time.applied(state.log_time_ms());
         Self {
             core,
-            state: Replicated::new(machine),
-            pending: BTreeMap::new(),
-            waiting: BTreeMap::new(),
-            log_time: LogTime::default(),
+            state: Some(state),
+            waiting: Waiting::default(),
+            log_time,
             fate_open,
             led: false,
+            due,
+            retained,
         }
     }
 
-    pub(super) fn into_machine(self) -> Box<dyn StateMachine> {
-        self.state.into_machine()
+    /// The group goes on from a snapshot: its cluster lives.
+    pub(super) fn lives(&mut self) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        self.decided(Fate::Found, &mut effects);
+        effects
+    }
+
+    /// The state, unless it is away.
+    pub(super) fn into_state(self) -> Option<Box<Replicated>> {
+        self.state
     }
 
     pub(super) fn core(&self) -> &Core {
@@ -79,8 +110,8 @@ impl Group {
         self.core.status()
     }
 
-    pub(super) fn replicated(&self) -> &Replicated {
-        &self.state
+    pub(super) fn replicated(&self) -> Option<&Replicated> {
+        self.state.as_deref()
     }
 
     /// Whether the fate of a founder set is not known here yet.
@@ -90,14 +121,15 @@ impl Group {
 
     /// Whether the machine takes a command; one that panics takes none.
     pub(super) fn check(&self, payload: &[u8]) -> Result<(), ServiceError> {
-        catch_unwind(AssertUnwindSafe(|| self.state.check(payload)))
-            .unwrap_or(Err(ServiceError::Halted))
+        // Soon the state is here again, and there is no better answer than to try then.
+        let Some(state) = &self.state else { return Err(ServiceError::Overloaded) };
+        catch_unwind(AssertUnwindSafe(|| state.check(payload))).unwrap_or(Err(ServiceError::Halted))
     }
 
     /// A query may panic as little as a command: a machine that does answers nothing more.
     pub(super) fn query(&self, query: &[u8]) -> Result<Bytes, QueryError> {
-        catch_unwind(AssertUnwindSafe(|| self.state.query(query)))
-            .unwrap_or(Err(QueryError::Halted))
+        let Some(state) = &self.state else { return Err(QueryError::Restoring) };
+        catch_unwind(AssertUnwindSafe(|| state.query(query))).unwrap_or(Err(QueryError::Halted))
     }
 
     pub(super) fn deadline(&self) -> Option<Moment> {
@@ -106,42 +138,18 @@ impl Group {
 
     /// Requests whose command was handed to the core and is not answered yet.
     pub(super) fn pending_proposals(&self) -> Vec<RequestId> {
-        let proposed = self.pending.keys().map(|id| RequestId::new(id.get()));
-        proposed.chain(self.waiting.values().map(|(_, id)| *id)).collect()
+        self.waiting.all()
     }
 
-    pub(super) fn timeout(&mut self, now: Moment) {
-        self.core.handle(now, Input::Timeout);
-    }
-
-    pub(super) fn receive(&mut self, now: Moment, from: Member, message: Message) {
-        self.core.handle(now, Input::Receive { from, message });
-    }
-
-    pub(super) fn peer(&mut self, now: Moment, member: Member, up: bool) {
-        let input = if up { Input::PeerUp(member) } else { Input::PeerDown(member) };
+    /// Hands an input to the core as it is.
+    pub(super) fn handle(&mut self, now: Moment, input: Input) {
         self.core.handle(now, input);
     }
 
-    pub(super) fn persisted(&mut self, now: Moment, write: WriteId) {
+    /// Writes up to this one are durable; which snapshots stay, if one of them recorded one.
+    pub(super) fn persisted(&mut self, now: Moment, write: WriteId) -> Option<Vec<Position>> {
         self.core.handle(now, Input::Persisted(write));
-    }
-
-    pub(super) fn loaded(
-        &mut self,
-        now: Moment,
-        id: LoadId,
-        result: Result<Vec<Entry>, LoadError>,
-    ) {
-        self.core.handle(now, Input::Loaded { id, result });
-    }
-
-    pub(super) fn first_entry(&mut self, now: Moment, fate: Fate) {
-        self.core.handle(now, Input::FirstEntry(fate));
-    }
-
-    pub(super) fn campaign(&mut self, now: Moment) {
-        self.core.handle(now, Input::Campaign);
+        self.retained.persisted(write, now)
     }
 
     pub(super) fn read(&mut self, now: Moment, id: RequestId, level: ReadLevel) {
@@ -153,15 +161,19 @@ impl Group {
         self.log_time.stamp_ms(now)
     }
 
-    pub(super) fn propose(&mut self, now: Moment, id: RequestId, command: Bytes) {
-        let id = ProposalId::new(id.get());
-        self.pending.insert(id, Pending::Write);
+    pub(super) fn propose(
+        &mut self,
+        now: Moment,
+        id: RequestId,
+        (session, sequence): (SessionId, Sequence),
+        command: Bytes,
+    ) {
+        let id = self.waiting.propose(id, Pending::Write(session, sequence));
         self.core.handle(now, Input::Propose { id, command });
     }
 
     pub(super) fn admit(&mut self, now: Moment, id: RequestId, member: Member) {
-        let id = ProposalId::new(id.get());
-        self.pending.insert(id, Pending::Admit);
+        let id = self.waiting.propose(id, Pending::Admit);
         let change = Change { steps: vec![ChangeStep::AddLearner(member)] };
         self.core.handle(now, Input::Change { id, change });
     }
@@ -169,8 +181,7 @@ impl Group {
     /// Takes a node out in every incarnation, all in one change. One that takes no part is left to
     /// the core to refuse: only it knows whether the configuration is settled.
     pub(super) fn remove(&mut self, now: Moment, id: RequestId, node: NodeId) {
-        let id = ProposalId::new(id.get());
-        self.pending.insert(id, Pending::Remove);
+        let id = self.waiting.propose(id, Pending::Remove);
         let members = self.core.configuration().members();
         let mut steps: Vec<_> =
             members.into_iter().filter(|it| it.node == node).map(ChangeStep::Remove).collect();
@@ -184,12 +195,15 @@ impl Group {
     pub(super) fn drain(&mut self, now: Moment) -> Option<Vec<Effect>> {
         let mut effects = Vec::new();
         let mut entries = Vec::new();
+        let mut install = None;
         let mut quiet = true;
         while let Some(output) = self.core.poll() {
             quiet = false;
             match output {
                 Output::Apply(batch) if entries.is_empty() => entries = batch,
                 Output::Apply(batch) => entries.extend(batch),
+                Output::InstallSnapshot(meta) => install = Some(meta),
+                Output::SendSnapshot { to, meta } => self.retained.pin(to, meta.position, now),
                 other => self.translate(other, &mut effects),
             }
         }
@@ -199,6 +213,10 @@ impl Group {
         self.note_role(now, &mut effects);
         if !entries.is_empty() {
             self.apply(now, entries, &mut effects);
+            effects.extend(self.take_snapshot());
+        }
+        if let Some(meta) = install {
+            self.install(meta, &mut effects);
         }
         Some(effects)
     }
@@ -206,10 +224,15 @@ impl Group {
     fn translate(&mut self, output: Output, effects: &mut Vec<Effect>) {
         let out = match output {
             Output::Send { to, lane, message } => ReplicaOutput::Send { to, lane, message },
-            Output::Persist(write) => ReplicaOutput::Persist(write),
+            Output::Persist(write) => {
+                self.retained.writing(&write);
+                ReplicaOutput::Persist(write)
+            }
             Output::Load { id, range, bytes_max } => ReplicaOutput::Load { id, range, bytes_max },
             Output::Resolve { id, outcome } => {
-                effects.extend(self.resolve(id, outcome).map(Effect::Route));
+                let members = || self.core.configuration().members();
+                let resolved = self.waiting.resolve(id, outcome, members);
+                effects.extend(resolved.map(Effect::Route));
                 return;
             }
             Output::ReadReady { id, index } => {
@@ -222,6 +245,8 @@ impl Group {
                 effects.push(Effect::Route(router::Input::ReadIndex { id, result: Err(error) }));
                 return;
             }
+            Output::Amnesia { acknowledged } => ReplicaOutput::Amnesia { acknowledged },
+            Output::Departed { .. } => ReplicaOutput::Departed,
             Output::NeedFirstEntry { term } => {
                 self.led = true;
                 ReplicaOutput::Led { term }
@@ -233,61 +258,16 @@ impl Group {
                 ) {
                     effects.push(Effect::Out(ReplicaOutput::Members));
                 }
+                if matches!(event, Event::Readmitted { .. }) {
+                    effects.push(Effect::Out(ReplicaOutput::Returned));
+                }
                 ReplicaOutput::Observe(event)
             }
-            // A core of this build takes no snapshots, so it neither sends nor installs one; the
-            // drain above takes `Apply`.
-            Output::SendSnapshot { .. }
-            | Output::FetchSnapshot { .. }
-            | Output::InstallSnapshot(_)
-            | Output::Amnesia { .. }
-            | Output::Departed { .. }
-            | Output::Apply(_) => return,
+            Output::FetchSnapshot { from, meta } => ReplicaOutput::FetchSnapshot { from, meta },
+            // The drain above takes these.
+            Output::SendSnapshot { .. } | Output::InstallSnapshot(_) | Output::Apply(_) => return,
         };
         effects.push(Effect::Out(out));
-    }
-
-    fn resolve(&mut self, id: ProposalId, outcome: Outcome) -> Option<router::Input> {
-        let pending = self.pending.remove(&id)?;
-        let id = RequestId::new(id.get());
-        match (pending, outcome) {
-            (Pending::Write, Outcome::Committed(position)) => {
-                self.waiting.insert(position.index, (position, id));
-                None
-            }
-            (Pending::Write, Outcome::Rejected(reason)) => {
-                Some(router::Input::Proposed { id, result: ProposeResult::Rejected(reason) })
-            }
-            (Pending::Write, Outcome::Unknown) => {
-                Some(router::Input::Proposed { id, result: ProposeResult::Unknown })
-            }
-            // Asking again for what is so already is how a lost answer is repeated.
-            (
-                Pending::Admit,
-                Outcome::Committed(_) | Outcome::Rejected(RejectReason::AlreadyDone { .. }),
-            ) => {
-                let members = self.core.configuration().members().into_iter().collect();
-                Some(router::Input::AdmissionDone { id, result: AdmitResult::Admitted(members) })
-            }
-            (Pending::Admit, Outcome::Rejected(reason)) => {
-                Some(router::Input::AdmissionDone { id, result: AdmitResult::Rejected(reason) })
-            }
-            (Pending::Admit, Outcome::Unknown) => {
-                Some(router::Input::AdmissionDone { id, result: AdmitResult::Unknown })
-            }
-            (Pending::Remove, outcome) => {
-                let result = match outcome {
-                    Outcome::Committed(_) => {
-                        let members = self.core.configuration().members();
-                        RemoveResult::Removed(members.into_iter().collect())
-                    }
-                    Outcome::Rejected(RejectReason::NoSuchMember { .. }) => RemoveResult::Absent,
-                    Outcome::Rejected(reason) => RemoveResult::Rejected(reason),
-                    Outcome::Unknown => RemoveResult::Unknown,
-                };
-                Some(router::Input::RemovalDone { id, result })
-            }
-        }
     }
 
     fn note_role(&mut self, now: Moment, effects: &mut Vec<Effect>) {
@@ -300,26 +280,24 @@ impl Group {
     }
 
     fn apply(&mut self, now: Moment, entries: Vec<Entry>, effects: &mut Vec<Effect>) {
-        if self.fate_open
-            && let Some(first) = entries.first().filter(|entry| entry.position.index.get() == 1)
-        {
-            self.fate_open = false;
+        if let Some(first) = entries.first().filter(|entry| entry.position.index.get() == 1) {
             // The core's own rule: only a configuration as entry 1 makes the cluster live.
             let found = first.kind == EntryKind::Configuration;
-            let fate = if found { Fate::Found } else { Fate::Abandon };
-            effects.push(Effect::Out(ReplicaOutput::Decided(fate)));
+            self.decided(if found { Fate::Found } else { Fate::Abandon }, effects);
         }
-        let state = &mut self.state;
+        let state = self.state.as_mut().expect("nothing is handed out while the state is away");
+        let bytes = entries.iter().map(Entry::cost_bytes).sum();
+        self.due.applied(entries.len() as u64, bytes);
         let (applied, halt) = match catch_unwind(AssertUnwindSafe(|| state.apply(entries))) {
             Ok(Ok(applied)) => (applied, None),
             Ok(Err(halt)) => (halt.applied, Some(halted(halt.reason))),
             Err(_) => return effects.push(Effect::Halt(HaltReason::Panicked)),
         };
-        self.log_time.applied(self.state.log_time_ms());
-        let index = self.state.applied().index;
+        self.log_time.applied(state.log_time_ms());
+        let index = state.applied().index;
         effects.push(Effect::Route(router::Input::Applied(index)));
         for result in applied {
-            effects.extend(self.answer(result).map(Effect::Route));
+            effects.extend(self.waiting.applied(result).map(Effect::Route));
         }
         match halt {
             Some(reason) => effects.push(Effect::Halt(reason)),
@@ -327,12 +305,52 @@ impl Group {
         }
     }
 
-    fn answer(&mut self, applied: Applied) -> Option<router::Input> {
-        let (position, id) = self.waiting.remove(&applied.position.index)?;
-        assert_eq!(position, applied.position, "another entry was applied than committed");
-        let Applied { effective, response, .. } = applied;
-        let result = ProposeResult::Applied { position: effective, response };
-        Some(router::Input::Proposed { id, result })
+    /// Entry 1 says what became of the founder set.
+    fn decided(&mut self, fate: Fate, effects: &mut Vec<Effect>) {
+        if std::mem::take(&mut self.fate_open) {
+            effects.push(Effect::Out(ReplicaOutput::Decided(fate)));
+        }
+    }
+
+    /// Gives the state away, so that a snapshot takes its place.
+    fn install(&mut self, meta: SnapshotMeta, effects: &mut Vec<Effect>) {
+        let state = self.state.take().expect("one snapshot is installed at a time");
+        effects.push(Effect::Install { meta, state });
+    }
+
+    /// The state is back, restored from a snapshot.
+    pub(super) fn restored(
+        &mut self,
+        now: Moment,
+        meta: SnapshotMeta,
+        state: Box<Replicated>,
+    ) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        let state = self.state.insert(state);
+        self.log_time.applied(state.log_time_ms());
+        effects.push(Effect::Route(router::Input::Applied(state.applied().index)));
+        effects.extend(self.waiting.overtaken(state).into_iter().map(Effect::Route));
+        self.due.installed();
+        // Only of a cluster that lives is there a snapshot.
+        self.decided(Fate::Found, &mut effects);
+        self.core.handle(now, Input::SnapshotInstalled(Ok(meta)));
+        effects
+    }
+
+    /// A frozen copy of the state, if one is due.
+    fn take_snapshot(&mut self) -> Option<Effect> {
+        let wanted = self.due.is_due() && !self.fate_open && !self.core.status().founding;
+        let state = self.state.as_ref().filter(|_| wanted)?;
+        if Some(state.applied()) <= self.retained.recorded() {
+            return None;
+        }
+        Some(match catch_unwind(AssertUnwindSafe(|| state.snapshot())) {
+            Ok((meta, writer)) => {
+                self.due.begin();
+                Effect::Take { meta, writer }
+            }
+            Err(_) => Effect::Halt(HaltReason::Panicked),
+        })
     }
 }
 

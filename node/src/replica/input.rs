@@ -3,24 +3,31 @@
 use std::time::Duration;
 
 use meshraft_consensus::{
-    Core, Entry, Event as CoreEvent, Fate, IndexRange, Lane, LoadError, LoadId, Member, Message,
-    Moment, NodeId, Term, Write, WriteId,
+    Config, Entry, Event as CoreEvent, Fate, Index, IndexRange, InstallError, Lane, LoadError,
+    LoadId, Member, Message, Moment, NodeId, Position, Restored, SnapshotMeta, Term, Write,
+    WriteId,
 };
 use meshraft_service::{
+    Replicated, SnapshotWriter,
     router::{ForwardId, RequestId},
     wire::{Operation, Request, Response},
 };
 
-use crate::host::HaltReason;
+use meshraft_storage::SnapshotError;
+
+use crate::host::{HaltReason, RestoreFailure, SnapshotEvent};
 
 /// One input of a [`super::Replica`].
 pub enum Input {
     /// The moment of [`super::Replica::deadline`] has come.
     Timeout,
-    /// A group begins: a founder set's, a joined cluster's, or one found on disk.
+    /// A group begins: a founder set's, a joined cluster's, or one found on disk. One that goes on
+    /// from a snapshot begins when its state is restored.
     Start {
-        /// Its core.
-        core: Box<Core>,
+        /// Timing and bounds of its core.
+        config: Box<Config>,
+        /// What its core goes on from.
+        restored: Box<Restored>,
         /// Whether founding has yet to be told the fate of the founder set. The core may know it
         /// already, from its commit hint, when the record does not say so.
         founding: bool,
@@ -69,6 +76,45 @@ pub enum Input {
         /// The peer's answer; or whether the request may have been delivered.
         result: Result<Response, meshraft_service::router::ForwardLost>,
     },
+    /// A snapshot of the own state is durable, or is not written.
+    SnapshotTaken {
+        /// What it stands for.
+        meta: SnapshotMeta,
+        /// How many bytes its file has.
+        result: Result<u64, SnapshotError>,
+    },
+    /// A state that was given away by [`Output::RestoreSnapshot`] is back.
+    SnapshotRestored {
+        /// What it was to be restored from.
+        meta: SnapshotMeta,
+        /// The state.
+        state: Box<Replicated>,
+        /// Whether it was.
+        result: Result<(), RestoreFailure>,
+    },
+    /// The answer to an [`Output::FetchSnapshot`].
+    SnapshotFetched {
+        /// Which.
+        position: Position,
+        /// Whether it is there, durable and checked.
+        result: Result<(), InstallError>,
+    },
+    /// Bytes of a snapshot came from `peer`, or went there.
+    SnapshotProgress {
+        /// The other end.
+        peer: Member,
+        /// The term of the member that they left.
+        term: Term,
+        /// Where they end.
+        offset: u64,
+    },
+    /// A snapshot was served to a member to its end, or can't be.
+    SnapshotSent {
+        /// The receiver.
+        peer: Member,
+        /// Whether all of it left.
+        ok: bool,
+    },
     /// Nothing more will be durable: the group stops, its requests are answered.
     StoreFailed,
     /// The namespace closes: every request that waits is answered.
@@ -76,7 +122,6 @@ pub enum Input {
 }
 
 /// One output of a [`super::Replica`].
-#[derive(Debug)]
 #[must_use]
 pub enum Output {
     /// Send a message to a member of the group.
@@ -99,6 +144,37 @@ pub enum Output {
         /// Stop before the entry that would exceed this cost.
         bytes_max: u64,
     },
+    /// The group's core begins now: it wants to know who can be reached.
+    Started,
+    /// Write a frozen state to a file and answer [`Input::SnapshotTaken`].
+    TakeSnapshot {
+        /// What it stands for.
+        meta: SnapshotMeta,
+        /// The frozen state.
+        writer: SnapshotWriter,
+    },
+    /// Restore a state from a recorded snapshot and answer [`Input::SnapshotRestored`].
+    RestoreSnapshot {
+        /// Which.
+        meta: SnapshotMeta,
+        /// The state that it replaces.
+        state: Box<Replicated>,
+    },
+    /// Remove every snapshot of the group but these.
+    RetainSnapshots {
+        /// What stays.
+        positions: Vec<Position>,
+    },
+    /// Fetch a snapshot, unless that is under way, and answer [`Input::SnapshotFetched`]. It
+    /// replaces one that was to be fetched before.
+    FetchSnapshot {
+        /// The member that offers it.
+        from: Member,
+        /// What it stands for.
+        meta: SnapshotMeta,
+    },
+    /// Something about a snapshot that is worth telling.
+    Snapshot(SnapshotEvent),
     /// Send a request to a peer and answer [`Input::Replied`].
     Forward {
         /// The router's name for it.
@@ -137,6 +213,15 @@ pub enum Output {
     Members,
     /// The replica applies no more; its group is stopped.
     Halted(HaltReason),
+    /// The group's store went back in time: this incarnation must act no more.
+    Amnesia {
+        /// What it had acknowledged as durable.
+        acknowledged: Index,
+    },
+    /// A configuration without this member is committed.
+    Departed,
+    /// A later configuration with this member is committed.
+    Returned,
     /// Something that the core observed.
     Observe(CoreEvent),
 }

@@ -6,35 +6,50 @@
 //! 2. Every request submitted is answered exactly once, whatever becomes of the group.
 //! 3. What is accumulated by several inputs is drained together: 64 proposals make one write and
 //!    one message a follower.
+//! 4. A core runs only on a state that stands where its log begins: a recorded snapshot is restored
+//!    first.
 //!
 //! Pure: no clock, no I/O, no async. The host drives it; it drives nothing.
 
+mod due;
 mod group;
 mod input;
 mod log_time;
+mod pristine;
+mod retained;
+mod snapshots;
+mod start;
+mod waiting;
 
 use std::collections::VecDeque;
 
 use meshraft_consensus::{
-    Core, Index, Member, Moment, NodeId, ReadError, ReadLevel, RejectReason, Role, Status, Term,
+    Input as CoreInput, Member, Moment, NodeId, Position, ReadError, ReadLevel, RejectReason, Role,
+    Status, Term,
 };
 use meshraft_service::{
-    QueryError, Replicated, Router, ServiceError, StateMachine,
+    QueryError, Replicated, Router, ServiceError,
     envelope::{Envelope, USER_VERSION, UserCommand},
     router::{self, AdmitResult, ProposeResult, RemoveResult, RequestId},
     wire::{Level, Operation},
 };
 
-use self::group::{Effect, Group};
-pub use self::input::{Input, Output};
+pub use self::{
+    due::SnapshotThresholds,
+    input::{Input, Output},
+    start::ReplicaOptions,
+};
+use self::{
+    group::{Effect, Group},
+    start::Starting,
+};
 use crate::host::HaltReason;
 
 /// One namespace of a node.
 pub struct Replica {
     router: Router,
     group: Option<Group>,
-    /// What a group that begins later applies its entries to.
-    machine: Option<Box<dyn StateMachine>>,
+    starting: Starting,
     told: LeaderView,
     outputs: VecDeque<Output>,
     now: Moment,
@@ -52,12 +67,12 @@ struct LeaderView {
 }
 
 impl Replica {
-    /// A replica without a group; its entries will be applied to `machine`.
-    pub fn new(machine: Box<dyn StateMachine>, router: Router, now: Moment) -> Self {
+    /// A replica without a group.
+    pub fn new(options: ReplicaOptions, router: Router, now: Moment) -> Self {
         Self {
             router,
             group: None,
-            machine: Some(machine),
+            starting: Starting::new(options),
             told: LeaderView::default(),
             outputs: VecDeque::new(),
             now,
@@ -71,19 +86,28 @@ impl Replica {
         match input {
             Input::Timeout => {
                 self.router.handle(now, router::Input::Timeout);
-                self.with_group(|group| group.timeout(now));
+                self.core(CoreInput::Timeout);
             }
-            Input::Start { core, founding } => self.start(*core, founding),
+            Input::Start { config, restored, founding } => {
+                self.start(*config, *restored, founding);
+            }
             Input::Stop => self.stop(),
-            Input::Receive { from, message } => {
-                self.with_group(|group| group.receive(now, from, message));
+            Input::Receive { from, message } => self.core(CoreInput::Receive { from, message }),
+            Input::PeerUp(member) => self.core(CoreInput::PeerUp(member)),
+            Input::PeerDown(member) => self.core(CoreInput::PeerDown(member)),
+            Input::Persisted(write) => self.persisted(write),
+            Input::Loaded { id, result } => self.core(CoreInput::Loaded { id, result }),
+            Input::FirstEntry(fate) => self.core(CoreInput::FirstEntry(fate)),
+            Input::Campaign => self.core(CoreInput::Campaign),
+            Input::SnapshotTaken { meta, result } => self.snapshot_taken(meta, result),
+            Input::SnapshotRestored { meta, state, result } => {
+                self.snapshot_restored(meta, state, result);
             }
-            Input::PeerUp(member) => self.with_group(|group| group.peer(now, member, true)),
-            Input::PeerDown(member) => self.with_group(|group| group.peer(now, member, false)),
-            Input::Persisted(write) => self.with_group(|group| group.persisted(now, write)),
-            Input::Loaded { id, result } => self.with_group(|group| group.loaded(now, id, result)),
-            Input::FirstEntry(fate) => self.with_group(|group| group.first_entry(now, fate)),
-            Input::Campaign => self.with_group(|group| group.campaign(now)),
+            Input::SnapshotFetched { position, result } => self.snapshot_fetched(position, result),
+            Input::SnapshotProgress { peer, term, offset } => {
+                self.snapshot_progress(peer, term, offset);
+            }
+            Input::SnapshotSent { peer, ok } => self.snapshot_sent(peer, ok),
             Input::Submit { id, hops, deadline, operation } => {
                 self.submit(id, hops, deadline, operation);
             }
@@ -123,9 +147,20 @@ impl Replica {
         self.group.as_ref().map(Group::status)
     }
 
-    /// The state that entries are applied to, if there is a group.
+    /// The state that entries are applied to, if there is a group, and no snapshot is taking the
+    /// state's place.
     pub fn replicated(&self) -> Option<&Replicated> {
-        self.group.as_ref().map(Group::replicated)
+        self.group.as_ref().and_then(Group::replicated)
+    }
+
+    /// The last entry that the newest recorded snapshot covers, if there is one.
+    pub fn snapshot(&self) -> Option<Position> {
+        self.group.as_ref().and_then(|group| group.retained.recorded())
+    }
+
+    /// The term of the group's core; zero without a group.
+    pub fn term(&self) -> Term {
+        self.group.as_ref().map_or(Term::ZERO, |group| group.core().term())
     }
 
     /// For simulations: panics if the core breaks an invariant of its own.
@@ -136,35 +171,9 @@ impl Replica {
         }
     }
 
-    fn with_group(&mut self, act: impl FnOnce(&mut Group)) {
+    fn core(&mut self, input: CoreInput) {
         if let Some(group) = &mut self.group {
-            act(group);
-        }
-    }
-
-    fn start(&mut self, core: Core, founding: bool) {
-        assert!(self.group.is_none(), "a group starts before the last one stopped");
-        if let Some(machine) = self.machine.take() {
-            // Nothing of this group is applied yet, whatever was of one before it.
-            self.router.handle(self.now, router::Input::Applied(Index::ZERO));
-            self.group = Some(Group::new(core, machine, founding));
-        }
-    }
-
-    /// A dead founder set's group never handed out a command, so its machine is as new.
-    fn stop(&mut self) {
-        if let Some(group) = self.group.take() {
-            self.fail_pending(&group);
-            self.machine = Some(group.into_machine());
-        }
-        self.tell_leader();
-    }
-
-    /// Proposals that the group took with it may yet commit; reads may be tried elsewhere.
-    fn fail_pending(&mut self, group: &Group) {
-        for id in group.pending_proposals() {
-            let result = ProposeResult::Unknown;
-            self.router.handle(self.now, router::Input::Proposed { id, result });
+            group.handle(self.now, input);
         }
     }
 
@@ -173,6 +182,7 @@ impl Replica {
         if let Some(group) = self.group.take() {
             self.fail_pending(&group);
         }
+        self.forget_start();
         self.router.handle(self.now, router::Input::Closing);
         self.router.handle(self.now, router::Input::Closing);
         self.route();
@@ -189,9 +199,13 @@ impl Replica {
 
     fn submit(&mut self, id: RequestId, hops: u8, deadline: Moment, operation: Operation) {
         let stale = matches!(operation, Operation::Read { level: Level::Stale, .. });
+        let founding = match &self.group {
+            Some(group) => group.is_founding(),
+            None => !self.starting.is_restoring(),
+        };
         let error = if self.halted {
             Some(ServiceError::Halted)
-        } else if stale && self.group.as_ref().is_none_or(Group::is_founding) {
+        } else if stale && founding {
             Some(ServiceError::Founding)
         } else {
             None
@@ -242,7 +256,9 @@ impl Replica {
                 Err(error) => ProposeResult::Refused(error),
                 Ok(()) => {
                     command.log_time_ms = group.log_time_ms(now);
-                    return group.propose(now, id, Envelope::User(command).encode());
+                    let in_session = (command.session, command.sequence);
+                    let command = Envelope::User(command).encode();
+                    return group.propose(now, id, in_session, command);
                 }
             },
         };
@@ -262,6 +278,7 @@ impl Replica {
     fn query(&mut self, id: RequestId, query: &[u8]) {
         let result = match &self.group {
             Some(group) => group.query(query),
+            None if self.starting.is_restoring() => Err(QueryError::Restoring),
             None => Err(QueryError::Halted),
         };
         self.router.handle(self.now, router::Input::Queried { id, result });
@@ -294,6 +311,10 @@ impl Replica {
             match effect {
                 Effect::Out(output) => self.outputs.push_back(output),
                 Effect::Route(input) => self.router.handle(self.now, input),
+                Effect::Take { meta, writer } => {
+                    self.outputs.push_back(Output::TakeSnapshot { meta, writer });
+                }
+                Effect::Install { meta, state } => self.install(meta, state),
                 Effect::Halt(reason) => return self.halt(reason),
             }
         }

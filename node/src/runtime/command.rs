@@ -4,7 +4,9 @@
 use std::{sync::Arc, time::Duration};
 
 use meshraft_consensus::Namespace;
+use meshraft_discovery::founding::ForceError;
 use meshraft_service::wire::{Operation, Response, Status};
+use meshraft_storage::OpenError as StoreOpenError;
 use meshraft_transport::{KeyRing, PeerStatus};
 use tokio::sync::oneshot;
 
@@ -43,8 +45,10 @@ pub(crate) struct Open {
 pub(crate) enum NotOpened {
     /// It is hosted already.
     AlreadyOpen,
-    /// It was hosted before in this process: what the store holds is read by a new process only.
-    Closed,
+    /// It was hosted before in this process, and what the store holds of it can't be read again.
+    Lost(Option<StoreOpenError>),
+    /// It shall be founded by force, and its record forbids that.
+    Forced(ForceError),
     /// What the store holds of it can't be read.
     Unreadable(RecordError),
 }

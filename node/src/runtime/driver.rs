@@ -18,7 +18,7 @@ use std::{
 use libp2p::Multiaddr;
 use meshraft_consensus::{Moment, Namespace, NodeId};
 use meshraft_service::wire::Response;
-use meshraft_storage::{Ack, Job, Store};
+use meshraft_storage::{Ack, Job, OpenedNamespace, Snapshots, Store};
 use meshraft_transport::{Event, Events, KeyRing, LocalNamespace, LocalRole, Transport};
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -31,6 +31,8 @@ use super::{
     command::{Call, Command, NotOpened, Open},
     loads::{Loaded, Loads, Wanted},
     network,
+    reopen::{Found, Reopening},
+    snapshots::{Finished, SnapshotJobs},
 };
 use crate::{
     api::session::Permit,
@@ -51,6 +53,7 @@ pub(super) struct Parts {
     pub(super) transport: Transport,
     pub(super) network: Events,
     pub(super) store: Store,
+    pub(super) snapshots: Snapshots,
     pub(super) acks: mpsc::Receiver<Ack>,
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) addresses: watch::Sender<Vec<Multiaddr>>,
@@ -80,7 +83,9 @@ struct Batch {
     acks: Vec<Ack>,
     network: Vec<Event>,
     loaded: Vec<Loaded>,
+    snapshots: Vec<Finished>,
     commands: Vec<Command>,
+    reopened: Vec<(Namespace, Found)>,
 }
 
 /// The side of the driver that a turn works on.
@@ -90,6 +95,8 @@ struct Engine {
     transport: Transport,
     store: Store,
     loads: Loads,
+    snapshots: SnapshotJobs,
+    reopening: Reopening,
     boards: Boards,
     keys: BTreeMap<Namespace, KeyRing>,
     pending: BTreeMap<CallId, Pending>,
@@ -106,20 +113,37 @@ struct Sources {
     network: Events,
     acks: mpsc::Receiver<Ack>,
     loaded: mpsc::Receiver<Loaded>,
+    snapshots: mpsc::Receiver<Finished>,
     commands: mpsc::Receiver<Command>,
+    reopened: mpsc::Receiver<(Namespace, Found)>,
 }
 
 /// Runs a node until it is shut down, its handles are gone, its store fails, or it panics.
 pub(super) async fn run(parts: Parts) {
-    let Parts { node, host, clock, transport, network, store, acks, commands, addresses, ending } =
-        parts;
+    let Parts {
+        node,
+        host,
+        clock,
+        transport,
+        network,
+        store,
+        snapshots,
+        acks,
+        commands,
+        addresses,
+        ending,
+    } = parts;
     let (loads, loaded) = Loads::new(store.clone());
+    let (snapshots, finished) = SnapshotJobs::new(snapshots);
+    let (reopening, reopened) = Reopening::new(store.clone());
     let mut engine = Engine {
         node,
         host,
         transport,
         store,
         loads,
+        snapshots,
+        reopening,
         boards: Boards::new(),
         keys: BTreeMap::new(),
         pending: BTreeMap::new(),
@@ -129,7 +153,8 @@ pub(super) async fn run(parts: Parts) {
         addresses,
         stop: None,
     };
-    let mut sources = Sources { clock, network, acks, loaded, commands };
+    let mut sources =
+        Sources { clock, network, acks, loaded, snapshots: finished, commands, reopened };
     let mut batch = Batch::default();
     let mut timer = Box::pin(tokio::time::sleep_until(clock.instant(Moment::ZERO)));
     let mut armed = None;
@@ -177,8 +202,15 @@ impl Sources {
             count = self.commands.recv_many(&mut batch.commands, BATCH_MAX) => {
                 (count, StopReason::Shutdown)
             }
-            // Its sender lives in the driver itself, so that this one is never closed.
+            // Its sender lives in the driver itself, as the next one's: they are never closed.
             count = self.loaded.recv_many(&mut batch.loaded, BATCH_MAX) => {
+                (count, StopReason::Shutdown)
+            }
+            count = self.snapshots.recv_many(&mut batch.snapshots, BATCH_MAX) => {
+                (count, StopReason::Shutdown)
+            }
+            // So does this one's.
+            count = self.reopened.recv_many(&mut batch.reopened, BATCH_MAX) => {
                 (count, StopReason::Shutdown)
             }
             () = timer => (1, StopReason::Shutdown),
@@ -187,6 +219,8 @@ impl Sources {
         top_up(&mut batch.network, || self.network.try_recv());
         top_up(&mut batch.commands, || self.commands.try_recv().ok());
         top_up(&mut batch.loaded, || self.loaded.try_recv().ok());
+        top_up(&mut batch.snapshots, || self.snapshots.try_recv().ok());
+        top_up(&mut batch.reopened, || self.reopened.try_recv().ok());
         (count == 0).then_some(closed)
     }
 }
@@ -208,6 +242,15 @@ impl Engine {
         for (load, result) in batch.loaded.drain(..) {
             self.loads.finished();
             self.host.handle(now, Input::Loaded { load, result });
+        }
+        for finished in batch.snapshots.drain(..) {
+            self.snapshots.finished(&finished);
+            if let Some(done) = finished.done {
+                self.host.handle(now, Input::Snapshot(done));
+            }
+        }
+        for (namespace, found) in batch.reopened.drain(..) {
+            self.reopened(now, &namespace, found);
         }
         for command in batch.commands.drain(..) {
             self.command(now, command);
@@ -261,18 +304,46 @@ impl Engine {
     }
 
     fn open(&mut self, now: Moment, open: Open) {
+        let known = self.boards.contains_key(&open.namespace);
+        if known || self.reopening.contains(&open.namespace) {
+            // Fails only if whoever asked has gone, here and below.
+            let _ = open.answer.send(Err(NotOpened::AlreadyOpen));
+        } else if self.closed.contains(&open.namespace) {
+            self.reopening.start(open);
+        } else {
+            self.host_namespace(now, open, None);
+        }
+    }
+
+    /// A namespace that was closed is known as the store holds it now.
+    fn reopened(&mut self, now: Moment, namespace: &Namespace, found: Found) {
+        let Some(open) = self.reopening.finish(namespace) else { return };
+        match found {
+            Some(Ok(Some(found))) => self.host_namespace(now, open, Some(Box::new(found))),
+            // Its record was written when it was opened first: it can't be missing.
+            Some(Ok(None)) | None => {
+                let _ = open.answer.send(Err(NotOpened::Lost(None)));
+            }
+            Some(Err(error)) => {
+                let _ = open.answer.send(Err(NotOpened::Lost(Some(error))));
+            }
+        }
+    }
+
+    fn host_namespace(&mut self, now: Moment, open: Open, found: Option<Box<OpenedNamespace>>) {
         let Open { namespace, options, keys, answer } = open;
-        let opened = if self.boards.contains_key(&namespace) {
-            Err(NotOpened::AlreadyOpen)
-        } else if self.closed.contains(&namespace) {
-            Err(NotOpened::Closed)
-        } else if let Err(error) = self.host.check(&namespace) {
+        let force = options.force;
+        let forbidden = || self.host.check_force(&namespace, found.as_deref()).err();
+        let opened = if let Err(error) = self.host.check(&namespace) {
             Err(NotOpened::Unreadable(error))
+        } else if let Some(error) = force.then(forbidden).flatten() {
+            Err(NotOpened::Forced(error))
         } else {
             let board = Arc::new(Board::new());
             self.boards.insert(namespace.clone(), Arc::clone(&board));
             self.keys.insert(namespace.clone(), keys);
-            self.host.handle(now, Input::Open { namespace, options, found: None });
+            self.closed.remove(&namespace);
+            self.host.handle(now, Input::Open { namespace, options, found });
             Ok(board)
         };
         let _ = answer.send(opened);
@@ -312,7 +383,7 @@ impl Engine {
                 self.transport.request(id, to, &namespace, scope, channel, payload, timeout);
             }
             Output::Reply { token, payload } => self.transport.reply(token, payload),
-            Output::Snapshot(_) => {}
+            Output::Snapshot(job) => self.snapshots.want(job),
             Output::Answer { id, response } => {
                 if let Some(pending) = self.pending.remove(&id) {
                     pending.resolve(response);
@@ -342,7 +413,8 @@ impl Engine {
 
     /// Answers whoever waits, lets the last answers leave, and makes durable what was submitted.
     async fn end(mut self, reason: StopReason, sources: Sources) {
-        let Sources { clock, network, acks, commands, mut loaded } = sources;
+        let Sources { clock, network, acks, commands, mut loaded, mut snapshots, mut reopened } =
+            sources;
         // Whoever comes too late learns it at once; the store's writer waits for nobody.
         drop((network, acks, commands));
         if reason != StopReason::Panicked {
@@ -357,7 +429,18 @@ impl Engine {
         while self.loads.running() > 0 && loaded.recv().await.is_some() {
             self.loads.finished();
         }
-        drop(self.loads);
+        while self.reopening.running() > 0
+            && let Some((namespace, _)) = reopened.recv().await
+        {
+            self.reopening.finish(&namespace);
+        }
+        self.snapshots.end();
+        while self.snapshots.running() > 0
+            && let Some(finished) = snapshots.recv().await
+        {
+            self.snapshots.finished(&finished);
+        }
+        drop((self.loads, self.reopening, self.snapshots));
         // Joining the writer's thread blocks; what went wrong there was told by its last ack.
         let store = self.store;
         let _ = tokio::task::spawn_blocking(move || store.close()).await;

@@ -1,19 +1,22 @@
 //! Tasks and threads: turns the outputs of the [`Host`] value into deeds, and deeds into inputs.
 //!
 //! Only this module spawns. One task drives the host; the transport brings its own; the store has
-//! its writer thread; reads of the log take blocking threads.
+//! its writer thread; reads of the log and work on snapshots take blocking threads.
 
 pub(crate) mod board;
 pub(crate) mod command;
 mod driver;
+mod listen;
 mod loads;
 pub(crate) mod network;
+mod reopen;
+mod snapshots;
 
 use std::{path::PathBuf, time::Duration};
 
 use libp2p::Multiaddr;
 use meshraft_consensus::NodeId;
-use meshraft_storage::{Ack, DataDir, Opened, Store, StoreOptions};
+use meshraft_storage::{Ack, DataDir, Opened, SnapshotOptions, Snapshots, Store, StoreOptions};
 use meshraft_transport::{Limits, Transport, TransportConfig, identity::Identity};
 use tokio::sync::{mpsc, watch};
 
@@ -38,6 +41,7 @@ pub(crate) struct Setup {
     pub(crate) listen: Vec<Multiaddr>,
     pub(crate) peers: Vec<Multiaddr>,
     pub(crate) stall: Duration,
+    pub(crate) mdns: bool,
 }
 
 /// The outer ends of a running node.
@@ -68,13 +72,16 @@ struct Folder {
     identity: Identity,
     store: Store,
     opened: Opened,
+    snapshots: Snapshots,
 }
 
 /// Starts a node and waits until it listens.
 ///
-/// The order keeps a refused start harmless: the folder is checked and locked before anything in
-/// it is touched, the identity is read before the store is opened.
+/// The order keeps a refused start harmless: where to listen is tried before the folder is created,
+/// the folder is checked and locked before anything in it is touched, the identity is read before
+/// the store is opened.
 pub(crate) async fn start(setup: Setup) -> Result<Running, StartError> {
+    listen::check(&setup.listen)?;
     let (acknowledge, acks) = mpsc::channel(ACKS_MAX);
     let folder = open(setup.data_dir.clone(), acknowledge).await?;
     assemble(setup, folder, acks).await
@@ -92,8 +99,14 @@ async fn open(path: PathBuf, acknowledge: mpsc::Sender<Ack>) -> Result<Folder, S
         let tell = move |ack| drop(acknowledge.blocking_send(ack));
         // The store holds the lock on the folder from here on.
         let (store, opened) = Store::open(&dir, StoreOptions::default(), tell)
-            .map_err(|source| StartError::Store { path, source })?;
-        Ok(Folder { identity, store, opened })
+            .map_err(|source| StartError::Store { path: path.clone(), source })?;
+        let snapshots = Snapshots::open(&dir, SnapshotOptions::default())
+            .map_err(|source| StartError::Snapshots { path, source })?;
+        if let Err(error) = snapshots.sweep(&opened) {
+            // What is left over costs space and nothing else.
+            tracing::warn!(%error, "left-over snapshots not removed");
+        }
+        Ok(Folder { identity, store, opened, snapshots })
     });
     opening.await.unwrap_or(Err(StartError::Panicked))
 }
@@ -103,11 +116,11 @@ async fn assemble(
     folder: Folder,
     acks: mpsc::Receiver<Ack>,
 ) -> Result<Running, StartError> {
-    let Setup { listen, peers, stall, .. } = setup;
-    let Folder { identity, store, opened } = folder;
+    let Setup { listen, peers, stall, mdns, .. } = setup;
+    let Folder { identity, store, opened, snapshots } = folder;
     let node = identity.node_id();
     let sockets = listen.len();
-    let config = TransportConfig { identity, listen, stall, limits: Limits::default() };
+    let config = TransportConfig { identity, listen, stall, mdns, limits: Limits::default() };
     let started = match seed() {
         Ok(seed) => {
             Transport::start(config).await.map(|started| (started, seed)).map_err(Into::into)
@@ -137,6 +150,7 @@ async fn assemble(
         transport,
         network,
         store,
+        snapshots,
         acks,
         commands: receiver,
         addresses,
@@ -191,6 +205,9 @@ mod tests {
             expect: std::num::NonZeroU16::new(3),
             found: true,
             window: Pace::WINDOW,
+            threshold_percent: 80,
+            force: false,
+            voters_target: 5,
             core: Pace::default().core().unwrap(),
             machine: Box::new(Kv::new()),
             snapshot_bytes: NamespaceOptions::SNAPSHOT_BYTES,
@@ -208,6 +225,7 @@ mod tests {
             listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
             peers: Vec::new(),
             stall: Duration::from_secs(1),
+            mdns: false,
         };
         let (acknowledge, acks) = mpsc::channel(ACKS_MAX);
         let folder = open(setup.data_dir.clone(), acknowledge.clone()).await.unwrap();

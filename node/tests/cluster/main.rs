@@ -7,6 +7,8 @@
 mod examples;
 mod formation;
 mod keys;
+mod life;
 mod machine;
+mod reopen;
 mod start;
 mod support;

@@ -2,8 +2,9 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use meshraft::{NamespaceHandle, Node, NodeBuilder, NodeId, Timing};
+use meshraft::{NamespaceBuilder, NamespaceHandle, Node, NodeBuilder, NodeId, Status, Timing};
 use tempfile::TempDir;
+use tokio::time::Instant;
 
 /// How long anything may take on a busy machine before the test fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -25,7 +26,8 @@ pub(crate) struct Member {
 
 /// Settings of a node on loopback, with quick time-outs.
 pub(crate) fn local(folder: PathBuf) -> NodeBuilder {
-    Node::builder().data_dir(folder).listen("/ip4/127.0.0.1/tcp/0").timing(Timing::Local)
+    let builder = Node::builder().data_dir(folder).listen("/ip4/127.0.0.1/tcp/0").mdns(false);
+    builder.timing(Timing::Local)
 }
 
 impl Cluster {
@@ -48,11 +50,39 @@ impl Cluster {
 
     /// Starts a member, in its folder, with the addresses of those that run.
     pub(crate) async fn start_member(&mut self, at: usize) {
-        let seeds: Vec<_> = self.running().flat_map(|member| member.node.addresses()).collect();
         let size = u16::try_from(self.members.len()).unwrap();
+        self.start_as(at, |jobs| jobs.expect(size)).await;
+    }
+
+    /// As [`Self::start_member`], with other settings of its namespace.
+    pub(crate) async fn start_as(
+        &mut self,
+        at: usize,
+        settings: impl FnOnce(NamespaceBuilder) -> NamespaceBuilder,
+    ) {
+        let seeds: Vec<_> = self.running().flat_map(|member| member.node.addresses()).collect();
         let node = local(self.folder_of(at)).peers(seeds).start().await.unwrap();
-        let jobs = node.namespace(NAMESPACE).expect(size).open().await.unwrap();
+        let jobs = settings(node.namespace(NAMESPACE)).open().await.unwrap();
+        self.members.resize_with(self.members.len().max(at + 1), || None);
         self.members[at] = Some(Member { node, jobs });
+    }
+
+    /// Waits until what a member says of itself fits; fails with `what` when it takes too long.
+    pub(crate) async fn until(
+        &self,
+        at: usize,
+        what: &str,
+        fits: impl Fn(&Status) -> bool,
+    ) -> Status {
+        let start = Instant::now();
+        loop {
+            let status = self.jobs(at).status().await.unwrap();
+            if fits(&status) {
+                return status;
+            }
+            assert!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} for: {what}\n{status:#?}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// Ends a member in order; its folder stays.

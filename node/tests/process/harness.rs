@@ -5,7 +5,7 @@
 
 use std::{
     collections::BTreeMap,
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     fs,
     future::Future,
     io::Write,
@@ -115,7 +115,14 @@ impl Nodes {
 
     /// Starts a node and waits until it listens.
     pub(crate) async fn start(&mut self, node: usize) {
-        let mut server = self.command(node).spawn().unwrap();
+        self.start_with(node, &[]).await;
+    }
+
+    /// As [`Self::start`], with further arguments.
+    pub(crate) async fn start_with(&mut self, node: usize, arguments: &[OsString]) {
+        let mut command = self.command(node);
+        command.arguments.extend_from_slice(arguments);
+        let mut server = command.spawn().unwrap();
         match server.listening(PATIENCE).await {
             Ok(listening) => self.running.insert(node, (server, listening)),
             Err(error) => panic!("node {node}: {error}\n{}", self.log(node)),

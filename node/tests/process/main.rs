@@ -7,3 +7,5 @@ mod crash;
 mod demo;
 mod founders;
 mod harness;
+mod lan;
+mod membership;

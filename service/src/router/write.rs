@@ -108,8 +108,8 @@ impl Router {
         }
     }
 
-    /// A node that is unknown after a copy of unknown outcome is one that this copy removed, or that
-    /// somebody else did: what was asked for is so.
+    /// A node that is unknown after a copy of unknown outcome is one that this copy removed, or
+    /// that somebody else did: what was asked for is so.
     pub(super) fn removal_failed(&mut self, id: RequestId, error: ServiceError) {
         let uncertain = self.requests.get(id).is_some_and(|pending| pending.uncertain);
         if uncertain && matches!(error, ServiceError::UnknownMember { .. }) {

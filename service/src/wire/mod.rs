@@ -19,7 +19,8 @@ use crate::{
     session::{Sequence, SessionId},
 };
 pub use status::{
-    HeldBack, MemberRole, MemberState, MemberStatus, NodeRole, Status, Waiting, WaitingCode,
+    HeldBack, MemberRole, MemberState, MemberStatus, NodeRole, NotAdmitted, Status, Waiting,
+    WaitingCode,
 };
 
 const VERSION: u8 = 1;

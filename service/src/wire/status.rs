@@ -1,8 +1,8 @@
 //! What a member tells of itself in one namespace, as plain data.
 //!
 //! The first version's encoding is frozen: fields that came later are left out of it and default.
-//! [`extended`] carries them behind it, in a form to which fields can be appended for good: a reader
-//! passes over what it does not know, and defaults what an older writer left out.
+//! [`extended`] carries them behind it, in a form to which fields can be appended for good: a
+//! reader passes over what it does not know, and defaults what an older writer left out.
 
 use meshraft_consensus::{ClusterId, Incarnation, Index, Member, Namespace, NodeId, Term};
 use serde::{Deserialize, Serialize};
@@ -49,8 +49,12 @@ impl Status {
     #[must_use]
     pub fn plain(mut self) -> Self {
         if matches!(self.role, NodeRole::Left | NodeRole::Removed) {
-            (self.role, self.waiting) = (NodeRole::Stopped, None);
+            self.role = NodeRole::Stopped;
         }
+        self.waiting = self.waiting.filter(|waiting| {
+            use WaitingCode::{Admission, Founders, Leader, Promise};
+            matches!(waiting.code, Founders | Promise | Admission | Leader)
+        });
         self
     }
 }
@@ -105,6 +109,10 @@ pub enum HeldBack {
     CatchingUp,
     /// The cluster has as many voters as it wants.
     VotersTarget,
+    /// It does not answer its leader.
+    Unreachable,
+    /// The leader promotes nobody by itself.
+    NotWanted,
 }
 
 /// What a member is in the configuration. The order of the variants is their number on the wire.
@@ -145,7 +153,7 @@ pub(super) mod extended {
         Deserialize, Deserializer, Serialize, Serializer, de::Error as _, ser::Error as _,
     };
 
-    use super::{HeldBack, Status};
+    use super::{HeldBack, NotAdmitted, Status};
 
     /// What came after the first version, in order of coming.
     #[derive(Default, Serialize, Deserialize)]
@@ -153,6 +161,7 @@ pub(super) mod extended {
         snapshot: Index,
         forced: bool,
         held_back: Vec<(Member, HeldBack)>,
+        why: Option<NotAdmitted>,
     }
 
     pub(in crate::wire) fn serialize<S: Serializer>(
@@ -164,6 +173,7 @@ pub(super) mod extended {
             snapshot: status.snapshot,
             forced: status.forced,
             held_back: status.members.iter().filter_map(held).collect(),
+            why: status.waiting.as_ref().and_then(|waiting| waiting.why),
         };
         let bytes = postcard::to_allocvec(&(status, second)).map_err(S::Error::custom)?;
         Bytes::from(bytes).serialize(serializer)
@@ -182,6 +192,9 @@ pub(super) mod extended {
             postcard::take_from_bytes(later).map_err(D::Error::custom)?.0
         };
         (status.snapshot, status.forced) = (second.snapshot, second.forced);
+        if let Some(waiting) = &mut status.waiting {
+            waiting.why = second.why;
+        }
         let held: BTreeMap<_, _> = second.held_back.into_iter().collect();
         for member in &mut status.members {
             member.held_back = held.get(&member.member).copied();
@@ -201,6 +214,27 @@ pub struct Waiting {
     pub need: u32,
     /// Those that are missing, as far as their ids are known.
     pub missing: Vec<NodeId>,
+    /// What the last member answered that did not admit it.
+    #[serde(skip)]
+    pub why: Option<NotAdmitted>,
+}
+
+/// Why a member did not admit a node. The order of the variants is their number on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum NotAdmitted {
+    /// The asked node is in no cluster that lives.
+    NotLiving,
+    /// The asked node is in another cluster.
+    OtherCluster,
+    /// No leader answered in time.
+    NoLeader,
+    /// Too many ask at once.
+    Busy,
+    /// The cluster's admission rule turned the node down: it is of no use to ask again.
+    Denied,
+    /// The asked node takes part in its cluster no more.
+    Departed,
 }
 
 /// What a node waits for. The order of the variants is their number on the wire.
@@ -215,7 +249,11 @@ pub enum WaitingCode {
     Admission,
     /// A leader.
     Leader,
-    /// A word of the operator: it left.
+    /// The first answer of the peers that it was given, before it founds without them.
+    Peers,
+    /// The cluster, to commit that it leaves.
+    Departure,
+    /// A word of the operator, or its next start: it left.
     Left,
     /// A word of the operator: it was removed.
     Removed,

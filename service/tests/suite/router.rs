@@ -1,8 +1,8 @@
 //! Runs the golden scenarios of the router. `UPDATE_GOLDENFILES=1` rewrites them.
 //!
 //! The router is that of `n1`. Commands: `limits`, `leader`, `submit`, `proposed`, `index`,
-//! `applied`, `queried`, `replied`, `admission`, `removal`, `at` (moves the clock, firing each deadline on the
-//! way), `closing`, `pending`.
+//! `applied`, `queried`, `replied`, `admission`, `removal`, `at` (moves the clock, firing each
+//! deadline on the way), `closing`, `pending`.
 
 use std::path::Path;
 

@@ -11,8 +11,8 @@ use meshraft_service::{
     BadRequest, Feature, Refusal, Sequence, ServiceError, SessionId,
     router::ForwardLost,
     wire::{
-        HeldBack, Level, MemberRole, MemberState, MemberStatus, NodeRole, Operation, Reply,
-        Response, Status,
+        HeldBack, Level, MemberRole, MemberState, MemberStatus, NodeRole, NotAdmitted, Operation,
+        Reply, Response, Status, Waiting, WaitingCode,
     },
 };
 
@@ -236,7 +236,13 @@ pub(crate) fn status() -> Status {
         first: Index::new(1),
         last: Index::new(10),
         members: vec![held, voter],
-        waiting: None,
+        waiting: Some(Waiting {
+            code: WaitingCode::Admission,
+            have: 1,
+            need: 2,
+            missing: vec![NodeId::new([4; 32])],
+            why: Some(NotAdmitted::Busy),
+        }),
         snapshot: Index::new(6),
         forced: true,
     }

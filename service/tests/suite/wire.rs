@@ -9,8 +9,8 @@ use meshraft_service::{
         RESPONSE_BYTES_MAX,
     },
     wire::{
-        Level, NodeRole, Operation, Reply, Request, Response, Status, Waiting, WaitingCode,
-        WireError, decode_response, encode_response,
+        Level, NodeRole, NotAdmitted, Operation, Reply, Request, Response, Status, Waiting,
+        WaitingCode, WireError, decode_response, encode_response,
     },
 };
 use proptest::prelude::*;
@@ -65,6 +65,7 @@ fn request() -> impl Strategy<Value = Request> {
 /// A status without what the first version had no words for.
 fn of_version_1() -> Status {
     let mut status = Status { snapshot: Index::ZERO, forced: false, ..status() };
+    status.waiting = status.waiting.map(|waiting| Waiting { why: None, ..waiting });
     for member in &mut status.members {
         member.held_back = None;
     }
@@ -275,8 +276,13 @@ fn the_first_version_of_a_status_is_frozen() {
     let bytes = encode_response(&Ok(Reply::Status(Box::new(status()))));
     let first = decode_response(&bytes).unwrap().unwrap();
     assert_eq!(first, Reply::Status(Box::new(of_version_1())));
-    let waiting =
-        Waiting { code: WaitingCode::Leader, have: 1, need: 2, missing: vec![member(4).node] };
+    let waiting = Waiting {
+        code: WaitingCode::Leader,
+        have: 1,
+        need: 2,
+        missing: vec![member(4).node],
+        why: Some(NotAdmitted::Busy),
+    };
     let small = Status { members: Vec::new(), waiting: Some(waiting), ..status() };
     let bytes = encode_response(&Ok(Reply::Status(Box::new(small))));
     let expected = [
@@ -296,7 +302,8 @@ fn the_first_version_of_a_status_is_frozen() {
 
 #[test]
 fn a_role_of_a_later_version_has_a_word_in_the_first() {
-    let waiting = Waiting { code: WaitingCode::Left, have: 0, need: 0, missing: Vec::new() };
+    let code = WaitingCode::Left;
+    let waiting = Waiting { code, have: 0, need: 0, missing: Vec::new(), why: None };
     for role in [NodeRole::Left, NodeRole::Removed] {
         let plain = Status { role, waiting: Some(waiting.clone()), ..status() }.plain();
         assert_eq!((plain.role, plain.waiting), (NodeRole::Stopped, None));

@@ -81,7 +81,7 @@ impl Snapshots {
         self.partials().remove(&group);
         self.remove(group, |_, _| true)?;
         match self.shared.files.remove_folder(&names::folder(group)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) if is_absent(&error) => Ok(()),
             // Something in it is not ours.
             Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
             removed => Ok(removed?),
@@ -103,17 +103,31 @@ impl Snapshots {
     /// The files of a group.
     pub(crate) fn list(&self, group: GroupId) -> io::Result<Vec<(Position, Stage)>> {
         match self.shared.files.list(&names::folder(group)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) if is_absent(&error) => Ok(Vec::new()),
             listed => Ok(listed?.iter().filter_map(|name| names::file(name)).collect()),
         }
     }
 
-    fn remove(&self, group: GroupId, goes: impl Fn(Position, Stage) -> bool) -> io::Result<()> {
+    /// Removes the files of a group that `goes` says so of.
+    pub(crate) fn remove(
+        &self,
+        group: GroupId,
+        goes: impl Fn(Position, Stage) -> bool,
+    ) -> io::Result<()> {
         for (position, stage) in self.list(group)? {
-            if goes(position, stage) {
-                self.shared.files.remove(&names::path(group, position, stage))?;
+            if !goes(position, stage) {
+                continue;
+            }
+            match self.shared.files.remove(&names::path(group, position, stage)) {
+                Err(error) if is_absent(&error) => {}
+                removed => removed?,
             }
         }
         Ok(())
     }
+}
+
+/// Whether there is no such folder or file; a file with the name of a folder is not ours.
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }

@@ -76,7 +76,7 @@ impl MemorySnapshots {
     /// See [`Snapshots::sweep`].
     ///
     /// # Errors
-    /// None.
+    /// Never; it has the type of the real one's.
     pub fn sweep(&mut self, opened: &Opened) -> Result<(), SnapshotError> {
         let known = keep::groups_of(opened);
         self.groups.retain(|id, _| known.contains_key(id));
@@ -141,7 +141,7 @@ impl MemorySnapshots {
     /// See [`Snapshots::resume`].
     ///
     /// # Errors
-    /// None.
+    /// Never; it has the type of the real one's.
     pub fn resume(
         &mut self,
         group: GroupId,
@@ -256,7 +256,7 @@ impl MemorySnapshots {
     /// See [`Snapshots::retain`].
     ///
     /// # Errors
-    /// None.
+    /// Never; it has the type of the real one's.
     pub fn retain(&mut self, group: GroupId, positions: &[Position]) -> Result<(), SnapshotError> {
         if let Some(files) = self.groups.get_mut(&group) {
             files.whole.retain(|position, _| positions.contains(position));
@@ -268,7 +268,7 @@ impl MemorySnapshots {
     /// See [`Snapshots::drop_group`].
     ///
     /// # Errors
-    /// None.
+    /// Never; it has the type of the real one's.
     pub fn drop_group(&mut self, group: GroupId) -> Result<(), SnapshotError> {
         self.groups.remove(&group);
         Ok(())
@@ -277,7 +277,7 @@ impl MemorySnapshots {
     /// See [`Snapshots::positions`].
     ///
     /// # Errors
-    /// None.
+    /// Never; it has the type of the real one's.
     pub fn positions(&self, group: GroupId) -> Result<Vec<Position>, SnapshotError> {
         let files = self.groups.get(&group);
         Ok(files.map(|files| files.whole.keys().copied().collect()).unwrap_or_default())

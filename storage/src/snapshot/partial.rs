@@ -188,12 +188,7 @@ impl Snapshots {
         goes: impl Fn(Position) -> bool,
     ) -> io::Result<()> {
         self.partials().retain(|id, partial| *id != group || !goes(partial.position));
-        for (position, stage) in self.list(group)? {
-            if stage == Stage::Partial && goes(position) {
-                self.shared.files.remove(&names::path(group, position, stage))?;
-            }
-        }
-        Ok(())
+        self.remove(group, |position, stage| stage == Stage::Partial && goes(position))
     }
 }
 

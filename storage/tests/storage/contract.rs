@@ -45,6 +45,7 @@ contract!(
     older_snapshot_is_ignored,
     snapshot_comes_before_the_rest_of_its_write,
     older_snapshot_takes_nothing_of_its_write_along,
+    namespace_is_found_as_an_open_finds_it,
 );
 
 fn entries(term: u64, first: u64, last: u64) -> Vec<Entry> {
@@ -366,4 +367,34 @@ fn older_snapshot_takes_nothing_of_its_write_along(subject: &mut impl Subject) {
     assert_eq!(group.snapshot.as_ref().unwrap().position, position(1, 8));
     assert_eq!(all(subject, 1), Err(LoadError::Compacted));
     assert_eq!(subject.load(GroupId::new(1), range(5, 99), 999), Ok(entries(1, 5, 11)));
+}
+
+fn namespace_is_found_as_an_open_finds_it(subject: &mut impl Subject) {
+    assert_eq!(subject.found(&namespace("a")), None);
+    subject.commit(vec![create("a", 1), create("b", 2), create("a", 3)]);
+    let with_configurations = vec![
+        configuration_entry(1, 1, &[1, 2, 3]),
+        command(1, 2, vec![2; 90_000]),
+        configuration_entry(2, 3, &[1, 2]),
+        configuration_entry(2, 4, &[1]),
+    ];
+    subject.commit(vec![append(4, 1, with_configurations.clone()), append(5, 3, entries(7, 1, 9))]);
+    let mut voted = write(Some(4), vec![command(3, 4, "x")]);
+    voted.hard = Some(hard(3, Some(2), 1));
+    let keep = LogAfterSnapshot::KeepFrom(Index::new(2));
+    subject.commit(vec![log(6, 1, with_snapshot(position(1, 2), keep, voted))]);
+    subject.commit(vec![append(7, 2, with_configurations)]);
+    let found = ["a", "b", "c"].map(|name| subject.found(&namespace(name)));
+    let opened = subject.reopen();
+    assert_eq!(
+        found,
+        [Some(opened.namespaces[0].clone()), Some(opened.namespaces[1].clone()), None]
+    );
+    assert_eq!(
+        opened.namespaces[0].groups[0].configurations,
+        [(Index::new(3), configuration(&[1, 2]))]
+    );
+    assert_eq!(opened.namespaces[0].groups[0].hard, hard(3, Some(2), 1));
+    let again = ["a", "b", "c"].map(|name| subject.found(&namespace(name)));
+    assert_eq!(again, found);
 }

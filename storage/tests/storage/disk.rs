@@ -69,6 +69,15 @@ impl Disk {
         self.0.lock().unwrap().live.clone()
     }
 
+    /// Flips a bit of every occurrence of `bytes`.
+    pub(crate) fn flip(&self, bytes: &[u8]) {
+        let live = &mut self.0.lock().unwrap().live;
+        let found: Vec<usize> =
+            (0..live.len() - bytes.len()).filter(|at| live[*at..].starts_with(bytes)).collect();
+        assert!(!found.is_empty(), "the bytes to be flipped are on the disk");
+        found.iter().for_each(|at| live[*at] ^= 1);
+    }
+
     pub(crate) fn holding(bytes: Vec<u8>) -> Self {
         let durable = bytes.clone();
         Self(Arc::new(Mutex::new(Platter { durable, live: bytes, ..Platter::default() })))

@@ -3,7 +3,7 @@
 use std::sync::mpsc::{self, Receiver};
 
 use meshraft_consensus::{Index, LoadError};
-use meshraft_storage::{Ack, GroupId, Job, Store, StoreOptions, WriteError};
+use meshraft_storage::{Ack, GroupId, Job, OpenError, Store, StoreOptions, WriteError};
 
 use crate::{
     disk::{Disk, Fault},
@@ -105,6 +105,52 @@ fn unreadable_disk_fails_loads_and_says_so() {
     let (store, _) = Store::open_on(disk.clone(), options, |_| {}).unwrap();
     disk.set_fault(Some(Fault::Unreadable));
     assert_eq!(store.load(GroupId::new(1), range(1, 1), 1), Err(LoadError::Failed));
+}
+
+/// A configuration that rots while the store is open is damage when its namespace is found again,
+/// as it is for an open, and the store goes on.
+#[test]
+fn rotten_configuration_is_found_as_damage() {
+    let options = StoreOptions { cache_bytes: 0, ..StoreOptions::default() };
+    let rotting = configuration_entry(1, 2, &[7, 8, 9]);
+    let open = |disk: &Disk| {
+        let (sender, acks) = mpsc::channel();
+        let acknowledge = move |ack| drop(sender.send(ack));
+        let (store, _) = Store::open_on(disk.clone(), options, acknowledge).unwrap();
+        let first = configuration_entry(1, 1, &[1, 2, 3]);
+        commit(&store, &acks, vec![create("a", 1), append(1, 1, vec![first])]);
+        commit(&store, &acks, vec![append(2, 1, vec![rotting.clone(), command(1, 3, "x")])]);
+        (store, acks)
+    };
+    let (disk, closed) = (Disk::default(), Disk::default());
+    let (store, acks) = open(&disk);
+    disk.flip(&rotting.bytes);
+    let found = store.reopen(&namespace("a")).unwrap().unwrap();
+    assert_eq!(found.groups[0].damage, Some(range(2, 2)));
+    assert_eq!(found.groups[0].configurations, [(Index::new(1), configuration(&[1, 2, 3]))]);
+    open(&closed).0.close();
+    closed.flip(&rotting.bytes);
+    let opened = Store::open_on(closed, options, |_| {}).unwrap().1;
+    assert_eq!(found, opened.namespaces[0]);
+    // What a peer sends again replaces it.
+    let healed = write(Some(2), vec![command(2, 2, "y")]);
+    assert!(matches!(commit(&store, &acks, vec![log(3, 1, healed)]), Ack::Durable(_)));
+    assert_eq!(store.reopen(&namespace("a")).unwrap().unwrap().groups[0].damage, None);
+}
+
+#[test]
+fn failed_or_closed_store_finds_nothing() {
+    let disk = Disk::default();
+    let (store, acks) = open(&disk);
+    commit(&store, &acks, vec![create("a", 1)]);
+    disk.set_fault(Some(Fault::Full));
+    store.submit(vec![append(2, 1, vec![command(1, 1, "x")])]);
+    // Whether it fails before, while or after this waits for it.
+    assert!(matches!(store.reopen(&namespace("a")), Err(OpenError::Closed)));
+    let (store, _acks) = open(&Disk::default());
+    let other = store.clone();
+    store.close();
+    assert!(matches!(other.reopen(&namespace("a")), Err(OpenError::Closed)));
 }
 
 #[test]

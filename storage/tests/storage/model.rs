@@ -66,7 +66,10 @@ proptest! {
 }
 
 fn check_reopened(disk: &mut OnDisk, script: &Script) {
+    let names = script.twin.opened().namespaces.into_iter().map(|one| one.namespace);
+    let found: Vec<_> = names.filter_map(|name| disk.found(&name)).collect();
     let opened = disk.reopen();
+    assert_eq!(found, opened.namespaces);
     let store: &Store = disk.store();
     assert_same(store, &opened, &script.twin);
 }

@@ -264,6 +264,10 @@ fn probe(rotten: &Rotten, seed: u64) -> bool {
     let Ok((store, opened)) = rotten.open() else { return false };
     let mut all = opened.namespaces.len() == 3;
     for namespace in &opened.namespaces {
+        match store.reopen(&namespace.namespace) {
+            Ok(found) => assert_eq!(found.as_ref(), Some(namespace), "seed {seed}"),
+            Err(_) => all = false,
+        }
         assert!(namespace.record.starts_with(b"record of n"), "seed {seed}");
         for group in &namespace.groups {
             let number = group.group.get();

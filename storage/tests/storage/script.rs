@@ -239,6 +239,10 @@ pub(crate) fn assert_same(store: &Store, opened: &Opened, twin: &MemoryStore) {
 
 /// The same for the logs alone.
 pub(crate) fn assert_same_logs(store: &Store, twin: &MemoryStore) {
+    for expected in twin.opened().namespaces {
+        let found = store.reopen(&expected.namespace).unwrap();
+        assert_eq!(found, Some(expected));
+    }
     for group in twin.opened().namespaces.iter().flat_map(|namespace| &namespace.groups) {
         let mut first = (1..)
             .find(|first| {

@@ -181,3 +181,64 @@ fn read_on(store: &Store, done: &AtomicBool, newest: &AtomicU64, seed: u64) -> u
     }
     read
 }
+
+/// It waits for what was submitted before, and only for that.
+#[test]
+fn namespace_is_found_with_all_that_was_submitted() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, gate, acks) = gated(folder.path());
+    store.submit(vec![create("a", 1), create("b", 2)]);
+    acks.recv_timeout(PATIENCE).unwrap();
+    // The writer waits at the gate.
+    store.submit(vec![append(3, 1, vec![command(1, 1, "x")])]);
+    let (sender, found) = mpsc::channel();
+    let finder = {
+        let store = store.clone();
+        thread::spawn(move || sender.send(store.reopen(&namespace("a"))).unwrap())
+    };
+    assert!(found.try_recv().is_err(), "what was submitted is not durable yet");
+    drop(gate);
+    let found = found.recv_timeout(PATIENCE).unwrap().unwrap().unwrap();
+    assert_eq!(found.groups[0].last, position(1, 1));
+    finder.join().unwrap();
+    store.close();
+}
+
+/// One namespace is opened again and again while another writes, compacts and is rewritten.
+#[test]
+fn namespace_is_found_while_others_write() {
+    let mut disk = OnDisk::new();
+    disk.commit(vec![create("a", 1), create("b", 2)]);
+    let done = Arc::new(AtomicBool::new(false));
+    let other = {
+        let (store, done) = (disk.store().clone(), done.clone());
+        thread::spawn(move || {
+            let mut index = 0;
+            while !done.load(Ordering::Relaxed) {
+                index += 1;
+                let entries = vec![numbered(1, index)];
+                store.submit(vec![append(index, 2, entries)]);
+                if index % 50 == 0 {
+                    let keep = LogAfterSnapshot::KeepFrom(Index::new(index - 9));
+                    store.submit(vec![snapshot(2, position(1, index - 5), keep)]);
+                    // Waits for its own, so that the queue stays short.
+                    store.reopen(&namespace("b")).unwrap();
+                }
+            }
+            index
+        })
+    };
+    let mut expected = Vec::new();
+    for index in 1..=200 {
+        let voters = [index as u8, 255];
+        disk.store().submit(vec![append(index, 1, vec![configuration_entry(1, index, &voters)])]);
+        expected.push((Index::new(index), configuration(&voters)));
+        let found = disk.store().reopen(&namespace("a")).unwrap().unwrap();
+        assert_eq!(found.groups[0].last, position(1, index));
+        assert_eq!(found.groups[0].configurations, expected);
+    }
+    done.store(true, Ordering::Relaxed);
+    assert!(other.join().unwrap() > 0);
+    let before = ["a", "b"].map(|name| disk.found(&namespace(name)).unwrap());
+    assert_eq!(disk.reopen().namespaces, before);
+}

@@ -1,5 +1,7 @@
 //! Dead rows go, mostly dead rows are rewritten, and the file stays as large as what is needed.
 
+use std::time::Duration;
+
 use meshraft_consensus::Index;
 use meshraft_storage::{GroupId, Job, LogAfterSnapshot, Ticket};
 
@@ -86,22 +88,85 @@ fn dropped_group_leaves_nothing() {
     assert_eq!(disk.load(GroupId::new(2), range(1, 60), u64::MAX), Ok(all));
 }
 
-/// The file does not grow with the number of appends when the log is kept short.
-#[test]
-fn file_stays_small_under_steady_compaction() {
-    let mut disk = OnDisk::new();
-    disk.commit(vec![create("a", 1)]);
-    let mut sizes = Vec::new();
-    for round in 0..40_u64 {
-        for batch in 0..5 {
-            let first = round * 500 + batch * 100 + 1;
-            let entries = (first..first + 100).map(|index| small(1, index)).collect();
-            disk.commit(vec![append(first, 1, entries)]);
+/// What a long run is made of; each number can be set by the variable of the same name.
+struct Run {
+    /// `LOG_ENTRIES`: how many entries are written in all.
+    entries: u64,
+    /// `LOG_EVERY`: how many of them lie between two snapshots.
+    every: u64,
+    /// `LOG_KEEP`: how many stay behind each snapshot.
+    keep: u64,
+    /// `LOG_BATCH`: how many a commit takes.
+    batch: u64,
+    /// `LOG_IDLE`: how many other groups wrote once, early, and then nothing.
+    idle: u64,
+}
+
+impl Run {
+    fn set(self) -> Self {
+        let set = |name: &str, default| {
+            std::env::var(name).map_or(default, |value| value.parse().unwrap())
+        };
+        Self {
+            entries: set("LOG_ENTRIES", self.entries),
+            every: set("LOG_EVERY", self.every),
+            keep: set("LOG_KEEP", self.keep),
+            batch: set("LOG_BATCH", self.batch),
+            idle: set("LOG_IDLE", self.idle),
         }
-        let covered = round * 500 + 400;
-        let keep = LogAfterSnapshot::KeepFrom(Index::new(covered + 1));
-        disk.commit(vec![snapshot(1, position(1, covered), keep)]);
-        sizes.push(disk.file_bytes());
     }
-    assert!(sizes[39] <= sizes[9], "the file grew from round to round: {sizes:?}");
+
+    /// Writes it all; answers how large the file was at each snapshot.
+    fn write(&self, disk: &mut OnDisk) -> Vec<u64> {
+        let mut sizes = Vec::new();
+        disk.commit((1..=1 + self.idle).map(|group| create(&format!("n{group}"), group)).collect());
+        for from in (0..self.entries).step_by(self.batch as usize) {
+            let last = self.entries.min(from + self.batch);
+            let entries = (from + 1..=last).map(|index| command(1, index, vec![9; 150]));
+            let mut one = write(None, entries.collect());
+            one.hard = Some(hard(1, None, from));
+            let mut jobs = vec![log(last, 1, one)];
+            if from / self.batch < self.idle {
+                jobs.push(append(0, 2 + from / self.batch, vec![small(1, 1)]));
+            }
+            if last / self.every > from / self.every {
+                let covered = last - last % self.every;
+                let first = Index::new(covered.saturating_sub(self.keep) + 1);
+                jobs.push(snapshot(1, position(1, covered), LogAfterSnapshot::KeepFrom(first)));
+                sizes.push(disk.file_bytes());
+            }
+            disk.commit(jobs);
+        }
+        sizes
+    }
+}
+
+/// The file does not grow with the number of appends when the log is kept short, and an open takes
+/// as long as what is left, whatever was written before.
+#[test]
+fn file_stays_bounded_under_steady_compaction() {
+    let run = Run { entries: 60_000, every: 4_000, keep: 2_000, batch: 50, idle: 20 }.set();
+    let mut disk = OnDisk::new();
+    let sizes = run.write(&mut disk);
+    let (usage, allocated) = (disk.store().usage(), disk.allocated());
+    // The file of a process that is killed now.
+    let mut killed = disk.copied();
+    let (opened, clean) = timed(|| disk.reopen());
+    let (recovered, repaired) = timed(|| killed.reopen());
+    println!("{sizes:?}; {allocated} allocated; {usage:?}; opened in {clean:?}, {repaired:?}");
+    assert_eq!(recovered, opened);
+    assert_eq!(opened.namespaces[0].groups[0].last, position(1, run.entries));
+    let early = sizes[sizes.len() / 4];
+    assert!(sizes.iter().skip(sizes.len() / 4).all(|size| *size <= early), "it grew: {sizes:?}");
+    // Entries of 150 bytes take about 190 in a row; rows that are going take up to as much again.
+    let left_bytes = (run.keep + run.every) * 190 * 2;
+    assert!(usage.stored_bytes < left_bytes, "{usage:?}");
+}
+
+fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
+    #[expect(clippy::disallowed_methods, reason = "told to who runs it, and decides nothing")]
+    let now = std::time::Instant::now;
+    let begun = now();
+    let done = work();
+    (done, now() - begun)
 }

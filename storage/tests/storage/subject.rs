@@ -12,7 +12,8 @@ use meshraft_consensus::{
     WriteId,
 };
 use meshraft_storage::{
-    Ack, DataDir, GroupId, Job, LogAfterSnapshot, MemoryStore, Opened, Store, StoreOptions, Ticket,
+    Ack, DataDir, GroupId, Job, LogAfterSnapshot, MemoryStore, Opened, OpenedNamespace, Store,
+    StoreOptions, Ticket,
 };
 use tempfile::TempDir;
 
@@ -25,6 +26,8 @@ pub(crate) trait Subject {
     fn commit(&mut self, jobs: Vec<Job>);
     /// Closes and opens again; answers what was found.
     fn reopen(&mut self) -> Opened;
+    /// What a reopening would find of a namespace.
+    fn found(&self, namespace: &Namespace) -> Option<OpenedNamespace>;
     /// Reads entries.
     fn load(
         &self,
@@ -41,6 +44,10 @@ impl Subject for MemoryStore {
 
     fn reopen(&mut self) -> Opened {
         self.opened()
+    }
+
+    fn found(&self, namespace: &Namespace) -> Option<OpenedNamespace> {
+        Self::reopen(self, namespace)
     }
 
     fn load(
@@ -78,6 +85,21 @@ impl OnDisk {
         std::fs::metadata(self.folder.path().join("log.redb")).unwrap().len()
     }
 
+    /// The same folder as the process leaves it that is killed now; not open yet.
+    pub(crate) fn copied(&self) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["format", "log.redb"] {
+            std::fs::copy(self.folder.path().join(name), folder.path().join(name)).unwrap();
+        }
+        Self { folder, store: None }
+    }
+
+    /// How much of the disk the file takes.
+    pub(crate) fn allocated(&self) -> u64 {
+        use std::os::unix::fs::MetadataExt as _;
+        std::fs::metadata(self.folder.path().join("log.redb")).unwrap().blocks() * 512
+    }
+
     pub(crate) fn store(&self) -> &Store {
         &self.store.as_ref().unwrap().0
     }
@@ -104,6 +126,10 @@ impl Subject for OnDisk {
         let (store, opened) = Store::open(&dir, StoreOptions::default(), acknowledge).unwrap();
         self.store = Some((store, acks));
         opened
+    }
+
+    fn found(&self, namespace: &Namespace) -> Option<OpenedNamespace> {
+        self.store().reopen(namespace).unwrap()
     }
 
     fn load(

@@ -3,7 +3,7 @@
 use meshraft_consensus::Moment;
 
 use super::{
-    Key, LinkConfig, LinkError, LinkEvent, Outbound,
+    Key, LinkConfig, LinkError, LinkEvent, Outbound, fair,
     outlet::{Outlet, State},
     pipe::{Pipe, Seals},
     wire::Wire,
@@ -201,6 +201,9 @@ impl Outbound {
             return if given { Ok(()) } else { Err(LinkError::UnknownHandle { handle }) };
         };
         let key = key.clone();
+        if !self.wire.budget.has_room_for(&fragment) {
+            self.make_room(now, &fragment);
+        }
         let Some(outlet) = self.outlets.get_mut(&key) else { return Ok(()) };
         let Some(pipe) = outlet.pipe() else { return Ok(()) };
         let read = pipe.read(fragment, &mut self.wire.budget);
@@ -227,6 +230,17 @@ impl Outbound {
                 Ok(())
             }
             _ => Err(LinkError::Misplaced),
+        }
+    }
+
+    /// Closes handles until there is room for a fragment of a reply, perhaps its own.
+    fn make_room(&mut self, now: Moment, fragment: &Fragment<'_>) {
+        while !self.wire.budget.has_room_for(fragment) {
+            let holders = self.outlets.iter();
+            let holders = holders.map(|(key, outlet)| (key, &key.0, outlet.held()));
+            let Some(key) = fair::largest(holders).cloned() else { return };
+            self.close_handle(&key, Closing::Refused(Refusal::Limit));
+            self.refused(now, &key, Refusal::Limit);
         }
     }
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use meshraft_consensus::{Moment, Namespace};
 
 use super::{
-    Key, LinkConfig, LinkError, LinkEvent,
+    Key, LinkConfig, LinkError, LinkEvent, fair,
     pipe::{Pipe, Seals, WRITE_BYTES_MAX},
     queue::{Queue, Queued},
     wire::Wire,
@@ -60,12 +60,16 @@ pub struct Inbound {
     /// How many handles each namespace and scope has: what a peer can hold is bounded by what is
     /// open here, whoever it is.
     counts: BTreeMap<Key, usize>,
+    /// Until when the opener must have said something.
+    silent_until: Option<Moment>,
 }
 
 impl Inbound {
     /// The accepting end of a fresh stream.
-    pub fn new(config: LinkConfig) -> Self {
+    pub fn new(config: LinkConfig, now: Moment) -> Self {
+        let silent_until = Some(now.plus(config.limits.hello_timeout));
         Self {
+            silent_until,
             wire: Wire::new(config),
             inlets: BTreeMap::new(),
             newest: 0,
@@ -120,6 +124,22 @@ impl Inbound {
     /// Whether [`Self::transmit`] has anything to write.
     pub fn wants_to_write(&self) -> bool {
         self.wire.has_greetings() || !self.turns.is_empty()
+    }
+
+    /// When to call [`Self::tick`] next.
+    pub const fn deadline(&self) -> Option<Moment> {
+        self.silent_until
+    }
+
+    /// Does what is due.
+    ///
+    /// # Errors
+    /// The opener has not said anything: close the stream.
+    pub fn tick(&mut self, now: Moment) -> Result<(), LinkError> {
+        match self.silent_until {
+            Some(until) if until <= now => Err(LinkError::Silent),
+            _ => Ok(()),
+        }
     }
 
     /// The next event.
@@ -179,7 +199,9 @@ impl Inbound {
 
     fn greeting(&mut self, roster: &Roster, fragment: &Fragment<'_>) -> Result<(), LinkError> {
         let message = fragment.header.message;
-        match Wire::read_greeting(fragment)? {
+        let greeting = Wire::read_greeting(fragment)?;
+        self.silent_until = None;
+        match greeting {
             Greeting::Hello(hello) => self.hello(roster, message, &hello, fragment.bytes),
             Greeting::Close { handle, why } => self.closed(handle, why),
             Greeting::Ping(number) => {
@@ -291,6 +313,12 @@ impl Inbound {
         self.inlets.insert(handle, inlet);
     }
 
+    /// Bytes of unfinished messages.
+    #[cfg(test)]
+    pub(super) const fn held(&self) -> usize {
+        self.wire.budget.held()
+    }
+
     /// Takes a handle out of use, and gives back what it holds.
     fn remove(&mut self, handle: u32) -> Option<Inlet> {
         let mut inlet = self.inlets.remove(&handle)?;
@@ -325,12 +353,16 @@ impl Inbound {
     }
 
     fn fragment(&mut self, handle: u32, fragment: Fragment<'_>) -> Result<(), LinkError> {
-        let Some(inlet) = self.inlets.get_mut(&handle) else {
+        if !self.inlets.contains_key(&handle) {
             // What was on its way when the handle was closed is dropped; what names a handle that
             // was never given is a breach.
             let given = handle <= self.newest;
             return if given { Ok(()) } else { Err(LinkError::UnknownHandle { handle }) };
-        };
+        }
+        if !self.wire.budget.has_room_for(&fragment) {
+            self.make_room(&fragment);
+        }
+        let Some(inlet) = self.inlets.get_mut(&handle) else { return Ok(()) };
         let whole = match inlet.pipe.read(fragment, &mut self.wire.budget) {
             Err(LinkError::Seal(_)) if !inlet.proven => {
                 let Source { namespace, scope, .. } = inlet.source.clone();
@@ -355,6 +387,17 @@ impl Inbound {
         let event = deliver(self.wire.config.channel, handle, inlet, packet, bytes)?;
         self.wire.events.push_back(event);
         Ok(())
+    }
+
+    /// Closes handles until there is room for a fragment, perhaps its own.
+    fn make_room(&mut self, fragment: &Fragment<'_>) {
+        while !self.wire.budget.has_room_for(fragment) {
+            let holders = self.inlets.iter();
+            let holders = holders
+                .map(|(handle, inlet)| (*handle, &inlet.source.namespace, inlet.pipe.held()));
+            let Some(handle) = fair::largest(holders) else { return };
+            self.close(handle, Closing::Refused(Refusal::Limit));
+        }
     }
 
     fn event(&mut self, event: LinkEvent) {

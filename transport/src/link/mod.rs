@@ -14,6 +14,7 @@
 //! 4. All that a link holds is bounded by its [`Limits`].
 
 mod answers;
+mod fair;
 mod idle;
 mod inbound;
 mod outbound;
@@ -166,6 +167,9 @@ pub enum LinkError {
     /// More greetings than a well-behaved peer has outstanding.
     #[error("too many greetings at once")]
     Flood,
+    /// A stream was opened and nothing was said on it.
+    #[error("nothing was said on a stream that was opened")]
+    Silent,
     /// A hello is not answered.
     #[error("a hello was not answered in time")]
     Unanswered,
@@ -221,7 +225,7 @@ impl Link {
     pub fn deadline(&self) -> Option<Moment> {
         match self {
             Self::Outbound(outbound) => outbound.deadline(),
-            Self::Inbound(_) => None,
+            Self::Inbound(inbound) => inbound.deadline(),
         }
     }
 
@@ -232,7 +236,7 @@ impl Link {
     pub fn tick(&mut self, now: Moment, roster: &Roster) -> Result<(), LinkError> {
         match self {
             Self::Outbound(outbound) => outbound.tick(now, roster),
-            Self::Inbound(_) => Ok(()),
+            Self::Inbound(inbound) => inbound.tick(now),
         }
     }
 

@@ -85,6 +85,14 @@ impl Outlet {
         }
     }
 
+    /// Bytes of a reply that is not whole yet.
+    pub(super) fn held(&self) -> usize {
+        match &self.state {
+            State::Proving { pipe, .. } | State::Open { pipe, .. } => pipe.held(),
+            State::Idle | State::Wanting | State::Asked { .. } | State::Refused { .. } => 0,
+        }
+    }
+
     /// Whether a handle would be of use now.
     pub(super) fn has_use(&self) -> bool {
         self.standing || !self.queue.is_empty()

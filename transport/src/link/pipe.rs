@@ -142,6 +142,11 @@ impl Pipe {
         Ok(self.assembly.join(fragment.header, bytes, budget)?)
     }
 
+    /// What an unfinished message holds.
+    pub(super) fn held(&self) -> usize {
+        self.assembly.held()
+    }
+
     /// Gives back what an unfinished message holds.
     pub(super) fn release(&mut self, budget: &mut Budget) {
         self.assembly.release(budget);

@@ -7,6 +7,7 @@ mod cable;
 mod net;
 mod paths;
 mod snapshot;
+mod strangers;
 
 use bytes::Bytes;
 use meshraft_consensus::{

@@ -7,7 +7,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use meshraft_consensus::NodeId;
 use meshraft_service::{limits, wire::Level};
+use meshraft_transport::identity::node_id;
 use serde_json::{Map, Value};
 
 use crate::cli::{
@@ -65,6 +67,9 @@ fn read(fields: Map<String, Value>) -> Result<Request, RequestError> {
         "status" => ("status", |_| Ok((Operation::Status, None))),
         "members" => ("members", |_| Ok((Operation::Members, None))),
         "barrier" => ("barrier", Fields::barrier),
+        "remove" => ("remove", |fields| Ok((Operation::Remove { node: fields.peer()? }, None))),
+        "leave" => ("leave", |fields| Ok((Operation::Leave { node: fields.peer()? }, None))),
+        "join" => ("join", |fields| Ok((Operation::Join { node: fields.peer()? }, None))),
         planned if PLANNED.contains(&planned) => {
             return Err(RequestError::Unsupported { what: op });
         }
@@ -185,6 +190,20 @@ impl Fields {
             None => Ok(None),
             Some(Value::Number(number)) => Ok(Some(number.as_i64())),
             Some(_) => Err(RequestError::WrongType { field, expected: "a number" }),
+        }
+    }
+
+    /// The node that is meant, by its peer id.
+    fn peer(&mut self) -> Result<NodeId, RequestError> {
+        const EXPECTED: &str = "the id of a peer with an Ed25519 key";
+        let wrong = RequestError::WrongType { field: "peer", expected: EXPECTED };
+        match self.take("peer") {
+            None => Err(RequestError::Missing { field: "peer" }),
+            Some(Value::String(text)) => {
+                let peer = text.parse().ok();
+                peer.and_then(|peer| node_id(peer).ok()).ok_or(wrong)
+            }
+            Some(_) => Err(wrong),
         }
     }
 

@@ -140,3 +140,20 @@ fn via_is_a_peer_id_or_an_address_with_one() {
         assert_eq!(refused(&format!(r#"{{"id":1,"op":"status","via":{via}}}"#)).0, "bad_request");
     }
 }
+
+#[test]
+fn changes_of_the_members_name_the_one_that_is_meant() {
+    let node = node_id(PEER.parse().unwrap()).unwrap();
+    for (op, operation) in [
+        ("remove", Operation::Remove { node }),
+        ("leave", Operation::Leave { node }),
+        ("join", Operation::Join { node }),
+    ] {
+        let line = format!(r#"{{"id":1,"op":"{op}","peer":"{PEER}","timeout_ms":60000}}"#);
+        assert_eq!(ok(&line).operation, operation);
+        let nobody = format!(r#"{{"id":1,"op":"{op}"}}"#);
+        assert_eq!(refused(&nobody), ("bad_request", "`peer` is missing".into()));
+        let strange = format!(r#"{{"id":1,"op":"{op}","peer":"n1"}}"#);
+        assert_eq!(refused(&strange).0, "bad_request");
+    }
+}

@@ -200,6 +200,11 @@ fn access(operation: &Operation) -> Access {
         Operation::Set { key, .. } | Operation::Delete { key } => Access::Write(key.clone()),
         Operation::Get { key, .. } => Access::Read(key.clone()),
         Operation::Keys { .. } => Access::Scan,
-        Operation::Status | Operation::Members | Operation::Barrier => Access::None,
+        Operation::Status
+        | Operation::Members
+        | Operation::Barrier
+        | Operation::Remove { .. }
+        | Operation::Leave { .. }
+        | Operation::Join { .. } => Access::None,
     }
 }

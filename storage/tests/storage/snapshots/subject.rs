@@ -143,6 +143,8 @@ macro_rules! pass_on {
     };
 }
 
+pub(crate) use pass_on;
+
 /// In memory; the wrapper tells the trait's methods from those of the type.
 #[derive(Default)]
 pub(crate) struct InMemory(pub(crate) MemorySnapshots);

@@ -3,10 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{
-    error::{NotSent, RequestError},
-    fragment::FragmentError,
-};
+use crate::error::{NotSent, RequestError};
 
 fn name(index: u8) -> Namespace {
     Namespace::new(&format!("/{index}")).unwrap()
@@ -88,24 +85,90 @@ fn large_messages_cross_whole_sealed_or_not() {
     }
 }
 
+/// Room for three and a half large messages: shared by nine, more than a fragment for each.
+const ROOM: usize = 350_000;
+const LARGE: usize = 99_000;
+
 #[test]
-fn unfinished_messages_are_bounded_over_all_handles() {
-    let mut pair = crowd(Channel::Entries, 8, |limits| {
+fn who_holds_most_gives_way_and_the_stream_goes_on() {
+    let mut pair = crowd(Channel::Entries, 9, |limits| {
         limits.message_bytes_max = 100_000;
-        limits.assembly_bytes_max = 250_000;
+        limits.assembly_bytes_max = ROOM;
     });
-    for index in 0..8 {
-        send_in(&mut pair, index, opaque(index, 99_000)).unwrap();
+    // Turns are 32 KiB each, so all of them are under way at once. The small one is 40 KB.
+    let small = opaque(8, 40_000);
+    send_in(&mut pair, 8, small.clone()).unwrap();
+    let mut missing: BTreeSet<u8> = (0..8).collect();
+    let (mut rounds, mut small_came) = (0, false);
+    while !missing.is_empty() {
+        rounds += 1;
+        assert!(rounds < 10, "never arrived: {missing:?}");
+        for index in &missing {
+            // What was lost is sent again, as replication does.
+            send_in(&mut pair, *index, opaque(*index, LARGE)).unwrap();
+        }
+        loop {
+            let forward = pair.opener.transmit();
+            pair.acceptor.receive(pair.now, &forward).expect("the stream goes on");
+            assert!(pair.acceptor.inbound().held() <= ROOM);
+            for body in pair.acceptor.bodies() {
+                small_came |= body == small;
+                missing.retain(|index| body != opaque(*index, LARGE));
+            }
+            let back = pair.acceptor.transmit();
+            pair.opener.receive(pair.now, &back).unwrap();
+            if forward.is_empty() && back.is_empty() {
+                break;
+            }
+        }
+        assert!(small_came, "a small message waits for no large ones");
+        // Those who gave way say hello again after a pause.
+        let later = pair.now.plus(Duration::from_secs(2));
+        pair.pass(later);
+        for body in pair.acceptor.bodies() {
+            missing.retain(|index| body != opaque(*index, LARGE));
+        }
     }
-    // Turns are 32 KiB each, so eight messages are under way at once.
-    let mut result = Ok(());
-    while result.is_ok() {
-        let write = pair.opener.transmit();
-        assert!(!write.is_empty(), "the budget was never reached");
-        result = pair.acceptor.receive(at(0), &write);
+    assert!(rounds > 1, "there was room for all");
+    assert_eq!(pair.acceptor.inbound().held(), 0);
+}
+
+#[test]
+fn large_replies_give_way_to_small_ones() {
+    let mut pair = Pair::with(Channel::Command, |limits| {
+        limits.message_bytes_max = 100_000;
+        limits.assembly_bytes_max = ROOM;
+    });
+    for index in 0..9 {
+        pair.acceptor.open_as(at(0), name(index), KeyRing::open(), member(2, []));
+        pair.opener.open_as(at(0), name(index), KeyRing::open(), member(1, []));
+        let question = Question {
+            id: RequestId::new(index.into()),
+            namespace: name(index),
+            scope: Scope::Free,
+            payload: Bytes::new(),
+            timeout: Duration::from_secs(1),
+        };
+        let End { link: Link::Outbound(outbound), roster, .. } = &mut pair.opener else { panic!() };
+        outbound.request(at(0), roster, question);
     }
-    let over = FragmentError::OverBudget { bytes_max: 250_000 };
-    assert_eq!(result, Err(LinkError::Fragment(over)));
+    pair.pump();
+    for event in pair.acceptor.take() {
+        if let LinkEvent::Request { from, handle, request, .. } = event {
+            let bytes = if from.namespace == name(8) { 40_000 } else { LARGE };
+            let reply = Bytes::from(vec![7; bytes]);
+            assert!(pair.acceptor.inbound().reply(at(0), handle, request, reply));
+        }
+    }
+    pair.pump();
+    let ended = replies(&mut pair.opener);
+    assert_eq!(ended.len(), 9, "each request ends");
+    let bytes = |(id, result): &(u64, Result<Bytes, _>)| {
+        (*id == 8).then(|| result.as_ref().map(Bytes::len).ok())
+    };
+    assert_eq!(ended.iter().find_map(bytes), Some(Some(40_000)));
+    let lost = ended.iter().filter(|(_, result)| *result == Err(RequestError::Lost)).count();
+    assert!((1..8).contains(&lost), "{lost} gave way");
 }
 
 #[test]

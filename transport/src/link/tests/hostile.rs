@@ -37,7 +37,7 @@ fn hello(scope: Option<ClusterId>, random: u8) -> Greeting {
 }
 
 fn acceptor(channel: Channel, keys: KeyRing) -> End {
-    let mut end = End::new(Link::Inbound(Inbound::new(config(channel, 2, 1))));
+    let mut end = End::new(Link::Inbound(Inbound::new(config(channel, 2, 1), at(0))));
     end.open(at(0), keys, member(2, [1]));
     end
 }
@@ -89,6 +89,25 @@ fn messages_in_the_wrong_place_end_the_stream() {
 }
 
 #[test]
+fn a_stream_on_which_nothing_is_said_ends() {
+    let silent = || acceptor(Channel::Control, KeyRing::open());
+    let mut end = silent();
+    assert_eq!(end.link.deadline(), Some(at(10_000)));
+    assert_eq!(end.tick(at(9_999)), Ok(()));
+    assert_eq!(end.tick(at(10_000)), Err(LinkError::Silent));
+    // A beginning of something is nothing; a hello, or a ping of one that shares nothing, is not.
+    let mut end = silent();
+    end.receive(at(1), &greet(1, &hello(None, 1))[..20]).unwrap();
+    assert_eq!(end.tick(at(10_000)), Err(LinkError::Silent));
+    for greeting in [hello(None, 1), Greeting::Ping(1)] {
+        let mut end = silent();
+        end.receive(at(1), &greet(1, &greeting)).unwrap();
+        assert_eq!(end.link.deadline(), None);
+        assert_eq!(end.tick(at(10_000)), Ok(()));
+    }
+}
+
+#[test]
 fn floods_are_bounded() {
     let mut end = acceptor(Channel::Control, KeyRing::open());
     let pings: Vec<u8> = (0..2_000).flat_map(|number| greet(0, &Greeting::Ping(number))).collect();
@@ -123,7 +142,7 @@ fn an_opener_has_a_bounded_number_of_hellos_unanswered() {
         end.roster = roster;
         end
     };
-    let mut other = End::new(Link::Inbound(Inbound::new(config(Channel::Control, 2, 1))));
+    let mut other = End::new(Link::Inbound(Inbound::new(config(Channel::Control, 2, 1), at(0))));
     other.roster = opener.roster.clone();
     let mut rounds = 0;
     while opener.link.handles().len() < 1_000 {

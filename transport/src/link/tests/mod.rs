@@ -163,7 +163,7 @@ impl Pair {
         limit(&mut theirs.limits);
         let outbound = Outbound::new(ours, at(0), &Roster::default());
         let opener = End::new(Link::Outbound(outbound));
-        let acceptor = End::new(Link::Inbound(Inbound::new(theirs)));
+        let acceptor = End::new(Link::Inbound(Inbound::new(theirs, at(0))));
         Self { now: at(0), opener, acceptor }
     }
 

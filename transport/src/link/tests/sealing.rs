@@ -163,7 +163,7 @@ fn fragment(handle: u32, message: u32, bytes: &[u8]) -> Vec<u8> {
 
 #[test]
 fn who_knows_a_key_id_but_not_the_key_gets_nothing() {
-    let mut acceptor = End::new(Link::Inbound(Inbound::new(config(Channel::Control, 2, 1))));
+    let mut acceptor = End::new(Link::Inbound(Inbound::new(config(Channel::Control, 2, 1), at(0))));
     acceptor.open(at(0), key(1), member(2, [1]));
     let hello = Hello {
         oldest: 1,
@@ -206,7 +206,7 @@ fn an_acceptor_that_does_not_prove_the_key_gets_nothing() {
     assert_eq!(*why, Refusal::KeyMismatch);
     // The other end is told the same.
     let told = pair.opener.transmit();
-    let mut fake = End::new(Link::Inbound(Inbound::new(config(Channel::Control, 2, 1))));
+    let mut fake = End::new(Link::Inbound(Inbound::new(config(Channel::Control, 2, 1), at(0))));
     fake.receive(at(0), &told).unwrap();
     assert!(told.len() < 40, "only the closing: {}", told.len());
 }

@@ -1,0 +1,93 @@
+//! Decides when a member that was taken out knows it, and tells those who do not (thesis 4.2.3).
+//!
+//! Invariants:
+//! 1. A member has departed when a configuration without it is committed after one with it; nobody
+//!    departs who never was a member, as a joiner that learns the log from its beginning.
+//! 2. The driver is told once, and again only after the member was admitted again.
+//! 3. Who has departed never campaigns. It still votes, and still receives what it is sent.
+
+use crate::{
+    core::Core,
+    event::{DropReason, Event},
+    identity::Member,
+    message::{Dismissed, Message},
+    output::{Lane, Output},
+    role::RoleState,
+    types::Index,
+};
+
+/// What a member knows of its own place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Departure {
+    /// The newest committed configuration that it was in.
+    listed: Option<Index>,
+    /// The configuration that it was not in any more.
+    departed: Option<Index>,
+}
+
+impl Core {
+    /// Whether this member was taken out, and not admitted again.
+    pub(crate) fn is_departed(&self) -> bool {
+        let listed = self.membership.newest_with(&self.me, self.log.last().index);
+        self.departure.departed.is_some_and(|at| listed.is_none_or(|slot| slot < at))
+    }
+
+    /// The commit index advanced: settles the configurations up to it.
+    pub(crate) fn commit_configurations(&mut self) {
+        let listed = self.membership.newest_with(&self.me, self.commit);
+        self.departure.listed = self.departure.listed.max(listed);
+        self.membership.commit(self.commit);
+        if let (Some(departed), Some(index)) = (self.departure.departed, listed)
+            && departed < index
+        {
+            self.departure.departed = None;
+            self.observe(Event::Readmitted { index });
+        }
+    }
+
+    /// The configurations that may be in force changed: looks whether this member is in any.
+    pub(crate) fn check_departed(&mut self) {
+        let (index, committed) = self.membership.committed();
+        let was_member = self.departure.listed.is_some_and(|listed| listed < index);
+        let may_be = committed.contains(&self.me)
+            || self.membership.newest_with(&self.me, self.log.last().index).is_some();
+        if was_member && !may_be {
+            self.depart(index);
+        }
+    }
+
+    fn depart(&mut self, index: Index) {
+        if self.is_departed() {
+            return;
+        }
+        self.departure.departed = Some(index);
+        if !matches!(self.role, RoleState::Follower(_)) {
+            self.become_follower(self.hard.term, None);
+        }
+        self.outputs.push_back(Output::Departed { index });
+    }
+
+    /// A leader says that this member is not in its committed configuration.
+    pub(crate) fn dismissed(&mut self, from: Member, message: Dismissed) {
+        let listed = self.membership.newest_with(&self.me, self.log.last().index);
+        let listed = listed.max(self.departure.listed);
+        if listed.is_some_and(|listed| message.index <= listed) || message.index == Index::ZERO {
+            // It was said before this member was admitted.
+            return;
+        }
+        if matches!(self.role, RoleState::Leader(_)) && message.term <= self.hard.term {
+            return self.drop_message(from, DropReason::Impossible);
+        }
+        self.depart(message.index);
+    }
+
+    /// Tells a peer that is in no configuration that this leader knows that it has departed.
+    pub(crate) fn answer_stranger(&mut self, from: Member) {
+        let (index, _) = self.membership.committed();
+        let known = self.membership.newest_with(&from, self.log.last().index).is_some();
+        if self.is_ready() && !known {
+            let message = Dismissed { term: self.hard.term, index };
+            self.send(from, Lane::Control, Message::Dismissed(message));
+        }
+    }
+}

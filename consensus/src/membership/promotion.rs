@@ -1,0 +1,68 @@
+//! Decides which learners become voters (thesis 4.2.1).
+//!
+//! Invariants:
+//! 1. Nobody is promoted who has not caught up, does not answer, or lost what it acknowledged.
+//! 2. Promotions end when there are as many voters as are wanted; but a learner may always take the
+//!    place of another life of its node, which leaves as many voters as there were.
+
+use alloc::vec::Vec;
+
+use super::{Change, ChangeStep, Configuration, apply_change};
+use crate::{
+    core::Core, event::Event, identity::Member, replication::Progress, role::RoleState,
+    status::HeldBack,
+};
+
+impl Core {
+    /// Promotes every learner that may be, all in one change.
+    pub(crate) fn promote_learners(&mut self) {
+        let Ok(leader) = self.check_leads() else { return };
+        if !self.config.knobs().promote_learners || !leader.ready || self.change_in_progress() {
+            return;
+        }
+        let current = self.membership.current();
+        let mut promoted: Vec<Member> = Vec::new();
+        let mut voters = current.voters.len();
+        for learner in &current.learners {
+            // Of two lives of one node at most one becomes a voter.
+            let other_life = promoted.iter().any(|one| one.node == learner.node);
+            if !other_life && self.held_back(learner, voters).is_none() {
+                voters += usize::from(!replaces(current, learner));
+                promoted.push(*learner);
+            }
+        }
+        let steps = promoted.iter().copied().map(ChangeStep::Promote).collect();
+        let Ok(target) = apply_change(current, &Change { steps }) else { return };
+        for member in promoted {
+            self.observe(Event::LearnerCaughtUp { member });
+        }
+        self.append_configuration(target);
+    }
+
+    /// Why a learner is not promoted, in a configuration of this many voters. `None` for others.
+    pub(crate) fn held_back(&self, learner: &Member, voters: usize) -> Option<HeldBack> {
+        let RoleState::Leader(leader) = &self.role else { return None };
+        let (knobs, current) = (self.config.knobs(), self.membership.current());
+        if !current.learners.contains(learner) {
+            return None;
+        }
+        let answers =
+            |one: &&Progress| one.amnesiac.is_none() && one.is_active(self.now, knobs.election);
+        let Some(progress) = leader.progress.get(learner).filter(answers) else {
+            return Some(HeldBack::Unreachable);
+        };
+        if !progress.catch_up.is_some_and(|rounds| rounds.is_done()) {
+            return Some(HeldBack::CatchingUp);
+        }
+        if !knobs.promote_learners {
+            return Some(HeldBack::NotWanted);
+        }
+        let full = voters >= knobs.voters_target && !replaces(current, learner);
+        full.then_some(HeldBack::EnoughVoters { target: knobs.voters_target })
+    }
+}
+
+/// Whether another life of the learner's node votes, whose place it takes.
+fn replaces(current: &Configuration, learner: &Member) -> bool {
+    current.voters.iter().any(|voter| voter.node == learner.node)
+}

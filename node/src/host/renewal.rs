@@ -1,0 +1,68 @@
+//! Begins a namespace anew whose store went back in time: a copy, a restored backup, rot.
+//!
+//! The incarnation that acknowledged what the store no longer has never acts again. The same store
+//! goes on under a new one, which knows of its former cluster and asks it for admission.
+//!
+//! Invariants:
+//! 1. From the leader's proof on, nothing leaves in the name of the lost incarnation.
+//! 2. The new incarnation and the end of every group of the old one are one write; no peer hears of
+//!    it before that is durable.
+
+use meshraft_consensus::{Index, Member, Moment};
+use meshraft_discovery::founding::{self, Founding};
+
+use super::{
+    desk::{Desk, Purpose},
+    draw::{Life, draw_incarnation, number_from, seeded},
+    event::NodeEvent,
+    hosted::Hosted,
+    keeping::PeersWrite,
+};
+use crate::replica;
+
+impl Hosted {
+    /// Takes the place of an incarnation whose store lost what it had acknowledged.
+    pub(super) fn renew(&mut self, now: Moment, acknowledged: Index, desk: &mut Desk) {
+        if self.active.is_none() {
+            return;
+        }
+        self.end_group();
+        let lost = self.me.incarnation;
+        self.dismiss_leavers(now, desk);
+        self.replica.handle(now, replica::Input::Stop);
+        self.begin_life(desk.life());
+        let record = self.record.renewed();
+        self.founding = Founding::new(self.founding_config.clone(), record.clone(), now);
+        for node in self.known.clone() {
+            self.founding.handle(now, founding::Input::Known(node));
+        }
+        (self.record, self.born) = (record, false);
+        (self.told_clusters, self.asked_empty) = (None, None);
+        self.peers_write = PeersWrite::Idle;
+        self.on_disk.clear();
+        let groups = self.groups.keys().copied().collect();
+        self.write_record(Purpose::Birth, None, groups, desk);
+        let renewed = self.me.incarnation;
+        self.event(desk, NodeEvent::Amnesia { lost, renewed, acknowledged });
+    }
+
+    /// The numbers of a life: another incarnation, and seeds that repeat nothing.
+    fn begin_life(&mut self, life: Life) {
+        let (host, namespace) = (&self.host_config, &self.namespace);
+        self.life = life;
+        self.me = Member::new(host.node, draw_incarnation(host, namespace, life));
+        self.founding_config.me = self.me;
+        self.founding_config.seed = number_from(host, namespace, life, b"founding");
+        let seed = number_from(host, namespace, life, b"core");
+        self.core_config = seeded(&self.core_config, seed);
+    }
+
+    /// The incarnation is durable: peers may hear of it.
+    pub(super) fn birth_stored(&mut self, now: Moment, desk: &mut Desk) {
+        self.born = true;
+        self.share(desk);
+        for peer in self.shared.keys().copied().collect::<Vec<_>>() {
+            self.founding.handle(now, founding::Input::PeerUp(peer));
+        }
+    }
+}

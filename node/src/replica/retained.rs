@@ -1,0 +1,168 @@
+//! Decides which snapshots' files of a group stay: the newest that is recorded, the one before it,
+//! those on their way to be recorded, and those that followers are being sent.
+//!
+//! Invariants:
+//! 1. The file that a durable record names stays until the record of a newer one is durable.
+//! 2. A file that a write on its way to the store names stays, too: a crash may leave that write.
+//! 3. A pin ends: with another offer to the same member, or when nothing was served for a while.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use meshraft_consensus::{Member, Moment, Position, Write, WriteId};
+
+/// A file that a follower is being sent.
+#[derive(Clone, Copy, Debug)]
+struct Pin {
+    position: Position,
+    until: Moment,
+}
+
+/// The snapshots of one group, by position.
+#[derive(Clone, Debug)]
+pub(super) struct Retained {
+    recorded: Option<Position>,
+    /// The one recorded before.
+    previous: Option<Position>,
+    /// What writes on their way to the store will record.
+    recording: BTreeMap<WriteId, Position>,
+    /// Durable files that no write names yet: the last taken, and the last fetched.
+    taken: Option<Position>,
+    fetched: Option<Position>,
+    pins: BTreeMap<Member, Pin>,
+    pin_time: Duration,
+}
+
+impl Retained {
+    /// What a group's record names, and for how long a pin holds after the last sign of life.
+    pub(super) const fn new(recorded: Option<Position>, pin_time: Duration) -> Self {
+        Self {
+            recorded,
+            previous: None,
+            recording: BTreeMap::new(),
+            taken: None,
+            fetched: None,
+            pins: BTreeMap::new(),
+            pin_time,
+        }
+    }
+
+    /// The newest snapshot that is recorded.
+    pub(super) const fn recorded(&self) -> Option<Position> {
+        self.recorded
+    }
+
+    /// A file of the own state is durable.
+    pub(super) const fn taken(&mut self, position: Position) {
+        self.taken = Some(position);
+    }
+
+    /// A fetched file is durable.
+    pub(super) const fn fetched(&mut self, position: Position) {
+        self.fetched = Some(position);
+    }
+
+    /// A write is handed to the store.
+    pub(super) fn writing(&mut self, write: &Write) {
+        if let Some(snapshot) = &write.snapshot {
+            self.recording.insert(write.id, snapshot.meta.position);
+        }
+    }
+
+    /// Writes up to this one are durable. If one of them records a snapshot, tells what stays.
+    pub(super) fn persisted(&mut self, write: WriteId, now: Moment) -> Option<Vec<Position>> {
+        let newest = *self.recording.range(..=write).next_back()?.1;
+        self.recording.retain(|id, _| *id > write);
+        if self.recorded != Some(newest) {
+            self.previous = self.recorded.replace(newest);
+        }
+        self.pins.retain(|_, pin| pin.until > now);
+        Some(self.stays())
+    }
+
+    /// A follower was offered a snapshot.
+    pub(super) fn pin(&mut self, to: Member, position: Position, now: Moment) {
+        let until = now.plus(self.pin_time);
+        self.pins.insert(to, Pin { position, until });
+    }
+
+    /// A follower was served a part of it.
+    pub(super) fn served(&mut self, to: Member, now: Moment) {
+        if let Some(pin) = self.pins.get_mut(&to) {
+            pin.until = now.plus(self.pin_time);
+        }
+    }
+
+    fn stays(&self) -> Vec<Position> {
+        let is_ahead = |position: &Position| Some(*position) > self.recorded;
+        let known = [self.recorded, self.previous].into_iter().flatten();
+        let mut stays: Vec<_> = known
+            .chain(self.recording.values().copied())
+            .chain([self.taken, self.fetched].into_iter().flatten().filter(is_ahead))
+            .chain(self.pins.values().map(|pin| pin.position))
+            .collect();
+        stays.sort_unstable();
+        stays.dedup();
+        stays
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use meshraft_consensus::{
+        Configuration, Incarnation, Index, LogAfterSnapshot, NodeId, SnapshotMeta, SnapshotWrite,
+        Term,
+    };
+
+    use super::*;
+
+    fn at(index: u64) -> Position {
+        Position::new(Term::new(1), Index::new(index))
+    }
+
+    fn write(id: u64, snapshot: Option<u64>) -> Write {
+        let meta = |index| SnapshotMeta {
+            position: at(index),
+            configuration: Configuration::default(),
+            configuration_index: Index::ZERO,
+        };
+        let log = LogAfterSnapshot::Replace;
+        let snapshot = snapshot.map(|index| SnapshotWrite { meta: meta(index), log });
+        let id = WriteId::new(id);
+        Write { id, snapshot, hard: None, truncate_from: None, append: Vec::new() }
+    }
+
+    #[test]
+    fn a_file_stays_until_a_newer_one_is_recorded_and_one_more() {
+        let mut retained = Retained::new(Some(at(1)), Duration::from_secs(1));
+        let now = Moment::ZERO;
+        for (id, index) in [(3, 10), (5, 20)] {
+            retained.taken(at(index));
+            retained.writing(&write(id, Some(index)));
+        }
+        retained.writing(&write(6, None));
+        assert_eq!(retained.persisted(WriteId::new(2), now), None, "nothing is recorded yet");
+        // The second is on its way: a crash may leave its record.
+        assert_eq!(retained.persisted(WriteId::new(4), now), Some(vec![at(1), at(10), at(20)]));
+        assert_eq!(retained.persisted(WriteId::new(6), now), Some(vec![at(10), at(20)]));
+        assert_eq!(retained.recorded(), Some(at(20)));
+        assert_eq!(retained.persisted(WriteId::new(7), now), None);
+    }
+
+    #[test]
+    fn a_pin_holds_while_it_is_served_and_ends_by_itself() {
+        let follower = Member::new(NodeId::new([2; 32]), Incarnation::new([2; 16]));
+        let mut retained = Retained::new(Some(at(1)), Duration::from_secs(1));
+        retained.pin(follower, at(1), Moment::ZERO);
+        let mut record = |id, index, now| {
+            retained.writing(&write(id, Some(index)));
+            if id < 4 {
+                retained.served(follower, now);
+            }
+            retained.persisted(WriteId::new(id), now)
+        };
+        let at_ms = Moment::from_millis;
+        assert_eq!(record(1, 10, at_ms(500)), Some(vec![at(1), at(10)]));
+        assert_eq!(record(2, 20, at_ms(1400)), Some(vec![at(1), at(10), at(20)]));
+        assert_eq!(record(4, 30, at_ms(2500)), Some(vec![at(20), at(30)]));
+    }
+}

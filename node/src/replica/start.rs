@@ -1,0 +1,190 @@
+//! How a group begins and ends: the state that it runs on, and where that is meanwhile.
+//!
+//! A namespace has one machine. It goes from group to group: into a state that a recorded snapshot
+//! is restored into, off this task, then to the group's core, and back when the group stops. What a
+//! stopped group applied is taken back by the machine's own snapshot of before.
+//!
+//! Invariants:
+//! 1. The machine is in one place: here, with the group, or with the driver that restores it.
+//! 2. At most one state is with the driver.
+
+use std::time::Duration;
+
+use meshraft_consensus::{Config, Core, Index, Restored, SnapshotMeta};
+use meshraft_service::{
+    Replicated, StateMachine,
+    router::{self, ProposeResult},
+};
+
+use super::{
+    Replica,
+    due::{Due, SnapshotThresholds},
+    group::Group,
+    input::Output,
+    pristine::Pristine,
+    retained::Retained,
+};
+use crate::host::{HaltReason, RestoreFailure};
+
+/// What a replica runs on.
+pub struct ReplicaOptions {
+    /// What commands are applied to.
+    pub machine: Box<dyn StateMachine>,
+    /// When a snapshot is due.
+    pub snapshots: SnapshotThresholds,
+    /// For how long the file of an offered snapshot is kept after the last sign of its transfer.
+    pub pin_time: Duration,
+}
+
+/// What a core goes on from.
+struct Plan {
+    config: Config,
+    restored: Restored,
+    founding: bool,
+}
+
+/// Where the state is that was given to the driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Away {
+    /// With nobody.
+    No,
+    /// With the driver, for the group that shall begin.
+    ForStart,
+    /// With the driver, for the group that runs.
+    ForGroup,
+    /// With the driver, for a group that stopped.
+    Forgotten,
+}
+
+/// What a group that begins later needs.
+pub(super) struct Starting {
+    /// The machine, while no group has it.
+    machine: Option<Box<dyn StateMachine>>,
+    /// What it was like when it was given to this replica.
+    pristine: Pristine,
+    plan: Option<Plan>,
+    away: Away,
+    snapshots: SnapshotThresholds,
+    pin_time: Duration,
+}
+
+impl Starting {
+    pub(super) fn new(options: ReplicaOptions) -> Self {
+        let ReplicaOptions { machine, snapshots, pin_time } = options;
+        let pristine = Pristine::of(machine.as_ref());
+        let (plan, away) = (None, Away::No);
+        Self { machine: Some(machine), pristine, plan, away, snapshots, pin_time }
+    }
+
+    /// Whether a group waits for its state.
+    pub(super) const fn is_restoring(&self) -> bool {
+        self.plan.is_some()
+    }
+}
+
+impl Replica {
+    pub(super) fn start(&mut self, config: Config, restored: Restored, founding: bool) {
+        let idle = self.group.is_none() && self.starting.plan.is_none();
+        assert!(idle, "a group starts before the last one stopped");
+        // Nothing of this group is applied yet, whatever was of one before it.
+        self.router.handle(self.now, router::Input::Applied(Index::ZERO));
+        self.starting.plan = Some(Plan { config, restored, founding });
+        self.launch();
+    }
+
+    /// Begins the planned group, or has its state restored first, if the machine is here.
+    fn launch(&mut self) {
+        let Some(machine) = self.starting.machine.take_if(|_| self.starting.plan.is_some()) else {
+            return;
+        };
+        let state = Box::new(Replicated::new(machine));
+        let plan = self.starting.plan.as_ref();
+        match plan.and_then(|plan| plan.restored.snapshot.clone()) {
+            Some(meta) => {
+                self.starting.away = Away::ForStart;
+                self.outputs.push_back(Output::RestoreSnapshot { meta, state });
+            }
+            None => self.begin(state),
+        }
+    }
+
+    fn begin(&mut self, state: Box<Replicated>) {
+        let Some(Plan { config, restored, founding }) = self.starting.plan.take() else { return };
+        let recorded = restored.snapshot.as_ref().map(|meta| meta.position);
+        let due = Due::new(self.starting.snapshots);
+        let retained = Retained::new(recorded, self.starting.pin_time);
+        let applied = state.applied().index;
+        let core = Core::new(config, restored, self.now);
+        let mut group = Group::new(core, state, founding, due, retained);
+        let effects = if recorded.is_some() { group.lives() } else { Vec::new() };
+        self.group = Some(group);
+        self.router.handle(self.now, router::Input::Applied(applied));
+        self.outputs.push_back(Output::Started);
+        self.act(effects);
+    }
+
+    /// A running group gives its state away, to get it back with a snapshot in it.
+    pub(super) fn install(&mut self, meta: SnapshotMeta, state: Box<Replicated>) {
+        assert_eq!(self.starting.away, Away::No, "one state is away at a time");
+        self.starting.away = Away::ForGroup;
+        self.outputs.push_back(Output::RestoreSnapshot { meta, state });
+    }
+
+    /// A state is back from the driver.
+    pub(super) fn snapshot_restored(
+        &mut self,
+        meta: SnapshotMeta,
+        state: Box<Replicated>,
+        result: Result<(), RestoreFailure>,
+    ) {
+        let away = std::mem::replace(&mut self.starting.away, Away::No);
+        match (away, result) {
+            (Away::Forgotten, _) => self.reclaim(*state),
+            (Away::No, _) => {}
+            (_, Err(why)) => self.halt(HaltReason::SnapshotUnreadable { at: meta.position, why }),
+            (Away::ForStart, Ok(())) => self.begin(state),
+            (Away::ForGroup, Ok(())) => self.installed(meta, state),
+        }
+    }
+
+    /// Ends the group, and takes its machine back.
+    pub(super) fn stop(&mut self) {
+        self.starting.plan = None;
+        if self.starting.away != Away::No {
+            self.starting.away = Away::Forgotten;
+        }
+        if let Some(group) = self.group.take() {
+            self.fail_pending(&group);
+            if let Some(state) = group.into_state() {
+                self.reclaim(*state);
+            }
+        }
+        self.tell_leader();
+    }
+
+    /// Makes the machine what it was before the group.
+    fn reclaim(&mut self, state: Replicated) {
+        // A group's first entry is never a command.
+        let untouched = state.applied().index <= Index::ZERO.next() && state.halted().is_none();
+        let mut machine = state.into_machine();
+        if !untouched && !self.starting.pristine.reset(machine.as_mut()) {
+            return self.halt(HaltReason::MachineNotReset);
+        }
+        self.starting.machine = Some(machine);
+        self.launch();
+    }
+
+    /// Nothing begins any more.
+    pub(super) fn forget_start(&mut self) {
+        self.starting.plan = None;
+        self.starting.machine = None;
+    }
+
+    /// Proposals that a group took with it may yet commit; reads may be tried elsewhere.
+    pub(super) fn fail_pending(&mut self, group: &Group) {
+        for id in group.pending_proposals() {
+            let result = ProposeResult::Unknown;
+            self.router.handle(self.now, router::Input::Proposed { id, result });
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Who waits for a proposal of the core: from the proposal to its answer, each exactly once.
+//!
+//! A committed command is answered when it is applied: its position leads to the request. One that
+//! an installed snapshot has overtaken is answered from the session table, or its outcome is
+//! unknown here (thesis 6.3).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use meshraft_consensus::{Index, Member, Outcome, Position, ProposalId, RejectReason};
+use meshraft_service::{
+    Applied, Replicated, Sequence, SessionId,
+    router::{self, AdmitResult, ProposeResult, RemoveResult, RequestId},
+};
+
+/// What a request waits for in the core.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Pending {
+    /// A command to be committed; of this session, and its number there.
+    Write(SessionId, Sequence),
+    /// A member to be admitted.
+    Admit,
+    /// A member to be removed.
+    Remove,
+}
+
+/// A committed command that is not applied.
+#[derive(Clone, Copy, Debug)]
+struct Waiter {
+    position: Position,
+    id: RequestId,
+    session: SessionId,
+    sequence: Sequence,
+}
+
+/// Everyone who waits.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    pending: BTreeMap<ProposalId, Pending>,
+    committed: BTreeMap<Index, Waiter>,
+}
+
+impl Waiting {
+    /// A request is handed to the core; its name there.
+    pub(super) fn propose(&mut self, id: RequestId, pending: Pending) -> ProposalId {
+        let id = ProposalId::new(id.get());
+        self.pending.insert(id, pending);
+        id
+    }
+
+    /// Requests that were handed to the core and are not answered.
+    pub(super) fn all(&self) -> Vec<RequestId> {
+        let proposed = self.pending.keys().map(|id| RequestId::new(id.get()));
+        proposed.chain(self.committed.values().map(|waiter| waiter.id)).collect()
+    }
+
+    /// The core resolved a proposal; what the router is told, if that is all to wait for. `members`
+    /// is who takes part now.
+    pub(super) fn resolve(
+        &mut self,
+        id: ProposalId,
+        outcome: Outcome,
+        members: impl FnOnce() -> BTreeSet<Member>,
+    ) -> Option<router::Input> {
+        let pending = self.pending.remove(&id)?;
+        let id = RequestId::new(id.get());
+        Some(match pending {
+            Pending::Write(session, sequence) => {
+                let result = match outcome {
+                    Outcome::Committed(position) => {
+                        let waiter = Waiter { position, id, session, sequence };
+                        self.committed.insert(position.index, waiter);
+                        return None;
+                    }
+                    Outcome::Rejected(reason) => ProposeResult::Rejected(reason),
+                    Outcome::Unknown => ProposeResult::Unknown,
+                };
+                router::Input::Proposed { id, result }
+            }
+            Pending::Admit => {
+                let result = match outcome {
+                    // Asking again for what is so already is how a lost answer is repeated.
+                    Outcome::Committed(_) | Outcome::Rejected(RejectReason::AlreadyDone { .. }) => {
+                        AdmitResult::Admitted(members().into_iter().collect())
+                    }
+                    Outcome::Rejected(reason) => AdmitResult::Rejected(reason),
+                    Outcome::Unknown => AdmitResult::Unknown,
+                };
+                router::Input::AdmissionDone { id, result }
+            }
+            Pending::Remove => {
+                let result = match outcome {
+                    Outcome::Committed(_) => RemoveResult::Removed(members().into_iter().collect()),
+                    Outcome::Rejected(RejectReason::NoSuchMember { .. }) => RemoveResult::Absent,
+                    Outcome::Rejected(reason) => RemoveResult::Rejected(reason),
+                    Outcome::Unknown => RemoveResult::Unknown,
+                };
+                router::Input::RemovalDone { id, result }
+            }
+        })
+    }
+
+    /// The answer to whoever waits for a command that was applied.
+    pub(super) fn applied(&mut self, applied: Applied) -> Option<router::Input> {
+        let Waiter { position, id, .. } = self.committed.remove(&applied.position.index)?;
+        assert_eq!(position, applied.position, "another entry was applied than committed");
+        let Applied { effective, response, .. } = applied;
+        let result = ProposeResult::Applied { position: effective, response };
+        Some(router::Input::Proposed { id, result })
+    }
+
+    /// The answers to those whose commands are in a snapshot that took the place of the state.
+    pub(super) fn overtaken(&mut self, state: &Replicated) -> Vec<router::Input> {
+        let later = self.committed.split_off(&state.applied().index.next());
+        let overtaken = std::mem::replace(&mut self.committed, later);
+        let answer = |Waiter { id, session, sequence, .. }: Waiter| {
+            let remembered = state.remembered(session, sequence);
+            let result = match remembered {
+                Some((position, response)) => ProposeResult::Applied { position, response },
+                None => ProposeResult::Unknown,
+            };
+            router::Input::Proposed { id, result }
+        };
+        overtaken.into_values().map(answer).collect()
+    }
+}
