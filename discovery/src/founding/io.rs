@@ -102,8 +102,8 @@ pub enum Input {
         cluster: ClusterId,
     },
     /// The last committed configuration that the core of this group knows has this member: given
-    /// when the core starts, and when it learns of one after one without this member, by which it
-    /// may come while it catches up.
+    /// when it learns of one after one without this member, by which it may come while it catches
+    /// up. May be given when the core starts, too; if that is out of date the core will say so.
     Returned {
         /// The group.
         cluster: ClusterId,
