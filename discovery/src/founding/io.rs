@@ -108,8 +108,8 @@ pub enum Input {
         /// The group.
         cluster: ClusterId,
     },
-    /// A node that departed from its cluster, or is about to, is to ask for admission again. Dropped
-    /// by every other.
+    /// A node that departed from its cluster, or is about to, is to ask for admission again.
+    /// Dropped by every other.
     Rejoin,
 }
 

@@ -14,9 +14,9 @@
 //! 3. A set that was promised is never refused before it is dead. A node that joined another
 //!    cluster meanwhile keeps the promise on record and says only where it is.
 //! 4. Every message that rests on a write leaves after it.
-//!
-//! 5. A member keeps its cluster for good, also when it departed from it (`departure`); a store that
-//!    was renewed after it lost what it had said never founds again, it only joins its old cluster.
+//! 5. A member keeps its cluster for good, also when it departed from it (`departure`); a store
+//!    that was renewed after it lost what it had said never founds again, it only joins its old
+//!    cluster.
 //!
 //! Pure: time is an argument, randomness comes from a seed, nothing is read, sent or logged here.
 

@@ -1,9 +1,9 @@
 //! Founding without an expected number: who is seen in time founds together.
 //!
 //! A free node observes for a window. Peers that answered as free candidates and were up before a
-//! part of it had passed (by this node's own clock) are its founder candidates, later ones join. When the
-//! window ends, the lowest free node that it sees proposes all its candidates, up to the voters'
-//! target; the others leave it a window and a founding time-out each, and then go ahead themselves.
+//! part of it had passed (by this node's own clock) are its founder candidates, later ones join.
+//! When the window ends, the lowest free node that it sees proposes all its candidates, up to the
+//! voters' target; the others leave it a window and a founding time-out each, and then go ahead.
 //!
 //! Without an expected number only overlap is excluded, not a second cluster: nodes that can't see
 //! each other at all found apart, and so may two groups that see each other through one node only,
@@ -12,8 +12,8 @@
 //!    live there. A promise that its founders can't settle is thus waited for.
 //! 2. A node that was given peers, or that has one that is up, gives them [`SILENT_WINDOWS`]
 //!    windows to answer before it founds without them. It says for whom it waits.
-//! 3. A node founds alone only after a whole window without a free peer and without one that holds a
-//!    promise. The first one that it sees too late for its window, and the loss of the last one,
+//! 3. A node founds alone only after a whole window without a free peer and without one that holds
+//!    a promise. The first one that it sees too late for its window, and the loss of the last one,
 //!    begin the window anew.
 //! 4. Before it proposes, a node asks all peers once more: what they said may be out of date.
 //! 5. Whoever has a free peer with a lower id, seen in time or not, lets that one go first: of

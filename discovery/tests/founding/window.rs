@@ -111,21 +111,12 @@ fn ends_in_one_cluster(seed: u64, (name, nodes, pattern): Named) {
     assert_eq!((done, living), (true, 1), "{name}: replay with SEED={seed}");
 }
 
-fn every_pattern(seeds: std::ops::Range<u64>) {
-    let replay = std::env::var("SEED").ok().map(|seed| seed.parse::<u64>().unwrap());
-    for seed in replay.map_or(seeds, |seed| seed..seed + 1) {
-        PATTERNS.into_iter().for_each(|pattern| ends_in_one_cluster(seed, pattern));
-    }
-}
-
+/// `SEEDS=n` tries as many seeds, `SEED=n` one: see docs/testing.md.
 #[test]
 fn every_pattern_of_starts_ends_in_one_cluster() {
-    every_pattern(0..100);
-}
-
-/// The same for long: see docs/testing.md.
-#[test]
-#[ignore = "takes minutes"]
-fn every_pattern_of_starts_ends_in_one_cluster_for_long() {
-    every_pattern(100..8_000);
+    let number = |name| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
+    let seeds = 0..number("SEEDS").unwrap_or(100);
+    for seed in number("SEED").map_or(seeds, |seed| seed..seed + 1) {
+        PATTERNS.into_iter().for_each(|pattern| ends_in_one_cluster(seed, pattern));
+    }
 }
