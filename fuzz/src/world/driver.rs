@@ -64,7 +64,7 @@ impl World {
             window: Duration::from_secs(1),
             threshold_percent: 80,
             force: false,
-            voters_target: 5,
+            voters_target: usize::MAX,
             core,
             machine,
             snapshot_bytes: NamespaceOptions::SNAPSHOT_BYTES,

@@ -3,7 +3,12 @@
 //! Values are checked while they are parsed, so that a command never sees an invalid namespace or
 //! address: clap names the option and quotes the value, and exits with 2.
 
-use std::{num::NonZeroU16, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    num::{NonZeroU16, NonZeroU64},
+    path::PathBuf,
+    str::FromStr,
+    time::Duration,
+};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use libp2p::{Multiaddr, PeerId};
@@ -164,6 +169,12 @@ pub(crate) struct ServeArgs {
     /// The shortest election time-out, in milliseconds (the longest is twice that).
     #[arg(long, value_name = "MS", value_parser = milliseconds)]
     pub(crate) election: Option<Duration>,
+    /// Take a snapshot, and cut the log, after this many entries [default: 100000].
+    #[arg(long, value_name = "N")]
+    pub(crate) snapshot_entries: Option<NonZeroU64>,
+    /// Take a snapshot, and cut the log, after this many bytes of entries [default: 64 MiB].
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) snapshot_bytes: Option<NonZeroU64>,
     #[command(flatten)]
     pub(crate) keys: KeyArgs,
 }

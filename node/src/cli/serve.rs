@@ -83,7 +83,7 @@ async fn serve(args: &ServeArgs, global: &Global) -> Result<StopReason, ServeErr
     let mut signals = Signals::new().map_err(ServeError::Signals)?;
     let node = builder(args).start().await?;
     let lines = printer();
-    let opened = match open(&node, founders, rings).await {
+    let opened = match open(&node, args, founders, rings).await {
         Ok(opened) => opened,
         Err(error) => {
             node.shutdown().await;
@@ -154,12 +154,19 @@ fn builder(args: &ServeArgs) -> meshraft::NodeBuilder {
 
 async fn open(
     node: &Node,
+    args: &ServeArgs,
     founders: Founders,
     rings: Vec<(Namespace, KeyRing)>,
 ) -> Result<Vec<NamespaceHandle>, ServeError> {
     let mut opened = Vec::new();
     for (namespace, ring) in rings {
-        let builder = node.namespace(namespace.as_str()).keys(ring).founders(founders);
+        let mut builder = node.namespace(namespace.as_str()).keys(ring).founders(founders);
+        if let Some(entries) = args.snapshot_entries {
+            builder = builder.snapshot_entries(entries.get());
+        }
+        if let Some(bytes) = args.snapshot_bytes {
+            builder = builder.snapshot_bytes(bytes.get());
+        }
         opened.push(builder.open().await?);
     }
     Ok(opened)

@@ -17,9 +17,9 @@ use meshraft_discovery::{
     peers::PeerMap,
 };
 use meshraft_service::{
-    Router,
+    Router, ServiceError,
     router::RequestId,
-    wire::{Operation, Reply},
+    wire::{Level, Operation, Reply},
 };
 use meshraft_storage::{GroupId, OpenedGroup, OpenedNamespace};
 use meshraft_transport::{PeerFacts, ReplyToken};
@@ -253,6 +253,9 @@ impl Hosted {
             Operation::Addresses => Reply::Addresses(self.member_addresses()),
             Operation::Leave => return self.asked_to_leave(now, id, deadline, desk),
             Operation::Rejoin => return self.asked_to_rejoin(now, id, desk),
+            operation if self.is_out(origin) && !is_stale(&operation) => {
+                return self.answer(now, id, Err(ServiceError::NotMember), desk);
+            }
             operation => {
                 let input = replica::Input::Submit { id, hops, deadline, operation };
                 return self.replica.handle(now, input);
@@ -286,6 +289,11 @@ impl Hosted {
         self.answer_leavers(now, desk);
         self.share(desk);
     }
+}
+
+/// Whether a request is content with whatever this node has applied.
+const fn is_stale(operation: &Operation) -> bool {
+    matches!(operation, Operation::Read { level: Level::Stale, .. })
 }
 
 /// How a namespace is founded, in founding's words.

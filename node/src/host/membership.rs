@@ -88,6 +88,13 @@ impl Hosted {
         }
     }
 
+    /// Whether this node takes no part any more, so that others have to serve what it is asked. What
+    /// it asks itself is still brought before the leader.
+    pub(super) fn is_out(&self, origin: Origin) -> bool {
+        let out = matches!(self.founding.phase(), Phase::Left | Phase::Removed);
+        out && !matches!(origin, Origin::Leaving)
+    }
+
     /// Somebody asks this node to come back.
     pub(super) fn asked_to_rejoin(&mut self, now: Moment, id: RequestId, desk: &mut Desk) {
         let record = self.founding.record();

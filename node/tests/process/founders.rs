@@ -54,7 +54,7 @@ async fn two_of_three_wait_and_the_third_completes_them_within_a_second() {
     let status = nodes.status(1);
     assert_eq!((&status["cluster_id"], &status["leader"]), (&Value::Null, &Value::Null));
     assert_eq!((&status["role"], &status["members"]), (&json!("free"), &json!([])));
-    let set = json!({"op":"set","key":"k","value":"v","timeout_ms":300});
+    let set = json!({"op":"set","key":"k","value":"v","timeout_ms":3000});
     let answer = nodes.pipe(1).ask(set).await;
     assert_eq!((&answer["ok"], &answer["maybe"]), (&json!(false), &json!(false)), "{answer}");
 

@@ -65,6 +65,8 @@ pub(crate) struct Nodes {
     pub(crate) key_file: Option<PathBuf>,
     /// How many founders each waits for.
     pub(crate) expect: Option<u16>,
+    /// Further arguments of all of them.
+    pub(crate) arguments: Vec<OsString>,
     running: BTreeMap<usize, (Server, Listening)>,
 }
 
@@ -76,6 +78,7 @@ impl Nodes {
             namespace: format!("/test/{name}"),
             key_file: None,
             expect: Some(3),
+            arguments: Vec::new(),
             running: BTreeMap::new(),
         }
     }
@@ -107,6 +110,7 @@ impl Nodes {
         let mut command = ServerCommand::new(PROGRAM, self.data_dir(node), &self.namespace);
         command.expect = self.expect;
         command.key_file.clone_from(&self.key_file);
+        command.arguments.clone_from(&self.arguments);
         command.log = Some(self.folder.path().join(format!("n{node}.log")));
         let before = self.running.range(..node).next_back().or(self.running.iter().next());
         command.peers.extend(before.map(|(_, (_, listening))| listening.addresses[0].clone()));
@@ -129,9 +133,51 @@ impl Nodes {
         };
     }
 
+    /// The next line of a running node that is wanted.
+    pub(crate) async fn line(&mut self, node: usize, wanted: impl Fn(&Value) -> bool) -> Value {
+        let (server, _) = self.running.get_mut(&node).unwrap();
+        let found = timeout(PATIENCE, async {
+            while let Some(line) = server.line().await {
+                if wanted(&line) {
+                    return line;
+                }
+            }
+            panic!("node {node} ended before it printed what was waited for");
+        });
+        found.await.unwrap_or_else(|_| panic!("node {node} printed no such line"))
+    }
+
     /// Kills a node as `kill -9` does.
     pub(crate) fn kill(&mut self, node: usize) {
         self.running.remove(&node);
+    }
+
+    /// The numbers of the running nodes.
+    pub(crate) fn numbers(&self) -> Vec<usize> {
+        self.running.keys().copied().collect()
+    }
+
+    /// Waits until every running node says that exactly these are the voters, in any order.
+    pub(crate) async fn voters_are(&self, voters: &[usize]) {
+        let mut wanted: Vec<_> = voters.iter().map(|&node| self.peer(node).to_owned()).collect();
+        wanted.sort();
+        until("the voters to be as they should", || async {
+            let settled = self.numbers().into_iter().all(|node| {
+                let status = self.status(node);
+                let members = status["members"].as_array().unwrap();
+                let mut found: Vec<_> = members
+                    .iter()
+                    .filter(|member| member["role"] == "voter")
+                    .map(|member| member["peer"].as_str().unwrap().to_owned())
+                    .collect();
+                found.sort();
+                // A node that takes no part need not know.
+                let outside = !wanted.contains(&self.peer(node).to_owned());
+                outside || (found == wanted && members.len() == wanted.len())
+            });
+            settled.then_some(())
+        })
+        .await;
     }
 
     /// An address of a running node.

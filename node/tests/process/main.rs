@@ -2,10 +2,15 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
 mod bad_input;
+mod behind;
 mod conversation;
 mod crash;
 mod demo;
+mod departures;
 mod founders;
 mod harness;
 mod lan;
 mod membership;
+mod namespaces;
+mod reboots;
+mod renewal;

@@ -35,7 +35,8 @@ impl Client {
 
     fn failed(&mut self, now: Moment, id: CallId, to: NodeId, error: ServiceError) {
         match error {
-            ServiceError::KeyMismatch | ServiceError::Refused(_) => {
+            // Who is no member says so at once; another one serves.
+            ServiceError::KeyMismatch | ServiceError::Refused(_) | ServiceError::NotMember => {
                 self.calls.refused(id, to, error);
                 self.dispatch(now, id);
             }

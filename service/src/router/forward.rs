@@ -69,6 +69,7 @@ impl Router {
             | ServiceError::Founding
             | ServiceError::ShuttingDown
             | ServiceError::Halted
+            | ServiceError::NotMember
             | ServiceError::Timeout { maybe: false } => {
                 self.leadership.doubt(by);
                 self.try_again(now, id);
