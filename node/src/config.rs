@@ -46,12 +46,14 @@ impl Pace {
     /// given to gather: a tenth of what an operator would wait, and many round trips of any preset.
     pub(crate) const WINDOW: Duration = Duration::from_secs(5);
 
-    /// Checks the values against each other. The core's seed is set later, by the host.
-    pub(crate) fn core(&self) -> Result<Config, ConfigError> {
+    /// Checks the values against each other; the log keeps `keep_entries` behind a snapshot, or as
+    /// many as usual. The core's seed is set later, by the host.
+    pub(crate) fn core(&self, keep_entries: Option<u64>) -> Result<Config, ConfigError> {
         let preset = self.timing.builder();
         ConfigBuilder {
             heartbeat: self.heartbeat.unwrap_or(preset.heartbeat),
             election: self.election.unwrap_or(preset.election),
+            keep_entries_max: keep_entries.unwrap_or(preset.keep_entries_max),
             ..preset
         }
         .build()
@@ -71,14 +73,14 @@ mod tests {
 
     #[test]
     fn the_documented_times_are_those_of_the_presets_and_contradictions_are_refused() {
-        let lan = Pace::default().core().unwrap();
+        let lan = Pace::default().core(None).unwrap();
         assert_eq!(lan.knobs().heartbeat, Duration::from_millis(50));
         assert_eq!(lan.knobs().election, Duration::from_millis(500));
         assert_eq!(Pace::default().stall(), Duration::from_secs(1));
         let slow = Pace { election: Some(Duration::from_secs(3600)), ..Pace::default() };
-        assert_eq!((slow.core().is_ok(), slow.stall()), (true, Duration::from_secs(60)));
+        assert_eq!((slow.core(None).is_ok(), slow.stall()), (true, Duration::from_secs(60)));
         let times = [Timing::Local, Timing::Region, Timing::Global].map(|timing| {
-            let knobs = Pace { timing, ..Pace::default() }.core().unwrap().into_builder();
+            let knobs = Pace { timing, ..Pace::default() }.core(None).unwrap().into_builder();
             (knobs.heartbeat.as_millis(), knobs.election.as_millis())
         });
         assert_eq!(times, [(30, 300), (100, 1000), (400, 4000)]);
@@ -91,14 +93,14 @@ mod tests {
             let short = Duration::from_millis(4 * heartbeat_ms - 1);
             let long = Duration::from_millis(election_ms / 4 + 1);
             let usual = Pace { timing, ..Pace::default() };
-            let said = |pace: Pace| pace.core().unwrap_err().to_string();
+            let said = |pace: Pace| pace.core(None).unwrap_err().to_string();
             let election = said(Pace { election: Some(short), ..usual });
             assert!(election.contains(&format!("{} ms", short.as_millis())), "{election}");
             assert!(election.contains(&format!("heartbeats of {heartbeat_ms} ms")), "{election}");
             let heartbeat = said(Pace { heartbeat: Some(long), ..usual });
             assert!(heartbeat.contains(&format!("heartbeats of {} ms", long.as_millis())));
             let both = Pace { heartbeat: Some(long), election: Some(4 * long), ..usual };
-            assert!(both.core().is_ok(), "{timing:?}");
+            assert!(both.core(None).is_ok(), "{timing:?}");
         }
     }
 }

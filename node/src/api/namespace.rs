@@ -32,6 +32,7 @@ pub struct NamespaceBuilder {
     machine: Box<dyn StateMachine>,
     snapshot_bytes: u64,
     snapshot_entries: u64,
+    keep_entries: Option<u64>,
 }
 
 impl NamespaceBuilder {
@@ -47,6 +48,7 @@ impl NamespaceBuilder {
             machine: Box::new(Kv::new()),
             snapshot_bytes: NamespaceOptions::SNAPSHOT_BYTES,
             snapshot_entries: NamespaceOptions::SNAPSHOT_ENTRIES,
+            keep_entries: None,
         }
     }
 
@@ -156,6 +158,13 @@ impl NamespaceBuilder {
         self
     }
 
+    /// Keep this many commands in the log behind the newest snapshot, 10,000 if not set, as long as
+    /// they are in memory: a member that is no further behind needs no snapshot to catch up.
+    pub fn keep_entries(mut self, entries: u64) -> Self {
+        self.keep_entries = Some(entries);
+        self
+    }
+
     /// Hosts the namespace. Returns at once; [`NamespaceHandle::ready`] waits until it serves.
     /// Cancelled, it may be hosted all the same.
     ///
@@ -172,7 +181,8 @@ impl NamespaceBuilder {
         if let Some(source) = nobody.or_else(|| founders.check().err()) {
             return Err(OpenError::Founders { namespace, source });
         }
-        let core = match pace.core() {
+        let keep_entries = self.keep_entries;
+        let core = match pace.core(keep_entries) {
             Ok(core) => core,
             Err(source) => return Err(OpenError::Timing { namespace, source }),
         };

@@ -171,7 +171,7 @@ impl NodeBuilder {
     pub async fn start(self) -> Result<Node, StartError> {
         let Self { data_dir, listen, peers, pace, keys, mdns } = self;
         let data_dir = data_dir.ok_or(StartError::NoDataDir)?;
-        pace.core()?;
+        pace.core(None)?;
         let mut listen = addresses(listen)?;
         if listen.is_empty() {
             listen = addresses(vec![LISTEN_DEFAULT.to_owned()])?;

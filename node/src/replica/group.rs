@@ -263,7 +263,10 @@ impl Group {
                 }
                 ReplicaOutput::Observe(event)
             }
-            Output::FetchSnapshot { from, meta } => ReplicaOutput::FetchSnapshot { from, meta },
+            Output::FetchSnapshot { from, meta } => {
+                self.retained.fetching(meta.position);
+                ReplicaOutput::FetchSnapshot { from, meta }
+            }
             // The drain above takes these.
             Output::SendSnapshot { .. } | Output::InstallSnapshot(_) | Output::Apply(_) => return,
         };
@@ -338,7 +341,7 @@ impl Group {
     }
 
     /// A frozen copy of the state, if one is due.
-    fn take_snapshot(&mut self) -> Option<Effect> {
+    pub(super) fn take_snapshot(&mut self) -> Option<Effect> {
         let wanted = self.due.is_due() && !self.fate_open && !self.core.status().founding;
         let state = self.state.as_ref().filter(|_| wanted)?;
         if Some(state.applied()) <= self.retained.recorded() {
@@ -347,6 +350,7 @@ impl Group {
         Some(match catch_unwind(AssertUnwindSafe(|| state.snapshot())) {
             Ok((meta, writer)) => {
                 self.due.begin();
+                self.retained.taking(meta.position);
                 Effect::Take { meta, writer }
             }
             Err(_) => Effect::Halt(HaltReason::Panicked),

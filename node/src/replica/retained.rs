@@ -4,7 +4,9 @@
 //! Invariants:
 //! 1. The file that a durable record names stays until the record of a newer one is durable.
 //! 2. A file that a write on its way to the store names stays, too: a crash may leave that write.
-//! 3. A pin ends: with another offer to the same member, or when nothing was served for a while.
+//! 3. So does one that is being written or fetched. It may be there before this list is acted on,
+//!    and be heard of only after.
+//! 4. A pin ends: with another offer to the same member, or when nothing was served for a while.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -25,8 +27,10 @@ pub(super) struct Retained {
     previous: Option<Position>,
     /// What writes on their way to the store will record.
     recording: BTreeMap<WriteId, Position>,
-    /// Durable files that no write names yet: the last taken, and the last fetched.
+    /// The one that is being taken, and the last one that was: no write may name it yet.
+    taking: Option<Position>,
     taken: Option<Position>,
+    /// The one that is being fetched, or was last.
     fetched: Option<Position>,
     pins: BTreeMap<Member, Pin>,
     pin_time: Duration,
@@ -39,6 +43,7 @@ impl Retained {
             recorded,
             previous: None,
             recording: BTreeMap::new(),
+            taking: None,
             taken: None,
             fetched: None,
             pins: BTreeMap::new(),
@@ -51,13 +56,18 @@ impl Retained {
         self.recorded
     }
 
-    /// A file of the own state is durable.
-    pub(super) const fn taken(&mut self, position: Position) {
-        self.taken = Some(position);
+    /// A file of the own state is being written.
+    pub(super) const fn taking(&mut self, position: Position) {
+        self.taking = Some(position);
     }
 
-    /// A fetched file is durable.
-    pub(super) const fn fetched(&mut self, position: Position) {
+    /// It is durable, or there is none.
+    pub(super) const fn taken(&mut self) {
+        self.taken = self.taking.take();
+    }
+
+    /// A file is being fetched.
+    pub(super) const fn fetching(&mut self, position: Position) {
         self.fetched = Some(position);
     }
 
@@ -97,7 +107,7 @@ impl Retained {
         let known = [self.recorded, self.previous].into_iter().flatten();
         let mut stays: Vec<_> = known
             .chain(self.recording.values().copied())
-            .chain([self.taken, self.fetched].into_iter().flatten().filter(is_ahead))
+            .chain([self.taking, self.taken, self.fetched].into_iter().flatten().filter(is_ahead))
             .chain(self.pins.values().map(|pin| pin.position))
             .collect();
         stays.sort_unstable();
@@ -136,7 +146,8 @@ mod tests {
         let mut retained = Retained::new(Some(at(1)), Duration::from_secs(1));
         let now = Moment::ZERO;
         for (id, index) in [(3, 10), (5, 20)] {
-            retained.taken(at(index));
+            retained.taking(at(index));
+            retained.taken();
             retained.writing(&write(id, Some(index)));
         }
         retained.writing(&write(6, None));
@@ -146,6 +157,19 @@ mod tests {
         assert_eq!(retained.persisted(WriteId::new(6), now), Some(vec![at(10), at(20)]));
         assert_eq!(retained.recorded(), Some(at(20)));
         assert_eq!(retained.persisted(WriteId::new(7), now), None);
+    }
+
+    /// The list may be acted on when the file is there and not yet heard of.
+    #[test]
+    fn what_is_being_written_or_fetched_stays() {
+        let mut retained = Retained::new(Some(at(1)), Duration::from_secs(1));
+        retained.taking(at(10));
+        retained.taken();
+        retained.writing(&write(1, Some(10)));
+        retained.taking(at(20));
+        retained.fetching(at(30));
+        let stays = retained.persisted(WriteId::new(1), Moment::ZERO);
+        assert_eq!(stays, Some(vec![at(1), at(10), at(20), at(30)]));
     }
 
     #[test]

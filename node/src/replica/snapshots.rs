@@ -26,15 +26,18 @@ impl Replica {
         let Some(group) = &mut self.group else { return };
         let at = meta.position;
         group.due.ended(&result);
+        group.retained.taken();
         let event = match result {
             Ok(bytes) => {
-                group.retained.taken(at);
                 group.handle(self.now, CoreInput::SnapshotTaken(meta));
                 SnapshotEvent::Taken { at, bytes }
             }
             Err(error) => SnapshotEvent::NotTaken { at, error },
         };
+        // So much may have been applied meanwhile that the next one is due.
+        let next = group.take_snapshot();
         self.outputs.push_back(Output::Snapshot(event));
+        self.act(next.into_iter().collect());
     }
 
     pub(super) fn snapshot_fetched(
@@ -42,10 +45,6 @@ impl Replica {
         position: Position,
         result: Result<(), InstallError>,
     ) {
-        let Some(group) = &mut self.group else { return };
-        if result.is_ok() {
-            group.retained.fetched(position);
-        }
         self.core(CoreInput::SnapshotFetched { position, result });
     }
 

@@ -208,7 +208,7 @@ mod tests {
             threshold_percent: 80,
             force: false,
             voters_target: 5,
-            core: Pace::default().core().unwrap(),
+            core: Pace::default().core(None).unwrap(),
             machine: Box::new(Kv::new()),
             snapshot_bytes: NamespaceOptions::SNAPSHOT_BYTES,
             snapshot_entries: NamespaceOptions::SNAPSHOT_ENTRIES,

@@ -10,5 +10,6 @@ mod keys;
 mod life;
 mod machine;
 mod reopen;
+mod snapshots;
 mod start;
 mod support;
