@@ -1,8 +1,8 @@
 //! Asking peers how they stand, and what follows from their answers. Binds nobody.
 //!
 //! Every peer that is up is asked at once, and again with growing jittered waits until this node is
-//! in a cluster and not away from it; one that answered is asked at the slowest pace. A holder asks the other founders
-//! by repeating its proposal, as their answers settle the promise.
+//! in a cluster and not away from it; one that answered is asked at the slowest pace. A holder asks
+//! the other founders by repeating its proposal, as their answers settle the promise.
 
 use meshraft_consensus::{Member, Moment};
 

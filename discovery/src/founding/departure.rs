@@ -69,17 +69,22 @@ impl Founding {
         self.observe(Event::Departed { cluster, how });
     }
 
-    /// The configuration in force has this member again.
+    /// The last committed configuration that the core knows has this member. If that is out of date
+    /// the core will say so.
     pub(super) fn on_returned(&mut self, now: Moment, cluster: ClusterId) {
         let left = self.record().departed == Some(Departure::Left);
         let Some(mine) = self.member_of(cluster) else { return };
         match mine.presence {
             // An admission that was asked for before it left: it still wants to be away.
-            Presence::Away { seeks: false, told: true } if left => {
+            Presence::Away { seeks: false, .. } if left => {
                 mine.presence = Presence::Leaving { ask_at: now, attempt: 0 };
             }
-            Presence::Away { told: true, .. } => self.rejoined(cluster),
-            Presence::Present | Presence::Leaving { .. } | Presence::Away { .. } => {}
+            Presence::Away { seeks: false, .. } => self.rejoined(cluster),
+            // This may be out of date: it asks the leader itself now, who knows.
+            Presence::Away { seeks: true, .. } => {
+                mine.presence = Presence::Away { seeks: true, told: false };
+            }
+            Presence::Present | Presence::Leaving { .. } => {}
         }
     }
 
@@ -92,9 +97,8 @@ impl Founding {
         };
         mine.presence = Presence::Away { seeks: true, told };
         self.turned_down = None;
-        for peer in self.roster.up.values_mut() {
-            (peer.ask_at, peer.attempt, peer.denied) = (now, 0, false);
-        }
+        self.roster.ask_all(now);
+        self.roster.up.values_mut().for_each(|peer| peer.denied = false);
     }
 
     /// The cluster has this member again.
@@ -105,6 +109,21 @@ impl Founding {
         self.write_departure(None);
         self.observe(Event::Rejoined { cluster });
         self.announce();
+    }
+
+    /// Brings its own return before the leader, as long as its core does not say that it is out: it
+    /// may never have been removed, and be the one that all others need to come back.
+    pub(super) fn press_return(&mut self, now: Moment) {
+        let again_at = now.plus(self.config.founding_timeout());
+        let me = self.config.me;
+        let Stage::Member(mine) = &mut self.stage else { return };
+        if mine.presence != (Presence::Away { seeks: true, told: false }) {
+            return;
+        }
+        if mine.admissions.get(&me).is_none_or(|again_at| *again_at <= now) {
+            mine.admissions.insert(me, again_at);
+            self.ledger.emit_durable(Output::Admit { member: me });
+        }
     }
 
     /// Asks to be removed, as often as it is time to and once the wish is durable.
@@ -120,9 +139,12 @@ impl Founding {
         }
     }
 
-    pub(super) fn removal_deadline(&self, mine: &Membership) -> Option<Moment> {
+    pub(super) fn presence_deadline(&self, mine: &Membership) -> Option<Moment> {
         match mine.presence {
             Presence::Leaving { ask_at, .. } => self.ledger.is_settled().then_some(ask_at),
+            Presence::Away { seeks: true, told: false } => {
+                mine.admissions.get(&self.config.me).copied()
+            }
             Presence::Present | Presence::Away { .. } => None,
         }
     }

@@ -101,15 +101,15 @@ pub enum Input {
         /// The group.
         cluster: ClusterId,
     },
-    /// After [`Self::Departed`] in this process, the core of this group knows that a later
-    /// configuration with this member is committed: a core that catches up comes by both. Not to be
-    /// given for what is on disk when the core starts.
+    /// The last committed configuration that the core of this group knows has this member: given
+    /// when it learns of one after one without this member, by which it may come while it catches
+    /// up. May be given when the core starts, too; if that is out of date the core will say so.
     Returned {
         /// The group.
         cluster: ClusterId,
     },
-    /// A node that departed from its cluster, or is about to, is to ask for admission again. Dropped
-    /// by every other.
+    /// A node that departed from its cluster, or is about to, is to ask for admission again.
+    /// Dropped by every other.
     Rejoin,
 }
 

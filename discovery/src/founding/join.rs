@@ -29,6 +29,11 @@ impl Membership {
     pub(super) fn of(cluster: ClusterId, presence: Presence) -> Self {
         Self { cluster, admissions: BTreeMap::new(), presence }
     }
+
+    /// Whether it takes part no more, as far as it knows.
+    const fn is_out(&self) -> bool {
+        matches!(self.presence, Presence::Away { seeks, told } if told || !seeks)
+    }
 }
 
 impl Founding {
@@ -137,9 +142,7 @@ impl Founding {
             Stage::Member(mine) if mine.cluster != cluster => {
                 NotAdmitted::OtherCluster { cluster: mine.cluster }
             }
-            Stage::Member(Membership { presence: Presence::Away { .. }, .. }) => {
-                NotAdmitted::Departed
-            }
+            Stage::Member(mine) if mine.is_out() => NotAdmitted::Departed,
             Stage::Member(mine) => {
                 let admissions = &mut mine.admissions;
                 if admissions.get(&from).is_some_and(|again_at| *again_at > now) {
@@ -156,6 +159,15 @@ impl Founding {
         self.ledger.send(from.node, Message::NotAdmitted { cluster, why: refusal });
     }
 
+    /// What became of this node's own return.
+    fn on_return_resolved(&mut self, cluster: ClusterId, result: Result<(), NotAdmitted>) {
+        match result {
+            _ if !self.may_join() => {}
+            Ok(()) => self.rejoined(cluster),
+            Err(why) => self.turned_down = Some(why),
+        }
+    }
+
     pub(super) fn on_admission_resolved(
         &mut self,
         member: Member,
@@ -164,6 +176,9 @@ impl Founding {
     ) {
         let Stage::Member(mine) = &mut self.stage else { return };
         let cluster = mine.cluster;
+        if member == self.config.me {
+            return self.on_return_resolved(cluster, result);
+        }
         mine.admissions.remove(&member);
         let answer = match result {
             Ok(()) => {

@@ -14,9 +14,9 @@
 //! 3. A set that was promised is never refused before it is dead. A node that joined another
 //!    cluster meanwhile keeps the promise on record and says only where it is.
 //! 4. Every message that rests on a write leaves after it.
-//!
-//! 5. A member keeps its cluster for good, also when it departed from it (`departure`); a store that
-//!    was renewed after it lost what it had said never founds again, it only joins its old cluster.
+//! 5. A member keeps its cluster for good, also when it departed from it (`departure`); a store
+//!    that was renewed after it lost what it had said never founds again, it only joins its old
+//!    cluster.
 //!
 //! Pure: time is an argument, randomness comes from a seed, nothing is read, sent or logged here.
 
@@ -128,19 +128,23 @@ enum Stage {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Free {
-    /// Since when it is free: when its window began.
+    /// When its window began.
     since: Moment,
+    /// Whether it saw a peer that may found, or is founding, when it last looked.
+    company: bool,
     /// No attempt before this moment.
     not_before: Option<Moment>,
     /// How many turns of others come first, and when it is this node's turn.
     deferred: Option<(u32, Moment)>,
+    /// Since when it asks all peers once more before it proposes.
+    asks_since: Option<Moment>,
     /// When observing ends, if nothing happens before.
     look_at: Option<Moment>,
 }
 
 impl Free {
     const fn new(since: Moment, not_before: Option<Moment>) -> Self {
-        Self { since, not_before, deferred: None, look_at: None }
+        Self { since, company: false, not_before, deferred: None, asks_since: None, look_at: None }
     }
 }
 
@@ -260,11 +264,12 @@ impl Founding {
         let join = self.join.as_ref().map(|join| join.again_at);
         let stage = match &self.stage {
             Stage::Free(free) => {
-                let turn = free.deferred.map(|(_, turn)| turn);
+                let deferred = free.deferred.filter(|_| free.asks_since.is_none());
+                let turn = deferred.map(|(_, turn)| turn);
                 [free.not_before, turn, free.look_at].into_iter().flatten().min()
             }
             Stage::Bound(bound) => self.fate_deadline(bound),
-            Stage::Member(mine) => self.removal_deadline(mine),
+            Stage::Member(mine) => self.presence_deadline(mine),
         };
         [asks, join, stage, self.living_until].into_iter().flatten().min()
     }
@@ -307,6 +312,7 @@ impl Founding {
     fn advance(&mut self, now: Moment) {
         self.forget_living(now);
         self.seek_admission(now);
+        self.press_return(now);
         self.press_removal(now);
         self.try_to_coordinate(now);
         self.settle(now);

@@ -32,7 +32,10 @@ impl Founding {
             return;
         }
         free.not_before = None;
-        let members = self.founders(now, &mut free);
+        let members = match self.config.expect {
+            Some(_) => self.founders(now, &mut free),
+            None => self.observed_founders(now, &mut free),
+        };
         self.stage = Stage::Free(free);
         if let Some(members) = members {
             self.coordinate(now, members);
@@ -40,16 +43,9 @@ impl Founding {
     }
 
     /// The founders to propose now, if any; notes in `free` when to look again.
-    fn founders(&self, now: Moment, free: &mut Free) -> Option<BTreeSet<Member>> {
+    pub(super) fn founders(&self, now: Moment, free: &mut Free) -> Option<BTreeSet<Member>> {
         let deferred = free.deferred.take();
-        free.look_at = None;
         if !self.may_found() || self.knows_living() {
-            return None;
-        }
-        if self.config.expect.is_none()
-            && let Some(observing) = self.observing(free, now)
-        {
-            free.look_at = observing.until();
             return None;
         }
         let turns = match self.choice(free) {
@@ -59,7 +55,7 @@ impl Founding {
         };
         // The others may be unable to reach enough candidates, or expect more than there will ever
         // be. After a time this node goes ahead; whoever is left out joins.
-        let wait = self.config.founding_timeout().saturating_mul(turns);
+        let wait = self.config.turn().saturating_mul(turns);
         let turn = match deferred {
             Some((same, turn)) if same == turns => turn,
             _ => now.plus(wait),
@@ -233,9 +229,7 @@ impl Founding {
         // this node. Whoever has missed the fate learns it from this refusal.
         self.roster.forget_views(&others);
         let standing = self.standing();
-        for peer in self.roster.up.values_mut() {
-            (peer.ask_at, peer.attempt) = (now, 0);
-        }
+        self.roster.ask_all(now);
         for member in others.iter().filter(|member| **member != self.config.me) {
             let refused = Message::Refused { cluster, why: Refusal::Dead, standing };
             self.ledger.send(member.node, refused);

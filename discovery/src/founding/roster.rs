@@ -33,13 +33,23 @@ pub(super) struct Roster {
 pub(super) struct Peer {
     /// What it answered last.
     pub(super) view: Option<View>,
-    /// Since when each of its answers said that it would found.
-    pub(super) free_since: Option<Moment>,
+    /// Since when it is up. A first answer that was slow does not make it a late one.
+    up_since: Moment,
+    answered_at: Moment,
     /// When to ask it again, and how often it was asked in vain.
     pub(super) ask_at: Moment,
     pub(super) attempt: u32,
     /// It told this node, finally, that its cluster does not admit it.
     pub(super) denied: bool,
+}
+
+#[cfg(test)]
+impl Peer {
+    /// Forgets what only says when something is tried.
+    pub(super) fn forget_time(&mut self) {
+        (self.ask_at, self.attempt) = (Moment::from_nanos(u64::MAX), 0);
+        (self.up_since, self.answered_at) = (Moment::ZERO, Moment::ZERO);
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -66,7 +76,8 @@ impl Roster {
         if self.up.len() < UP_MAX || self.up.contains_key(&node) {
             let peer = self.up.entry(node).or_insert(Peer {
                 view: None,
-                free_since: None,
+                up_since: now,
+                answered_at: Moment::ZERO,
                 ask_at: now,
                 attempt: 0,
                 denied: false,
@@ -89,11 +100,23 @@ impl Roster {
     pub(super) fn saw(&mut self, now: Moment, member: Member, standing: Standing) -> bool {
         let Some(peer) = self.up.get_mut(&member.node) else { return false };
         self.answered = true;
-        let same = peer.view.is_none_or(|view| view.member == member);
-        let since = peer.free_since.filter(|_| same).unwrap_or(now);
-        peer.free_since = (standing.binding == Binding::Free).then_some(since);
-        peer.view = Some(View { member, standing });
+        if peer.view.is_some_and(|view| view.member != member) {
+            peer.up_since = now;
+        }
+        (peer.view, peer.answered_at) = (Some(View { member, standing }), now);
         true
+    }
+
+    /// Whether all that have ever answered did so since then.
+    pub(super) fn have_answered(&self, since: Moment) -> bool {
+        self.up.values().all(|peer| peer.view.is_none() || peer.answered_at >= since)
+    }
+
+    /// Lets every peer be asked at once.
+    pub(super) fn ask_all(&mut self, now: Moment) {
+        for peer in self.up.values_mut() {
+            (peer.ask_at, peer.attempt) = (now, 0);
+        }
     }
 
     /// Whether the id of any peer is known.
@@ -113,9 +136,9 @@ impl Roster {
         Self::candidates_among(self.views())
     }
 
-    /// Those of them that have been free since this moment or longer.
+    /// Those of them that have been up since this moment or longer.
     pub(super) fn candidates_by(&self, moment: Moment) -> impl Iterator<Item = Candidate> {
-        let in_time = move |peer: &&Peer| peer.free_since.is_some_and(|since| since <= moment);
+        let in_time = move |peer: &&Peer| peer.up_since <= moment;
         Self::candidates_among(self.up.values().filter(in_time).filter_map(|peer| peer.view))
     }
 
@@ -124,6 +147,12 @@ impl Roster {
             .filter(|view| view.standing.binding == Binding::Free)
             .map(|view| Candidate::new(view.member, view.standing.expect))
             .filter(|candidate| candidate.expect <= FounderSet::MEMBERS_MAX)
+    }
+
+    /// The peers that hold a promise whose fate they do not know.
+    pub(super) fn holders(&self) -> impl Iterator<Item = NodeId> {
+        let holds = |view: &View| matches!(view.standing.binding, Binding::Founding { .. });
+        self.views().filter(holds).map(|view| view.member.node)
     }
 
     /// The highest counter that a peer told, of those that are within reach of `seen`.

@@ -134,15 +134,18 @@ impl Founding {
 
     fn waiting_for_founders(&self, free: &Free) -> Waiting {
         let have = 1 + self.roster.candidates().count();
-        let missing = self.roster.silent().collect();
-        let silence = self.config.expect.is_none() && have == 1 && self.is_met_by_silence();
-        if silence {
-            return Waiting { code: WaitingCode::Peers, have, need: 2, missing, why: None };
+        if self.config.expect.is_none()
+            && let Some((code, missing)) = self.observed_missing()
+        {
+            return Waiting { code, have, need: have + 1, missing, why: None };
         }
         let need = match self.choice(free) {
+            // Who was seen too late is there all the same.
+            Choice::Defer { need, .. } if self.config.expect.is_none() => need.max(have),
             Choice::Wait { need } | Choice::Defer { need, .. } => need,
             Choice::Propose(founders) => founders.len(),
         };
+        let missing = self.roster.silent().collect();
         Waiting { code: WaitingCode::Founders, have, need, missing, why: None }
     }
 }

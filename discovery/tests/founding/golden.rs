@@ -92,28 +92,49 @@ impl Runner for Script {
                 let wait = args.next_pos().ok_or("how many ms?")?.parse()?;
                 self.advance(wait);
             }
-            "crash" => letters(&mut args)?.into_iter().for_each(|at| self.crash(at)),
+            _ => self.life_command(command, &mut args)?,
+        }
+        args.reject_next()?;
+        Ok(std::mem::take(&mut self.text))
+    }
+}
+
+impl Script {
+    /// What happens to processes and disks, and what they are asked.
+    fn life_command(&mut self, command: &Command, args: &mut ArgumentConsumer<'_>) -> Done {
+        match command.name.as_str() {
+            "crash" => letters(args)?.into_iter().for_each(|at| self.crash(at)),
             "restart" => {
-                for at in letters(&mut args)? {
+                for at in letters(args)? {
                     self.crash(at);
                     self.start(at);
                 }
             }
+            // force a b: whether each could be told to found alone.
+            "force" => {
+                for at in letters(args)? {
+                    let verdict = match Founding::check_force(&self.node(at)?.record) {
+                        Ok(()) => "may be forced".into(),
+                        Err(error) => format!("{error}").chars().take(25).collect::<String>(),
+                    };
+                    writeln!(self.text, "{at} {verdict}")?;
+                }
+            }
             // renew a: its store went back in time, and the process goes on as another member.
             "renew" => {
-                for at in letters(&mut args)? {
+                for at in letters(args)? {
                     let renewed = self.node(at)?.record.renewed();
                     self.wipe(at, renewed)?;
                 }
             }
             // wipe a: the disk is lost and the process starts with an empty one.
             "wipe" => {
-                for at in letters(&mut args)? {
+                for at in letters(args)? {
                     self.wipe(at, Record::default())?;
                 }
             }
             "waiting" => {
-                for at in letters(&mut args)? {
+                for at in letters(args)? {
                     let waiting = self.waiting(at)?;
                     writeln!(self.text, "{at} {waiting}")?;
                 }
@@ -123,14 +144,11 @@ impl Runner for Script {
                     writeln!(self.text, "{at} {}", self.names.record(&it.record))?;
                 }
             }
-            _ => self.group_command(command, &mut args)?,
+            _ => self.group_command(command, args)?,
         }
-        args.reject_next()?;
-        Ok(std::mem::take(&mut self.text))
+        Ok(())
     }
-}
 
-impl Script {
     /// The node at this letter comes back with another disk, and so as another member.
     fn wipe(&mut self, at: char, record: Record) -> Done {
         self.crash(at);
@@ -154,7 +172,6 @@ impl Script {
                 let term = args.take_key("term").unwrap_or("1").parse()?;
                 Input::Led { cluster, term: Term::new(term) }
             }
-            "deposed" => Input::Deposed { cluster },
             "decided" => {
                 let fate = match args.next_pos() {
                     Some("found") => Fate::Found,
@@ -168,11 +185,6 @@ impl Script {
                 let member = self.node(whom)?.member(whom);
                 Input::Heard { cluster, member }
             }
-            "empty" => Input::Empty { cluster },
-            "leave" => Input::Leave,
-            "departed" => Input::Departed { cluster },
-            "returned" => Input::Returned { cluster },
-            "rejoin" => Input::Rejoin,
             // admission a d ok|no_leader|denied: how d's admission by a ended.
             "admission" => {
                 let who = one(args)?;
@@ -210,7 +222,7 @@ impl Script {
                 let why = Refusal::Stale;
                 return self.forge(at, to, Message::Refused { cluster, why, standing });
             }
-            other => return Err(format!("unknown command {other}").into()),
+            other => told(other, cluster).ok_or_else(|| format!("unknown command {other}"))?,
         };
         self.input(at, input);
         Ok(())
@@ -364,7 +376,9 @@ impl Script {
             Some(it) => {
                 let missing: String = it.missing.into_iter().map(letter).collect();
                 let code = it.code.as_str();
-                format!("{phase}, waits for {code} {} of {} missing=[{missing}]", it.have, it.need)
+                let why = it.why.map_or(String::new(), |why| format!(" ({why})"));
+                let (have, need) = (it.have, it.need);
+                format!("{phase}, waits for {code} {have} of {need} missing=[{missing}]{why}")
             }
         })
     }
@@ -399,6 +413,19 @@ impl Node {
     fn member(&self, at: char) -> Member {
         member(at, self.incarnation)
     }
+}
+
+/// What a driver tells of a group in one word.
+fn told(name: &str, cluster: ClusterId) -> Option<Input> {
+    Some(match name {
+        "deposed" => Input::Deposed { cluster },
+        "empty" => Input::Empty { cluster },
+        "leave" => Input::Leave,
+        "departed" => Input::Departed { cluster },
+        "returned" => Input::Returned { cluster },
+        "rejoin" => Input::Rejoin,
+        _ => return None,
+    })
 }
 
 fn one(args: &mut ArgumentConsumer<'_>) -> Result<char, Box<dyn Error>> {

@@ -2,10 +2,13 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod check;
+mod dice;
 mod foreign;
 mod golden;
 mod group;
+mod life;
 mod notation;
 mod random;
 mod starts;
+mod window;
 mod world;

@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::world::{Faults, World};
+use crate::{
+    dice::{Faults, Random},
+    world::World,
+};
 
 /// The happy path takes messages and disk writes only: no timer is on it.
 #[test]
@@ -25,8 +28,8 @@ fn three_found_without_waiting_for_a_timer() {
 }
 
 fn chaos(seed: u64) -> World {
-    let mut dice = crate::world::Random(seed ^ 0x5eed);
-    let shapes: [&[u16]; 8] = [
+    let mut dice = Random(seed ^ 0x5eed);
+    let shapes: [&[u16]; 12] = [
         &[2, 2],
         &[2, 2, 2],
         &[3, 3, 3],
@@ -35,8 +38,12 @@ fn chaos(seed: u64) -> World {
         &[2, 2, 3, 3],
         &[2, 3, 3, 3, 3],
         &[4, 4, 4, 4, 4, 4],
+        &[0, 0],
+        &[0, 0, 0],
+        &[0, 0, 0, 0, 0],
+        &[0, 2, 0, 3],
     ];
-    let mut world = World::new(seed, shapes[dice.below(8) as usize]);
+    let mut world = World::new(seed, shapes[dice.below(12) as usize]);
     world.faults = Faults {
         loss: dice.below(4) * 10,
         duplicate: dice.below(3) * 20,

@@ -1,6 +1,9 @@
 //! How clusters start in the wild: split, staggered, lossy, next to the remains of an old one.
 
-use crate::world::{Faults, Random, World};
+use crate::{
+    dice::{Faults, Random},
+    world::World,
+};
 
 /// Every way to split two to six machines at the start, with the smallest majority expected: never
 /// two clusters, and one of all when the split heals.

@@ -12,43 +12,11 @@ use meshraft_discovery::{
     wire::{Message, NotAdmitted},
 };
 
-use crate::{check::Checks, group};
-
-/// A seeded generator: SplitMix64.
-#[derive(Clone)]
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = self.0;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        bits ^ (bits >> 31)
-    }
-
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound.max(1)
-    }
-
-    pub(crate) fn percent(&mut self, chance: u64) -> bool {
-        self.below(100) < chance
-    }
-}
-
-/// What goes wrong, in percent and milliseconds.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Faults {
-    pub(crate) loss: u64,
-    pub(crate) duplicate: u64,
-    pub(crate) late: u64,
-    pub(crate) delay_ms: u64,
-    pub(crate) disk_ms: u64,
-}
-
-impl Faults {
-    pub(crate) const NONE: Self = Self { loss: 0, duplicate: 0, late: 0, delay_ms: 3, disk_ms: 3 };
-}
+use crate::{
+    check::Checks,
+    dice::{Faults, Random},
+    group,
+};
 
 pub(crate) struct Node {
     pub(crate) disk: Disk,
@@ -58,6 +26,8 @@ pub(crate) struct Node {
     /// Counts starts of the process, so that events of an earlier one are void.
     pub(crate) epoch: u64,
     expect: u16,
+    /// How many peers it was given.
+    pub(crate) targets: usize,
 }
 
 /// What survives a crash.
@@ -102,6 +72,7 @@ pub(crate) struct World {
     /// Pairs that cannot talk, both ways round.
     pub(crate) cuts: BTreeSet<(NodeId, NodeId)>,
     pub(crate) checks: Checks,
+    pub(crate) voters_target: usize,
     queue: BTreeMap<(Moment, u64), Event>,
     events: u64,
     incarnations: u64,
@@ -124,6 +95,7 @@ impl World {
             nodes: BTreeMap::new(),
             cuts: BTreeSet::new(),
             checks: Checks::default(),
+            voters_target: 5,
             queue: BTreeMap::new(),
             events: 0,
             incarnations: 0,
@@ -131,7 +103,14 @@ impl World {
         for (number, expect) in expects.iter().enumerate() {
             let id = NodeId::new([u8::try_from(number).unwrap() + b'a'; 32]);
             let disk = world.empty_disk(id);
-            let node = Node { disk, old_disks: vec![], process: None, epoch: 0, expect: *expect };
+            let node = Node {
+                disk,
+                old_disks: vec![],
+                process: None,
+                epoch: 0,
+                expect: *expect,
+                targets: 1,
+            };
             world.nodes.insert(id, node);
         }
         world
@@ -157,10 +136,10 @@ impl World {
             window: millis(1000),
             election_max: millis(600),
             seed,
-            targets: 1,
+            targets: node.targets,
             threshold_percent: FoundingConfig::THRESHOLD_PERCENT,
             force: false,
-            voters_target: 5,
+            voters_target: self.voters_target,
         };
         let record = node.disk.record();
         let founding = Founding::new(config, record.clone(), now);

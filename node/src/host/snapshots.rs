@@ -18,7 +18,7 @@ use super::{
     output::Output,
     serving::Serving,
     snapshot_io::{Done, SnapshotDone, SnapshotJob, SnapshotWork},
-    snapshot_wire::{FetchBody, FetchReply, FetchRequest},
+    snapshot_wire::{CHUNK_BYTES_MAX, FetchBody, FetchReply, FetchRequest},
 };
 use crate::replica;
 
@@ -118,7 +118,11 @@ impl Hosted {
         let event = SnapshotEvent::Fetching { from: from.node, at: meta.position };
         self.traffic.fetches += 1;
         let number = self.traffic.fetches;
-        let fetch = Fetch::new(meta, ask_timeout(self.core_config.knobs().election));
+        let knobs = self.core_config.knobs();
+        // What is sent at once of entries may be asked for at once of a snapshot.
+        let chunk_bytes = u32::try_from(knobs.append_bytes_max).unwrap_or(CHUNK_BYTES_MAX);
+        let chunk_bytes = chunk_bytes.min(CHUNK_BYTES_MAX);
+        let fetch = Fetch::new(meta, chunk_bytes, ask_timeout(knobs.election));
         self.traffic.fetching = Some(Fetching { number, from, fetch });
         self.event(desk, NodeEvent::Snapshot(event));
         self.carry_on(now, desk);

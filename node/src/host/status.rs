@@ -74,6 +74,9 @@ impl Hosted {
             NodeRole::Stopped
         } else if record.cluster.is_none() && record.promise.is_some() {
             NodeRole::Founding
+        } else if self.replica.is_restoring() {
+            // It goes on where it was as soon as its state is there.
+            NodeRole::Follower
         } else if record.cluster.is_some() || self.founding.phase() == founding::Phase::Joining {
             NodeRole::Joining
         } else {

@@ -158,6 +158,11 @@ impl Replica {
         self.group.as_ref().and_then(|group| group.retained.recorded())
     }
 
+    /// Whether a group waits for its state to be restored from a snapshot before it begins.
+    pub fn is_restoring(&self) -> bool {
+        self.starting.is_restoring()
+    }
+
     /// The term of the group's core; zero without a group.
     pub fn term(&self) -> Term {
         self.group.as_ref().map_or(Term::ZERO, |group| group.core().term())

@@ -123,3 +123,71 @@ impl Waiting {
         overtaken.into_values().map(answer).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use meshraft_consensus::{Entry, EntryKind, Term};
+    use meshraft_service::{
+        envelope::{Envelope, USER_VERSION, UserCommand},
+        kv::{Kv, KvCommand},
+    };
+
+    use super::*;
+
+    fn at(index: u64) -> Position {
+        Position::new(Term::new(1), Index::new(index))
+    }
+
+    fn command(index: u64, session: SessionId, sequence: u64) -> Entry {
+        let key = Bytes::from_static(b"k");
+        let user = UserCommand {
+            version: USER_VERSION,
+            session,
+            sequence: Sequence::new(sequence),
+            acked_below: Sequence::ZERO,
+            log_time_ms: 0,
+            payload: KvCommand::Set { key: key.clone(), value: key }.encode(),
+        };
+        let bytes = Envelope::User(user).encode();
+        Entry { position: at(index), kind: EntryKind::Command, bytes }
+    }
+
+    /// Whoever waits for a command that is in the snapshot is answered from the session table; who
+    /// has no session learns that the outcome is unknown here; later ones go on waiting.
+    #[test]
+    fn those_whom_a_snapshot_overtakes_are_answered() {
+        let (session, none) = (SessionId::new([7; 16]), SessionId::NONE);
+        let mut leader = Replicated::new(Box::new(Kv::new()));
+        leader.apply(vec![command(1, session, 1), command(2, none, 0)]).unwrap();
+        let mut bytes = Vec::new();
+        leader.snapshot().1(&mut bytes).unwrap();
+        let mut state = Replicated::new(Box::new(Kv::new()));
+        state.restore(&mut &bytes[..]).unwrap();
+
+        let mut waiting = Waiting::default();
+        let waits = [(1, session, 1), (2, none, 0), (3, session, 2)];
+        for (index, session, sequence) in waits {
+            let pending = Pending::Write(session, Sequence::new(sequence));
+            let id = waiting.propose(RequestId::new(index), pending);
+            let outcome = Outcome::Committed(at(index));
+            assert_eq!(waiting.resolve(id, outcome, BTreeSet::new), None, "it is not applied");
+        }
+        let answers = waiting.overtaken(&state);
+        let result_of = |number: u64| {
+            answers.iter().find_map(|answer| match answer {
+                router::Input::Proposed { id, result } if id.get() == number => Some(result),
+                _ => None,
+            })
+        };
+        let applied = result_of(1);
+        assert!(
+            matches!(applied, Some(ProposeResult::Applied { position, response: Ok(_) })
+                if *position == at(1)),
+            "{applied:?}"
+        );
+        assert_eq!(result_of(2), Some(&ProposeResult::Unknown));
+        assert_eq!(answers.len(), 2, "{answers:?}");
+        assert_eq!(waiting.all(), [RequestId::new(3)]);
+    }
+}

@@ -247,3 +247,85 @@ impl SnapshotStore for Files {
         self.snapshots.drop_group(group)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Mutex, time::Duration};
+
+    use meshraft_consensus::{Configuration, Index, Namespace, Term};
+    use meshraft_storage::{DataDir, SnapshotOptions};
+
+    use super::*;
+    use crate::host::{Done, SnapshotWork};
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    fn take(group: u64, index: u64, writer: SnapshotWriter) -> SnapshotJob {
+        let meta = SnapshotMeta {
+            position: Position::new(Term::new(1), Index::new(index)),
+            configuration: Configuration::default(),
+            configuration_index: Index::ZERO,
+        };
+        let work = SnapshotWork::Take { meta, id: SnapshotId::new([1; 16]), writer };
+        let namespace = Namespace::new("/n").unwrap();
+        SnapshotJob { namespace, group: GroupId::new(group), life: 1, work }
+    }
+
+    fn jobs() -> (tempfile::TempDir, SnapshotJobs, mpsc::Receiver<Finished>) {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = DataDir::open(folder.path()).unwrap();
+        let files = Snapshots::open(&dir, SnapshotOptions::default()).unwrap();
+        let (jobs, finished) = SnapshotJobs::new(files);
+        (folder, jobs, finished)
+    }
+
+    #[tokio::test]
+    async fn jobs_of_a_group_keep_their_order_and_few_run_at_once() {
+        let (_folder, mut jobs, mut finished) = jobs();
+        let running = Arc::new(Mutex::new((0, 0)));
+        for index in 1..=5 {
+            for group in 1..=4 {
+                let running = Arc::clone(&running);
+                let writer = Box::new(move |to: &mut dyn io::Write| {
+                    let mut counts = running.lock().unwrap();
+                    counts.0 += 1;
+                    counts.1 = counts.1.max(counts.0);
+                    drop(counts);
+                    to.write_all(&[7; 1000])?;
+                    running.lock().unwrap().0 -= 1;
+                    Ok(())
+                });
+                jobs.want(take(group, index, writer));
+            }
+        }
+        let mut done = BTreeMap::<GroupId, Vec<u64>>::new();
+        while jobs.running() > 0 {
+            let one = tokio::time::timeout(PATIENCE, finished.recv()).await.unwrap().unwrap();
+            jobs.finished(&one);
+            let told = one.done.unwrap();
+            let Done::Taken { meta, result: Ok(_) } = told.done else { panic!("{told:?}") };
+            done.entry(told.group).or_default().push(meta.position.index.get());
+        }
+        assert_eq!(done.len(), 4);
+        assert!(done.values().all(|order| *order == [1, 2, 3, 4, 5]), "{done:?}");
+        assert!(running.lock().unwrap().1 <= GROUPS_MAX, "{running:?}");
+    }
+
+    #[tokio::test]
+    async fn a_node_that_ends_waits_for_no_state_to_be_written() {
+        let (_folder, mut jobs, mut finished) = jobs();
+        let endless = |to: &mut dyn io::Write| loop {
+            to.write_all(&[0; 64])?;
+        };
+        for index in 1..=3 {
+            jobs.want(take(1, index, Box::new(endless)));
+        }
+        assert_eq!(jobs.running(), 1);
+        jobs.end();
+        let one = tokio::time::timeout(PATIENCE, finished.recv()).await.unwrap().unwrap();
+        jobs.finished(&one);
+        let told = one.done.unwrap();
+        assert!(matches!(told.done, Done::Taken { result: Err(_), .. }), "{told:?}");
+        assert_eq!(jobs.running(), 0, "what waited is forgotten");
+    }
+}

@@ -25,10 +25,8 @@ use meshraft_consensus::{InstallError, Moment, Position, SnapshotMeta, Term};
 use meshraft_storage::{SnapshotError, SnapshotId};
 
 use self::pace::{Departure, Pace};
-use super::snapshot_wire::{CHUNK_BYTES_MAX, FetchBody, FetchReply, FetchRequest};
+use super::snapshot_wire::{FetchBody, FetchReply, FetchRequest};
 
-/// How many bytes one request asks for.
-const CHUNK_BYTES: u32 = CHUNK_BYTES_MAX;
 /// After so many failures without progress between them a fetch gives up; its leader is told, and
 /// offers what it has by then.
 const FAILURES_MAX: u32 = 8;
@@ -118,6 +116,8 @@ pub(super) struct Fetch {
     meta: SnapshotMeta,
     stage: Stage,
     timeout: Duration,
+    /// How many bytes one request asks for.
+    chunk_bytes: u32,
     /// Whose file it is, once a part of it is known, and how long it is.
     id: Option<SnapshotId>,
     total: Option<u64>,
@@ -140,12 +140,15 @@ pub(super) struct Fetch {
 }
 
 impl Fetch {
-    /// Fetches what `meta` stands for. A request may take `timeout` at first: several round trips.
-    pub(super) fn new(meta: SnapshotMeta, timeout: Duration) -> Self {
+    /// Fetches what `meta` stands for, in parts of `chunk_bytes`. A request may take `timeout` at
+    /// first: several round trips.
+    pub(super) fn new(meta: SnapshotMeta, chunk_bytes: u32, timeout: Duration) -> Self {
+        let chunk_bytes = chunk_bytes.max(1);
         Self {
             meta,
             stage: Stage::Resuming,
             timeout,
+            chunk_bytes,
             id: None,
             total: None,
             written: 0,
@@ -155,7 +158,7 @@ impl Fetch {
             asks: BTreeMap::new(),
             last_ask: 0,
             arrived: BTreeMap::new(),
-            pace: Pace::new(),
+            pace: Pace::new(chunk_bytes),
             failures: 0,
             restarts: 0,
             paused_until: None,
@@ -376,7 +379,7 @@ impl Fetch {
         let under_way = self.asks.values().map(|ask| u64::from(ask.bytes));
         let held = waiting.chain(under_way).sum::<u64>();
         // The part that all others wait for is always asked for.
-        let room = held + u64::from(CHUNK_BYTES) <= self.pace.credit_bytes()
+        let room = held + u64::from(self.chunk_bytes) <= self.pace.credit_bytes()
             || self.again.contains_key(&self.written);
         if self.asks.len() >= requests || !room {
             return None;
@@ -386,9 +389,9 @@ impl Fetch {
         }
         let left = match self.total {
             Some(total) => total.saturating_sub(self.asked),
-            None => u64::from(CHUNK_BYTES),
+            None => u64::from(self.chunk_bytes),
         };
-        let bytes = u32::try_from(left).unwrap_or(u32::MAX).min(CHUNK_BYTES);
+        let bytes = u32::try_from(left).unwrap_or(u32::MAX).min(self.chunk_bytes);
         if bytes == 0 || (self.total.is_none() && !self.asks.is_empty()) {
             return None;
         }

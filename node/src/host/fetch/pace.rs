@@ -8,11 +8,7 @@ use std::time::Duration;
 
 use meshraft_consensus::Moment;
 
-use super::CHUNK_BYTES;
-
-/// The least that is on its way: one chunk.
-const CREDIT_BYTES_MIN: u64 = CHUNK_BYTES as u64;
-/// The most that is on its way, and so in memory.
+/// The most that is on its way, and so in memory; the least is one chunk.
 const CREDIT_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// The most requests at once.
 const REQUESTS_MAX: u64 = 8;
@@ -27,6 +23,7 @@ pub(super) struct Departure {
 /// The pace of one transfer.
 #[derive(Clone, Debug)]
 pub(super) struct Pace {
+    chunk_bytes: u64,
     credit: u64,
     arrived: u64,
     bytes_per_second: u64,
@@ -34,10 +31,16 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    pub(super) const fn new() -> Self {
+    pub(super) fn new(chunk_bytes: u32) -> Self {
+        let chunk_bytes = u64::from(chunk_bytes);
         // Two chunks show within one round trip whether the path holds more.
-        let credit = 2 * CREDIT_BYTES_MIN;
-        Self { credit, arrived: 0, bytes_per_second: 0, round_trip: None }
+        Self {
+            chunk_bytes,
+            credit: 2 * chunk_bytes,
+            arrived: 0,
+            bytes_per_second: 0,
+            round_trip: None,
+        }
     }
 
     /// How many bytes may be asked for and not appended.
@@ -47,7 +50,7 @@ impl Pace {
 
     /// How many requests may be under way.
     pub(super) fn requests(&self) -> usize {
-        let requests = (self.credit / u64::from(CHUNK_BYTES)).clamp(1, REQUESTS_MAX);
+        let requests = (self.credit / self.chunk_bytes).clamp(1, REQUESTS_MAX);
         usize::try_from(requests).unwrap_or(1)
     }
 
@@ -68,12 +71,12 @@ impl Pace {
         self.bytes_per_second = rate.max(self.bytes_per_second - self.bytes_per_second / 8);
         let product = u128::from(self.bytes_per_second) * round_trip.as_nanos() / 1_000_000_000;
         let twice = u64::try_from(product * 2).unwrap_or(u64::MAX);
-        self.credit = twice.clamp(CREDIT_BYTES_MIN, CREDIT_BYTES_MAX);
+        self.credit = twice.clamp(self.chunk_bytes, CREDIT_BYTES_MAX.max(self.chunk_bytes));
     }
 
     /// A request had no answer.
     pub(super) fn lose(&mut self) {
-        self.credit = (self.credit / 2).max(CREDIT_BYTES_MIN);
+        self.credit = (self.credit / 2).max(self.chunk_bytes);
         self.bytes_per_second /= 2;
     }
 }
@@ -82,10 +85,12 @@ impl Pace {
 mod tests {
     use super::*;
 
+    const CHUNK_BYTES: u32 = 256 * 1024;
+
     /// Asks as much as the pace allows on a path that carries `rate` bytes a second and takes
     /// `delay`, and tells the credit it ends with.
     fn credit_on(rate: u64, delay: Duration) -> u64 {
-        let mut pace = Pace::new();
+        let mut pace = Pace::new(CHUNK_BYTES);
         let (mut now, mut free) = (Moment::ZERO, Moment::ZERO);
         let mut under_way = std::collections::VecDeque::new();
         for _ in 0..400 {
@@ -107,14 +112,14 @@ mod tests {
         const MIB: u64 = 1024 * 1024;
         let slow = credit_on(MIB, Duration::from_millis(1));
         let long = credit_on(100 * MIB, Duration::from_millis(100));
-        assert!(slow <= 3 * CREDIT_BYTES_MIN, "a slow path holds little: {slow}");
-        assert!(long >= REQUESTS_MAX * CREDIT_BYTES_MIN, "a long one holds much: {long}");
+        assert!(slow <= 3 * u64::from(CHUNK_BYTES), "a slow path holds little: {slow}");
+        assert!(long >= REQUESTS_MAX * u64::from(CHUNK_BYTES), "a long one holds much: {long}");
     }
 
     #[test]
     fn losses_leave_one_request_and_no_less() {
-        let mut pace = Pace::new();
+        let mut pace = Pace::new(CHUNK_BYTES);
         (0..10).for_each(|_| pace.lose());
-        assert_eq!((pace.requests(), pace.credit_bytes()), (1, CREDIT_BYTES_MIN));
+        assert_eq!((pace.requests(), pace.credit_bytes()), (1, u64::from(CHUNK_BYTES)));
     }
 }

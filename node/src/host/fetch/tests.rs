@@ -5,6 +5,7 @@ use meshraft_consensus::{Configuration, Index};
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
+const CHUNK_BYTES: u32 = 16 * 1024;
 const ID: SnapshotId = SnapshotId::new([1; 16]);
 
 fn meta() -> SnapshotMeta {
@@ -52,7 +53,7 @@ fn asks(outputs: &[Output]) -> Vec<(AskId, FetchRequest)> {
 
 /// A fetch that found nothing of an earlier one, and its first request.
 fn begun() -> (Fetch, AskId, FetchRequest) {
-    let mut fetch = Fetch::new(meta(), SECOND);
+    let mut fetch = Fetch::new(meta(), CHUNK_BYTES, SECOND);
     assert_eq!(drain(&mut fetch), [Output::Resume]);
     fetch.handle(Moment::ZERO, Input::Resumed(Ok(None)));
     let asked = asks(&drain(&mut fetch));
@@ -64,7 +65,7 @@ fn begun() -> (Fetch, AskId, FetchRequest) {
 /// Runs a fetch on a path that loses, reorders and shortens, until it is over; what was written.
 fn run(seed: u64, file: &Bytes, left: usize) -> (Vec<u8>, Result<(), InstallError>) {
     let mut dice = Dice(seed);
-    let mut fetch = Fetch::new(meta(), SECOND);
+    let mut fetch = Fetch::new(meta(), CHUNK_BYTES, SECOND);
     let mut now = Moment::ZERO;
     let mut written = file[..left].to_vec();
     let mut under_way: Vec<(AskId, FetchRequest)> = Vec::new();
@@ -154,7 +155,7 @@ fn what_is_gone_ends_the_fetch_at_once() {
 
 #[test]
 fn another_file_at_the_position_is_fetched_from_its_first_byte() {
-    let mut fetch = Fetch::new(meta(), SECOND);
+    let mut fetch = Fetch::new(meta(), CHUNK_BYTES, SECOND);
     let file = file(1000);
     fetch.handle(Moment::ZERO, Input::Resumed(Ok(Some((ID, 400)))));
     let (ask, request) = asks(&drain(&mut fetch))[0];
@@ -195,7 +196,7 @@ fn a_file_that_fails_its_checks_is_told_and_so_is_a_full_disk() {
 
 #[test]
 fn a_partial_file_that_does_not_fit_begins_anew_but_not_for_ever() {
-    let mut fetch = Fetch::new(meta(), SECOND);
+    let mut fetch = Fetch::new(meta(), CHUNK_BYTES, SECOND);
     let file = file(10);
     let mut now = Moment::ZERO;
     for _ in 0..=FAILURES_MAX {

@@ -200,3 +200,20 @@ fn strangers_to_the_cluster_are_served_nothing() {
     let body = world.ask(leader, Some(incarnation), cluster, vec![9, 9].into());
     assert_eq!(body, super::snapshot_wire::FetchBody::Gone);
 }
+
+/// The machine of a namespace that was closed meanwhile is not the one that was opened then.
+#[test]
+fn a_state_that_comes_back_after_its_namespace_was_closed_is_nobodys() {
+    let (mut world, _, laggard) = with_a_laggard();
+    world.seats[laggard].holds = true;
+    world.start(laggard);
+    world.until("the state is away", |world| !world.seats[laggard].held.is_empty());
+    world.reopen(laggard);
+    world.until("another state is away", |world| world.seats[laggard].held.len() == 2);
+    let late = world.seats[laggard].held.remove(0);
+    world.hand(laggard, late);
+    world.run(Duration::from_millis(100));
+    assert_eq!(world.hash(laggard), None, "its own state is not there yet");
+    world.release(laggard);
+    world.until("all are alike", alike);
+}

@@ -139,22 +139,28 @@ impl World {
         let opened = it.store.opened();
         it.files.sweep(&opened).unwrap();
         let mut host = Host::new(config, opened, self.now);
-        let options = NamespaceOptions {
-            expect: None,
-            found: false,
-            window: Duration::from_secs(5),
-            threshold_percent: 80,
-            force: false,
-            voters_target: 3,
-            core: core(),
-            machine: Box::new(Kv::default()),
-            snapshot_bytes: u64::MAX,
-            snapshot_entries: SNAPSHOT_ENTRIES,
-            known: Vec::new(),
-            targets: 0,
-        };
-        host.handle(self.now, Input::Open { namespace: namespace(), options, found: None });
+        host.handle(
+            self.now,
+            Input::Open { namespace: namespace(), options: options(), found: None },
+        );
         it.host = Some(host);
+    }
+
+    /// Closes the namespace of a node and opens it again.
+    pub(super) fn reopen(&mut self, seat: usize) {
+        let it = &mut self.seats[seat];
+        let host = it.host.as_mut().unwrap();
+        host.handle(self.now, Input::Close { namespace: namespace() });
+        self.settle();
+        let it = &mut self.seats[seat];
+        let found = it.store.reopen(&namespace()).map(Box::new);
+        let open = Input::Open { namespace: namespace(), options: options(), found };
+        it.host.as_mut().unwrap().handle(self.now, open);
+    }
+
+    /// Hands a host what was held back.
+    pub(super) fn hand(&mut self, seat: usize, done: SnapshotDone) {
+        self.inputs.push_back((seat, Input::Snapshot(done)));
     }
 
     /// Ends a node as a crash would: only its disk stays.
@@ -400,4 +406,21 @@ pub(super) fn write(session: SessionId, sequence: Sequence, payload: Bytes) -> O
 
 fn core() -> Config {
     ConfigBuilder { keep_entries_max: 0, ..ConfigBuilder::simulation() }.build().unwrap()
+}
+
+fn options() -> NamespaceOptions {
+    NamespaceOptions {
+        expect: None,
+        found: false,
+        window: Duration::from_secs(5),
+        threshold_percent: 80,
+        force: false,
+        voters_target: 3,
+        core: core(),
+        machine: Box::new(Kv::default()),
+        snapshot_bytes: u64::MAX,
+        snapshot_entries: SNAPSHOT_ENTRIES,
+        known: Vec::new(),
+        targets: 0,
+    }
 }
