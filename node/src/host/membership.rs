@@ -88,8 +88,8 @@ impl Hosted {
         }
     }
 
-    /// Whether this node takes no part any more, so that others have to serve what it is asked. What
-    /// it asks itself is still brought before the leader.
+    /// Whether this node takes no part any more, so that others have to serve what it is asked.
+    /// What it asks itself is still brought before the leader.
     pub(super) fn is_out(&self, origin: Origin) -> bool {
         let out = matches!(self.founding.phase(), Phase::Left | Phase::Removed);
         out && !matches!(origin, Origin::Leaving)

@@ -1,5 +1,5 @@
-//! Decides when a replica takes a snapshot (thesis 5.1): after enough work, one at a time, and never
-//! so often that writing snapshots costs much more than writing the log.
+//! Decides when a replica takes a snapshot (thesis 5.1): after enough work, one at a time, and
+//! never so often that writing snapshots costs much more than writing the log.
 //!
 //! Invariants:
 //! 1. Nothing is due while a snapshot is being taken.

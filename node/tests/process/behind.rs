@@ -4,10 +4,7 @@
 use std::{fs, path::Path, time::Duration};
 
 use meshraft::{Client, ReadLevel};
-use tokio::{
-    task::JoinSet,
-    time::{Instant, sleep},
-};
+use tokio::task::JoinSet;
 
 use crate::harness::{Nodes, PATIENCE, alone, until};
 
@@ -71,11 +68,8 @@ async fn comes_back(name: &str, killed: Killed) {
 
 /// Waits until a part of a snapshot has arrived.
 async fn fetching(folder: &Path) {
-    let start = Instant::now();
-    while !has_part(&folder.join("snapshots")) {
-        assert!(start.elapsed() < PATIENCE, "no part of a snapshot was seen");
-        sleep(Duration::from_millis(1)).await;
-    }
+    until("a part of a snapshot", || async { has_part(&folder.join("snapshots")).then_some(()) })
+        .await;
 }
 
 fn has_part(folder: &Path) -> bool {

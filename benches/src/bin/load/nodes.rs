@@ -37,10 +37,11 @@ pub(crate) struct Running {
 /// Nodes, running or not.
 pub(crate) struct Nodes {
     program: PathBuf,
-    folder: TempDir,
     namespace: Namespace,
     timing: String,
+    /// Dropped before the folder, so that no process finds its folder gone.
     running: BTreeMap<usize, (Server, Listening)>,
+    folder: TempDir,
 }
 
 impl Nodes {
