@@ -17,6 +17,8 @@ mod groups;
 mod hosted;
 mod input;
 mod keeping;
+#[cfg(test)]
+mod life_tests;
 mod membership;
 mod network;
 mod output;

@@ -1,0 +1,204 @@
+//! What a life of a namespace leaves to the next one in the same process, and what not: a renewed
+//! store, and one that is opened again. As a value: no socket, no file, no clock.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use meshraft_consensus::{
+    Amnesia, ClusterId, ConfigBuilder, Configuration, HardState, Incarnation, Index, LoadError,
+    Member, Message, Moment, Namespace, NodeId, Position, Term,
+};
+use meshraft_discovery::{Departure, Record};
+use meshraft_service::{ServiceError, kv::Kv, wire::Operation};
+use meshraft_storage::{GroupId, Job, Opened, OpenedGroup, OpenedNamespace, Ticket};
+use meshraft_transport::{Body, Channel, Scope, Source};
+
+use super::{
+    CallId, Host, HostConfig, Input, NamespaceOptions, NetworkInput, NodeEvent, Output,
+    record::HostRecord,
+};
+
+const CLUSTER: ClusterId = ClusterId::new([3; 32]);
+
+fn member(number: u8) -> Member {
+    Member::new(NodeId::new([number; 32]), Incarnation::new([number; 16]))
+}
+
+fn namespace() -> Namespace {
+    Namespace::new("/jobs").unwrap()
+}
+
+/// A store of member 1 in a cluster of three, whose log ends at 5.
+fn found() -> OpenedNamespace {
+    let record = Record { cluster: Some(CLUSTER), ..Record::default() };
+    let (node, incarnation) = (member(1).node, member(1).incarnation);
+    let founding = record.encode().to_vec();
+    let term = Term::new(1);
+    let group = OpenedGroup {
+        group: GroupId::new(7),
+        cluster: CLUSTER,
+        hard: HardState { term, vote: None, commit_hint: Index::new(2) },
+        snapshot: None,
+        terms: vec![Position::new(term, Index::new(1))],
+        configurations: vec![(Index::new(1), Configuration::of_voters((1..=3).map(member)))],
+        last: Position::new(term, Index::new(5)),
+        damage: None,
+    };
+    let record = HostRecord { node, incarnation, founding, peers: Vec::new() };
+    OpenedNamespace { namespace: namespace(), record: record.encode().into(), groups: vec![group] }
+}
+
+fn options() -> NamespaceOptions {
+    NamespaceOptions {
+        expect: None,
+        found: true,
+        window: Duration::from_secs(1),
+        threshold_percent: 80,
+        force: false,
+        voters_target: 5,
+        core: ConfigBuilder::local().build().unwrap(),
+        machine: Box::new(Kv::default()),
+        snapshot_bytes: NamespaceOptions::SNAPSHOT_BYTES,
+        snapshot_entries: NamespaceOptions::SNAPSHOT_ENTRIES,
+        known: Vec::new(),
+        targets: 0,
+    }
+}
+
+fn host() -> Host {
+    let config = HostConfig { node: member(1).node, seed: [9; 32] };
+    let opened = Opened { next_group: GroupId::new(8), namespaces: vec![found()] };
+    let mut host = Host::new(config, opened, Moment::ZERO);
+    let open = Input::Open { namespace: namespace(), options: options(), found: None };
+    host.handle(Moment::ZERO, open);
+    host
+}
+
+fn drain(host: &mut Host) -> Vec<Output> {
+    std::iter::from_fn(|| host.poll()).collect()
+}
+
+fn jobs(outputs: Vec<Output>) -> Vec<Job> {
+    let job = |output| match output {
+        Output::Store(job) => Some(job),
+        _ => None,
+    };
+    outputs.into_iter().filter_map(job).collect()
+}
+
+fn record_of(job: &Job) -> Option<(HostRecord, Record, Vec<GroupId>)> {
+    let Job::Record { record, drop, .. } = job else { return None };
+    let record = HostRecord::decode(record).unwrap();
+    let founding = Record::decode(&record.founding).unwrap();
+    Some((record, founding, drop.clone()))
+}
+
+fn from_leader(message: Message) -> Input {
+    let leader = member(2);
+    let from = Source {
+        node: leader.node,
+        incarnation: Some(leader.incarnation),
+        namespace: namespace(),
+        scope: Scope::Cluster(CLUSTER),
+    };
+    let body = Body::Consensus(message);
+    Input::Network(NetworkInput::Received { from, channel: Channel::Control, body })
+}
+
+fn shares(outputs: &[Output]) -> Vec<(Incarnation, BTreeSet<ClusterId>)> {
+    let share = |output: &Output| match output {
+        Output::Share { incarnation, clusters, .. } => Some((*incarnation, clusters.clone())),
+        _ => None,
+    };
+    outputs.iter().filter_map(share).collect()
+}
+
+#[test]
+fn a_store_that_went_back_in_time_begins_anew_in_one_write_before_anybody_hears_of_it() {
+    let mut host = host();
+    let before = drain(&mut host);
+    assert_eq!(shares(&before), [(member(1).incarnation, [CLUSTER].into())]);
+    let amnesia = Amnesia { term: Term::new(2), acknowledged: Index::new(9) };
+    host.handle(Moment::ZERO, from_leader(Message::Amnesia(amnesia)));
+    let outputs = drain(&mut host);
+    assert!(shares(&outputs).is_empty(), "it is not durable yet");
+    assert!(!outputs.iter().any(|output| matches!(output, Output::Send { .. })), "{outputs:?}");
+    let renewed = outputs.iter().find_map(|output| match output {
+        Output::Event { event: NodeEvent::Amnesia { lost, renewed, acknowledged }, .. } => {
+            assert_eq!((*lost, *acknowledged), (member(1).incarnation, Index::new(9)));
+            Some(*renewed)
+        }
+        _ => None,
+    });
+    let renewed = renewed.expect("it is told");
+    let jobs = jobs(outputs);
+    let (record, founding, dropped) = jobs.iter().find_map(record_of).expect("a record is written");
+    assert_eq!((record.incarnation, dropped), (renewed, vec![GroupId::new(7)]));
+    assert_eq!((founding.cluster, founding.former), (None, Some(CLUSTER)));
+
+    // Whatever the old life waited for is nothing to the new one.
+    let written = jobs.iter().find(|job| record_of(job).is_some()).expect("as above").ticket();
+    let others: Vec<_> = jobs.iter().map(Job::ticket).filter(|it| *it != written).collect();
+    host.handle(Moment::ZERO, Input::Stored(others));
+    assert!(shares(&drain(&mut host)).is_empty());
+    host.handle(Moment::ZERO, Input::Stored(vec![written]));
+    assert_eq!(shares(&drain(&mut host)), [(renewed, BTreeSet::new())]);
+    let status = host.status(&namespace()).unwrap();
+    assert_eq!((status.incarnation, status.cluster), (renewed, None));
+}
+
+#[test]
+fn an_opening_hears_nothing_of_what_an_earlier_one_asked_for() {
+    let mut host = host();
+    let outputs = drain(&mut host);
+    let load = outputs.iter().find_map(|output| match output {
+        Output::Load { load, .. } => Some(load.clone()),
+        _ => None,
+    });
+    let load = load.expect("the committed entries are loaded to be applied");
+    let written: Vec<_> = jobs(outputs).iter().map(Job::ticket).collect();
+    host.handle(Moment::ZERO, Input::Close { namespace: namespace() });
+    drain(&mut host);
+
+    // What the store holds by now is given along; without it the namespace is not opened.
+    let again = Input::Open { namespace: namespace(), options: options(), found: None };
+    host.handle(Moment::ZERO, again);
+    assert!(host.status(&namespace()).is_none());
+    let found = Some(Box::new(found()));
+    host.handle(Moment::ZERO, Input::Open { namespace: namespace(), options: options(), found });
+    drain(&mut host);
+    let before = host.status(&namespace()).unwrap();
+    assert_eq!(before.incarnation, member(1).incarnation);
+
+    // An answer to the old core would make the new one go on from entries that it did not ask for.
+    let result = Err(LoadError::Failed);
+    host.handle(Moment::ZERO, Input::Loaded { load, result });
+    host.handle(Moment::ZERO, Input::Stored(written));
+    host.handle(Moment::ZERO, Input::Stored(vec![Ticket::new(1), Ticket::new(2)]));
+    drain(&mut host);
+    assert_eq!(host.status(&namespace()).unwrap(), before);
+}
+
+#[test]
+fn a_leave_is_durable_before_it_is_asked_for_and_answered_at_its_deadline() {
+    let mut host = host();
+    drain(&mut host);
+    let (id, timeout) = (CallId::new(1), Duration::from_millis(300));
+    let operation = Operation::Leave;
+    let call = Input::Call { id, namespace: namespace(), operation, timeout };
+    host.handle(Moment::ZERO, call);
+    let asked = jobs(drain(&mut host));
+    let (_, founding, _) = asked.iter().find_map(record_of).expect("the wish is written");
+    assert_eq!(founding.departed, Some(Departure::Left));
+
+    let deadline = Moment::ZERO.plus(timeout);
+    let mut answers = Vec::new();
+    while let Some(now) = host.deadline().filter(|at| *at <= deadline) {
+        host.handle(now, Input::Timeout);
+        answers.extend(drain(&mut host).into_iter().filter_map(|output| match output {
+            Output::Answer { id, response } => Some((now, id, response)),
+            _ => None,
+        }));
+    }
+    let expected = Err(ServiceError::Timeout { maybe: true });
+    assert_eq!(answers, [(deadline, id, expected)]);
+}
