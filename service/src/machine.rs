@@ -53,7 +53,10 @@ pub trait StateMachine: Send {
     /// Equal states must write equal bytes, as replicas compare hashes of them.
     fn snapshot(&self) -> SnapshotWriter;
 
-    /// Replaces the state, all of it, by the snapshot that is read up to its end.
+    /// Replaces the state, all of it, by the snapshot that is read up to its end. Called on a
+    /// blocking thread, where a snapshot came from the leader, and at each start that goes on from
+    /// one; a state that is durable itself is then the snapshot's, [`Self::durable_applied`]
+    /// included.
     ///
     /// # Errors
     /// The stream broke off or is no snapshot; the state is then not used any more.

@@ -187,4 +187,22 @@ mod tests {
         assert!(line["leader"].as_str().unwrap().starts_with("12D3"));
         assert_eq!(line["term"], 3);
     }
+
+    #[test]
+    fn lines_tell_each_step_of_a_snapshot() {
+        let namespace = Namespace::new("/jobs").unwrap();
+        let at = Position::new(Term::new(2), meshraft::Index::new(40));
+        let peer = NodeId::new([7; 32]);
+        let steps = [
+            (SnapshotEvent::Taken { at, bytes: 5 }, "taken", "bytes", json!(5)),
+            (SnapshotEvent::Fetching { from: peer, at }, "fetching", "peer", json!(name(peer))),
+            (SnapshotEvent::Installed { at }, "installed", "index", json!(40)),
+        ];
+        for (event, step, field, value) in steps {
+            let line = line(&namespace, &NodeEvent::Snapshot(event)).unwrap();
+            assert_eq!((&line["event"], &line["step"]), (&json!("snapshot"), &json!(step)));
+            assert_eq!((&line["index"], &line["term"]), (&json!(40), &json!(2)));
+            assert_eq!(line[field], value);
+        }
+    }
 }
