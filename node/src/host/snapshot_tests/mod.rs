@@ -217,3 +217,41 @@ fn a_state_that_comes_back_after_its_namespace_was_closed_is_nobodys() {
     world.release(laggard);
     world.until("all are alike", alike);
 }
+
+/// A cluster with a state of many blocks, and a follower without it.
+fn with_a_large_state() -> (World, usize) {
+    let mut world = started();
+    let leader = world.leader();
+    let laggard = (leader + 1) % 3;
+    world.crash(laggard);
+    for number in 0..3 * SNAPSHOT_ENTRIES {
+        world.set(leader, &format!("k{number:03}"), &"v".repeat(4000));
+    }
+    world.until("a snapshot", |world| world.status(leader).snapshot > Index::new(40));
+    (world, laggard)
+}
+
+#[test]
+fn a_fetch_that_was_interrupted_goes_on_where_it_stopped() {
+    let (mut world, laggard) = with_a_large_state();
+    world.serves_bytes = 150_000;
+    world.start(laggard);
+    world.until("most of it", |world| world.seats[laggard].appended_bytes >= 150_000);
+    world.crash(laggard);
+    world.seats[laggard].resumed.clear();
+    world.serves_bytes = usize::MAX;
+    world.start(laggard);
+    world.until("all are alike", alike);
+    assert!(installed(&world, laggard));
+    let resumed = world.seats[laggard].resumed[0];
+    assert!(resumed > 0, "what was there is fetched again");
+}
+
+#[test]
+fn a_fetch_goes_on_whatever_is_lost() {
+    let (mut world, laggard) = with_a_large_state();
+    world.loses = true;
+    world.start(laggard);
+    world.until("all are alike", alike);
+    assert!(installed(&world, laggard));
+}

@@ -22,7 +22,7 @@ use meshraft_transport::{
 };
 
 use super::super::{
-    CallId, Host, HostConfig, Input, NamespaceOptions, NetworkInput, NodeEvent, Output,
+    CallId, Done, Host, HostConfig, Input, NamespaceOptions, NetworkInput, NodeEvent, Output,
     SnapshotDone, SnapshotWork,
     record::HostRecord,
     snapshot_wire::{FetchBody, FetchReply},
@@ -51,6 +51,9 @@ pub(super) struct Seat {
     /// Whether restored states are held back, and those that are.
     pub(super) holds: bool,
     pub(super) held: Vec<SnapshotDone>,
+    /// Bytes of snapshots appended in this life, and where fetches went on.
+    pub(super) appended_bytes: usize,
+    pub(super) resumed: Vec<u64>,
 }
 
 /// Everything.
@@ -64,6 +67,10 @@ pub(super) struct World {
     /// The reply to who asks from outside.
     direct: Option<Bytes>,
     calls: u64,
+    /// Whether a third of the requests for parts of snapshots is lost.
+    pub(super) loses: bool,
+    /// After so many bytes of one no request for another part is answered.
+    pub(super) serves_bytes: usize,
     lives: u8,
 }
 
@@ -117,6 +124,8 @@ impl World {
                 events: Vec::new(),
                 holds: false,
                 held: Vec::new(),
+                appended_bytes: 0,
+                resumed: Vec::new(),
             }
         });
         Self {
@@ -127,6 +136,8 @@ impl World {
             answers: BTreeMap::new(),
             direct: None,
             calls: 0,
+            loses: false,
+            serves_bytes: usize::MAX,
             lives: 0,
         }
     }
@@ -169,6 +180,7 @@ impl World {
         it.host = None;
         it.facts = None;
         it.held.clear();
+        it.appended_bytes = 0;
         it.files.crash();
         self.inputs.retain(|(to, _)| *to != seat);
         for other in self.others(seat) {
@@ -242,7 +254,13 @@ impl World {
             }
             Output::Snapshot(job) => {
                 let restores = matches!(job.work, SnapshotWork::Restore { .. });
+                if let SnapshotWork::Append { bytes, .. } = &job.work {
+                    it.appended_bytes += bytes.len();
+                }
                 let Some(done) = job.run(&mut it.files) else { return };
+                if let Done::Resumed { result: Ok(found), .. } = &done.done {
+                    it.resumed.push(found.map_or(0, |(_, offset)| offset));
+                }
                 if restores && it.holds {
                     it.held.push(done);
                 } else {
@@ -261,6 +279,15 @@ impl World {
                     return self.tell(seat, NetworkInput::Reply { id, result });
                 };
                 let number = self.asked.len() as u64;
+                let served = self.seats[seat].appended_bytes < self.serves_bytes;
+                if channel == Channel::Snapshot && !served {
+                    return;
+                }
+                if channel == Channel::Snapshot && self.loses && number.is_multiple_of(3) {
+                    self.asked.insert(number, (seat, id));
+                    let result = Err(RequestError::Lost);
+                    return self.tell(seat, NetworkInput::Reply { id, result });
+                }
                 self.asked.insert(number, (seat, id));
                 let token = ReplyToken::new(0, 0, number);
                 self.tell(to, NetworkInput::Request { from, channel, token, payload });
