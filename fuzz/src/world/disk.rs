@@ -41,9 +41,14 @@ impl Disk {
         Self { mistake, files: Files::new(mistake), ..Self::default() }
     }
 
-    /// Whether this disk is slow, and lies about what it did already.
-    pub(crate) fn lies(&self) -> bool {
-        matches!(self.mistake, Some(Mistake::LyingDisk | Mistake::EarlyInstalls))
+    /// How many times slower than an honest one the commit in progress is: long enough for a crash
+    /// to find the disk out.
+    pub(crate) fn laziness(&self) -> u32 {
+        match self.mistake {
+            Some(Mistake::LyingDisk) => 100,
+            Some(Mistake::EarlyInstalls) if !self.lies_about(&self.writing).is_empty() => 2000,
+            _ => 1,
+        }
     }
 
     /// Which of these jobs the disk says at once to be durable.
