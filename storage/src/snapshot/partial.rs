@@ -94,8 +94,8 @@ impl Snapshots {
                 Ok(end)
             }
             Err(error) => {
-                // How much of it is there is not known: a sync that fails may drop pages, and the next
-                // one succeeds all the same. Only a new file is written from the beginning.
+                // How much of it is there is not known: a sync that fails may drop pages, and the
+                // next one succeeds all the same. Only a new file is written from the beginning.
                 drop(partial);
                 self.remove_partials(group, |_| true).ok();
                 Err(error)
