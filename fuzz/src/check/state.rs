@@ -122,7 +122,7 @@ mod tests {
         assert!(matches!(apply(1, command(3, b"a", b"x")), Err(Violation::StatesDiffer { .. })));
         assert!(matches!(apply(2, command(3, b"b", b"x")), Err(Violation::StatesDiffer { .. })));
         assert!(matches!(apply(0, command(4, b"a", b"x")), Err(Violation::AppliedTwice { .. })));
-        assert_eq!(states.value_at(cluster, 1, Index::new(9)), Some((3, 3)));
+        assert_eq!(states.value_at(cluster, 1, Index::new(3)), Some((3, 3)));
         assert_eq!(states.value_at(cluster, 1, Index::new(2)), None);
         let namespace = Namespace::new("/a").unwrap();
         assert_eq!(states.lives(&namespace, cluster), cluster);

@@ -6,9 +6,7 @@
 //! 2. One commit at a time; everything submitted meanwhile goes into the next one.
 //! 3. A load sees everything submitted, durable or not.
 
-use meshraft_consensus::{
-    Entry, Index, IndexRange, LoadError, LogAfterSnapshot, Namespace, Write, WriteId,
-};
+use meshraft_consensus::{Entry, Index, IndexRange, LoadError, Namespace, Write, WriteId};
 use meshraft_storage::{GroupId, Job, MemoryStore, Opened, OpenedNamespace, Ticket};
 
 use super::files::Files;
@@ -43,21 +41,12 @@ impl Disk {
 
     /// Whether this disk is slow, and lies about what it did already.
     pub(crate) fn lies(&self) -> bool {
-        matches!(self.mistake, Some(Mistake::LyingDisk | Mistake::EarlyInstalls))
+        self.mistake == Some(Mistake::LyingDisk)
     }
 
     /// Which of these jobs the disk says at once to be durable.
     pub(crate) fn lies_about(&self, jobs: &[Job]) -> Vec<Ticket> {
-        let installs = |job: &&Job| {
-            let Job::Log { write, .. } = job else { return false };
-            let log = write.snapshot.as_ref().map(|snapshot| snapshot.log);
-            log == Some(LogAfterSnapshot::Replace)
-        };
-        match self.mistake {
-            Some(Mistake::LyingDisk) => tickets(jobs),
-            Some(Mistake::EarlyInstalls) => jobs.iter().filter(installs).map(Job::ticket).collect(),
-            _ => Vec::new(),
-        }
+        if self.lies() { tickets(jobs) } else { Vec::new() }
     }
 
     /// What a process finds when it starts.
