@@ -171,8 +171,14 @@ impl Core {
             Input::SnapshotSent { peer, ok } => self.snapshot_sent(peer, ok),
             Input::SnapshotFetched { position, result } => self.snapshot_fetched(position, &result),
             Input::SnapshotInstalled(result) => self.snapshot_installed(result),
-            Input::PeerDown(peer) => self.peer_changed(peer, false),
-            Input::PeerUp(peer) => self.peer_changed(peer, true),
+            Input::PeerDown(peer) => {
+                self.note_peer(peer, false);
+                self.peer_changed(peer, false);
+            }
+            Input::PeerUp(peer) => {
+                self.note_peer(peer, true);
+                self.peer_changed(peer, true);
+            }
         }
         self.tell();
     }

@@ -55,6 +55,7 @@ impl Core {
         if self.may_campaign() {
             return self.start_candidacy(VoteKind::Pre);
         }
+        self.ask_for_standing();
         self.become_follower(self.hard.term, None);
     }
 

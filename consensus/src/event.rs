@@ -80,7 +80,8 @@ pub enum Event {
         /// Its last entry now.
         last: Position,
     },
-    /// This member had departed, and is in a committed configuration again.
+    /// This member had departed, whether it knew that or not, and is in a committed configuration
+    /// again.
     Readmitted {
         /// The configuration's slot.
         index: Index,

@@ -68,9 +68,22 @@ pub struct Faults {
     pub stall: Rate,
     /// How long.
     pub stall_max: Duration,
-    /// A node crashes and comes back with an empty disk and a new incarnation; once a run at most,
-    /// as a majority of the disks must survive.
+    /// A node crashes and comes back with an empty disk and a new incarnation, if a majority of
+    /// the disks is left.
     pub wipe: Rate,
+    /// A disk is copied.
+    pub copy: Rate,
+    /// A node crashes and comes back on the old copy of its disk, if all others hold what it
+    /// forgets.
+    pub set_back: Rate,
+    /// A member leaves.
+    pub leave: Rate,
+    /// A member is removed by another.
+    pub remove: Rate,
+    /// A member that left or was removed comes back.
+    pub come_back: Rate,
+    /// A namespace is closed in a running process, and opened again.
+    pub reopen: Rate,
     /// Several inputs are handled before a node drains its outputs.
     pub batch: Rate,
     /// How much a clock runs too fast or too slow, at most, in parts per million.
@@ -94,6 +107,12 @@ impl Faults {
         stall: Rate::NEVER,
         stall_max: Duration::from_millis(800),
         wipe: Rate::NEVER,
+        copy: Rate::NEVER,
+        set_back: Rate::NEVER,
+        leave: Rate::NEVER,
+        remove: Rate::NEVER,
+        come_back: Rate::NEVER,
+        reopen: Rate::NEVER,
         batch: Rate::NEVER,
         drift_ppm_max: 0,
     };
@@ -121,6 +140,12 @@ impl Faults {
             blackout: rate(percent(1)),
             stall: rate(percent(3)),
             wipe: rate(percent(2)),
+            copy: rate(percent(20)),
+            set_back: rate(percent(10)),
+            leave: rate(percent(2)),
+            remove: rate(percent(2)),
+            come_back: rate(percent(10)),
+            reopen: rate(percent(4)),
             batch: rate(percent(80)),
             drift_ppm_max: rate(percent(2)).per_million(),
             ..Self::NONE
@@ -142,6 +167,10 @@ impl Faults {
             self.blackout,
             self.stall,
             self.wipe,
+            self.set_back,
+            self.leave,
+            self.remove,
+            self.reopen,
             self.batch,
             Rate(self.drift_ppm_max),
         ];

@@ -15,6 +15,7 @@
 )]
 
 pub mod check;
+mod counts;
 mod digest;
 pub mod faults;
 mod machine;
@@ -26,8 +27,9 @@ pub mod workload;
 pub mod world;
 
 pub use check::Violation;
+pub use counts::{Counts, Rare};
 pub use faults::{Faults, Rate};
 pub use mistake::Mistake;
-pub use plan::Plan;
+pub use plan::{Founding, Plan};
 pub use random::Random;
 pub use world::{Failure, Report, World, simulate};

@@ -1,15 +1,20 @@
 //! The state machine of a simulated node: the key-value machine, and a record of what it applied.
 
 use std::{
-    io::Read,
+    io::{self, Read},
     sync::{Arc, Mutex, PoisonError},
 };
 
 use bytes::Bytes;
 use meshraft_consensus::Index;
-use meshraft_service::{CheckError, Command, QueryError, SnapshotWriter, StateMachine, kv::Kv};
+use meshraft_service::{
+    CheckError, Command, QueryError, SnapshotWriter, StateMachine,
+    kv::{Kv, KvCommand},
+};
 
-use crate::{check::AppliedCommand, digest::Digest};
+use crate::{check::AppliedCommand, digest::Digest, workload};
+
+const PADDING: u8 = b'.';
 
 /// What a machine applied since it was last asked.
 #[derive(Clone, Debug, Default)]
@@ -21,16 +26,18 @@ impl Recording {
     }
 }
 
-/// A key-value machine that records.
+/// A key-value machine that records, and that writes snapshots as large as those of a machine with
+/// more in it: behind so many bytes of padding.
 #[derive(Debug, Default)]
 pub(crate) struct Recorder {
     machine: Kv,
     recording: Recording,
+    padding_bytes: u64,
 }
 
 impl Recorder {
-    pub(crate) fn new(recording: Recording) -> Self {
-        Self { machine: Kv::new(), recording }
+    pub(crate) fn new(recording: Recording, padding_bytes: u64) -> Self {
+        Self { machine: Kv::new(), recording, padding_bytes }
     }
 }
 
@@ -45,6 +52,7 @@ impl StateMachine for Recorder {
             index: command.position.index,
             payload: Digest::of(command.payload),
             response: Digest::of(response),
+            writes: written(command.payload),
         });
         let mut recorded = self.recording.0.lock().unwrap_or_else(PoisonError::into_inner);
         recorded.extend(applied);
@@ -56,10 +64,25 @@ impl StateMachine for Recorder {
     }
 
     fn snapshot(&self) -> SnapshotWriter {
-        self.machine.snapshot()
+        let (machine, padding_bytes) = (self.machine.snapshot(), self.padding_bytes);
+        Box::new(move |to| {
+            io::copy(&mut io::repeat(PADDING).take(padding_bytes), to)?;
+            machine(to)
+        })
     }
 
-    fn restore(&mut self, snapshot: &mut dyn Read) -> std::io::Result<()> {
+    fn restore(&mut self, snapshot: &mut dyn Read) -> io::Result<()> {
+        io::copy(&mut snapshot.take(self.padding_bytes), &mut io::sink())?;
         self.machine.restore(snapshot)
+    }
+}
+
+/// The key and the value that a command writes.
+fn written(payload: &[u8]) -> Option<(u64, u64)> {
+    match KvCommand::decode(payload) {
+        Ok(KvCommand::Set { key, value }) => {
+            Some((workload::key_number(&key)?, workload::value_number(&value)?))
+        }
+        _ => None,
     }
 }

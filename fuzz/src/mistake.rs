@@ -11,6 +11,12 @@ pub enum Mistake {
     ForgottenVotes,
     /// Disks forget the last entry of a log when the process dies.
     ForgottenTail,
+    /// Disks write, under the name of a snapshot, the state of the one before.
+    OldSnapshots,
+    /// A lost disk comes back with the old incarnation, and nothing else.
+    KeptIncarnation,
+    /// Old copies are put back at any moment, and go on as what they were.
+    CarelessCopies,
     /// Clients take what any member has for a linearizable read.
     StaleReads,
     /// Clients repeat a write of unknown outcome in a new session.
@@ -19,10 +25,13 @@ pub enum Mistake {
 
 impl Mistake {
     /// Every mistake.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 8] = [
         Self::LyingDisk,
         Self::ForgottenVotes,
         Self::ForgottenTail,
+        Self::OldSnapshots,
+        Self::KeptIncarnation,
+        Self::CarelessCopies,
         Self::StaleReads,
         Self::NewSessions,
     ];

@@ -4,6 +4,20 @@ use std::time::Duration;
 
 use crate::{faults::Faults, mistake::Mistake, random::Random};
 
+/// How the nodes of a run come to found a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Founding {
+    /// Each founder expects this many: more than half, so that there can be only one cluster. Those
+    /// that are left over join.
+    Expect(usize),
+    /// Those that see each other within the first part of a window, in percent, found. Two clusters
+    /// that share no founder are possible then, if nodes can't see each other; a run that ends so
+    /// is counted and says nothing more.
+    Window(u8),
+    /// The first node founds alone because it is told to; the others join.
+    Forced,
+}
+
 /// A run before it begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
@@ -11,9 +25,8 @@ pub struct Plan {
     pub seed: u64,
     /// How many nodes may found the cluster.
     pub founders: usize,
-    /// How many each of them expects: more than half, so that there can be only one cluster. Those
-    /// that are left over join.
-    pub expect: usize,
+    /// How they come to found it.
+    pub founding: Founding,
     /// How many nodes only join, some time later.
     pub joiners: usize,
     /// How many namespaces every node hosts.
@@ -22,8 +35,16 @@ pub struct Plan {
     pub clients: usize,
     /// How many keys they use.
     pub keys: u64,
-    /// What goes wrong until the world heals, from the first moment on.
+    /// How many voters there should be.
+    pub voters_target: usize,
+    /// After how many entries a snapshot is due.
+    pub snapshot_entries: u64,
+    /// How many bytes a snapshot has beside the keys: with many, a transfer takes several parts.
+    pub padding_bytes: u64,
+    /// What goes wrong until the world heals.
     pub faults: Faults,
+    /// How long nothing goes wrong before that.
+    pub quiet: Duration,
     /// How long things go wrong.
     pub stormy: Duration,
     /// Within this time of healing every node must serve again.
@@ -47,27 +68,58 @@ impl Plan {
         };
         let majority = founders / 2 + 1;
         let expect = if random.below(2) == 0 { majority.max(founders.min(3)) } else { founders };
+        let founding = match random.below(10) {
+            0..2 => Founding::Window([50, 80, 100][random.place(3)]),
+            2 => Founding::Forced,
+            _ => Founding::Expect(expect),
+        };
+        // Who founds by what it sees within a window must be able to see.
+        let quiet = match founding {
+            Founding::Window(_) => Duration::from_secs(6),
+            _ => Duration::ZERO,
+        };
         let joiners = usize::from(random.below(4) == 0);
         let namespaces = if random.below(4) == 0 { 2 } else { 1 };
         let clients = 1 + random.place(4);
         let keys = 1 + random.below(4);
         let stormy = random.between(Duration::from_secs(10), Duration::from_secs(20));
         let faults = Faults::draw(&mut random);
-        let recovery = Duration::from_secs(30);
         let (mistake, print) = (None, false);
+        let voters_target =
+            if random.below(3) == 0 { founders.max(3) } else { usize::from(u16::MAX) };
+        let snapshot_entries = 8 << random.below(4);
+        let padding_bytes = match random.below(6) {
+            0 => 300_000 + random.below(600_000),
+            1 => 66_000 + random.below(60_000),
+            _ => random.below(500),
+        };
+        // A part of a large snapshot that was lost on the way is asked for again after a minute.
+        let recovery = Duration::from_secs(if padding_bytes < 60_000 { 30 } else { 90 });
         Self {
             seed,
             founders,
-            expect,
+            founding,
             joiners,
             namespaces,
             clients,
             keys,
+            voters_target,
+            snapshot_entries,
+            padding_bytes,
             faults,
+            quiet,
             stormy,
             recovery,
             mistake,
             print,
+        }
+    }
+
+    /// How many each founder expects, if it expects anything.
+    pub const fn expect(&self) -> Option<usize> {
+        match self.founding {
+            Founding::Expect(expect) => Some(expect),
+            Founding::Window(_) | Founding::Forced => None,
         }
     }
 

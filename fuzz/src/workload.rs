@@ -72,15 +72,13 @@ impl Workload {
         self.clients.iter_mut().for_each(Client::stop);
     }
 
-    /// One client a node and namespace, which writes once and then reads every key, at that node
-    /// alone. Returns the numbers of the new clients.
-    pub(crate) fn probe(&mut self, seats: impl Iterator<Item = Seat>) -> std::ops::Range<usize> {
+    /// One client for each node in a namespace, which writes once and then reads every key, at that
+    /// node alone. Returns the numbers of the new clients.
+    pub(crate) fn probe(&mut self, places: Vec<(Seat, usize)>) -> std::ops::Range<usize> {
         let first = self.clients.len();
-        for seat in seats {
-            for namespace in 0..self.namespaces.len() {
-                let random = self.random.fork(seat.number() as u64);
-                self.clients.push(Client::probe(namespace, seat, self.keys, random));
-            }
+        for (seat, namespace) in places {
+            let random = self.random.fork(seat.number() as u64);
+            self.clients.push(Client::probe(namespace, seat, self.keys, random));
         }
         first..self.clients.len()
     }
@@ -138,6 +136,11 @@ pub(crate) fn key_bytes(key: u64) -> Bytes {
     format!("key-{key}").into()
 }
 
+/// The number in the bytes of a key.
+pub(crate) fn key_number(bytes: &[u8]) -> Option<u64> {
+    str::from_utf8(bytes).ok()?.strip_prefix("key-")?.parse().ok()
+}
+
 /// The bytes of a value: its number, and filling that makes some of them large for the bounds of
 /// a simulated core.
 fn value_bytes(value: u64) -> Bytes {
@@ -152,7 +155,7 @@ fn value_bytes(value: u64) -> Bytes {
 }
 
 /// The number in the bytes of a value.
-fn value_number(bytes: &[u8]) -> Option<u64> {
+pub(crate) fn value_number(bytes: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes(*bytes.first_chunk()?))
 }
 

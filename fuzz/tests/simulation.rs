@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use meshraft_fuzz::{Faults, Mistake, Plan, faults::percent, simulate};
+use meshraft_fuzz::{Counts, Faults, Founding, Mistake, Plan, Rare, faults::percent, simulate};
 
 /// Runs a plan and panics with what replays a failure.
 fn expect_clean(plan: &Plan) -> meshraft_fuzz::Report {
@@ -14,13 +14,21 @@ fn expect_clean(plan: &Plan) -> meshraft_fuzz::Report {
     })
 }
 
+/// What a hundred seeds need not show, although thousands do.
+const SELDOM: [Rare; 4] = [Rare::Split, Rare::ConflictReplaced, Rare::Amnesia, Rare::Renewed];
+
 #[test]
 fn a_hundred_seeds_are_clean() {
-    let mut crashes = 0;
+    let (mut crashes, mut counts) = (0, Counts::default());
     for seed in 0..100 {
-        crashes += expect_clean(&Plan::of_seed(seed)).crashes;
+        let report = expect_clean(&Plan::of_seed(seed));
+        crashes += report.crashes;
+        counts.add(&report.counts);
     }
     assert!(crashes > 100, "{crashes} crashes in a hundred runs test little");
+    for what in Rare::ALL.iter().filter(|what| !SELDOM.contains(what)) {
+        assert!(counts.of(*what) > 0, "not one of: {}", what.name());
+    }
 }
 
 #[test]
@@ -57,7 +65,9 @@ fn nodes_find_each_other_although_most_words_are_lost() {
     let faults = Faults { loss: percent(70), ..Faults::NONE };
     for seed in 0..30 {
         let (faults, stormy) = (faults.clone(), Duration::from_secs(5));
-        expect_clean(&Plan { founders: 5, expect: 5, faults, stormy, ..Plan::of_seed(seed) });
+        let (founders, founding, quiet) = (5, Founding::Expect(5), Duration::ZERO);
+        let plan = Plan { founders, founding, quiet, faults, stormy, ..Plan::of_seed(seed) };
+        expect_clean(&plan);
     }
 }
 
@@ -65,7 +75,8 @@ fn nodes_find_each_other_although_most_words_are_lost() {
 fn a_world_without_faults_answers_everything() {
     let plan = Plan {
         founders: 3,
-        expect: 3,
+        founding: Founding::Expect(3),
+        quiet: Duration::ZERO,
         joiners: 0,
         namespaces: 1,
         clients: 4,

@@ -6,24 +6,31 @@
 //! 2. The driver is told once, and again only after the member was admitted again.
 //! 3. Who has departed never campaigns. It still votes, and still receives what it is sent.
 
+use alloc::collections::BTreeSet;
+
 use crate::{
     core::Core,
     event::{DropReason, Event},
     identity::Member,
-    message::{Dismissed, Message},
+    message::{Dismissed, HeartbeatResponse, Message},
     output::{Lane, Output},
     role::RoleState,
     types::Index,
 };
 
 /// What a member knows of its own place.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Departure {
     /// The newest committed configuration that it was in.
     listed: Option<Index>,
     /// The configuration that it was not in any more.
     departed: Option<Index>,
+    /// Peers to which there is a path.
+    peers: BTreeSet<Member>,
 }
+
+/// Of so many peers one surely knows better.
+const PEERS_MAX: usize = 64;
 
 impl Core {
     /// Whether this member was taken out, and not admitted again.
@@ -35,11 +42,15 @@ impl Core {
     /// The commit index advanced: settles the configurations up to it.
     pub(crate) fn commit_configurations(&mut self) {
         let listed = self.membership.newest_with(&self.me, self.commit);
-        self.departure.listed = self.departure.listed.max(listed);
+        let before = self.departure.listed;
+        self.departure.listed = before.max(listed);
+        // Its leader may have told it that it is out, and the log only now that it is in again.
+        let was_out = before.zip(listed).is_some_and(|(before, listed)| {
+            self.membership.was_out_between(&self.me, before, listed)
+        });
         self.membership.commit(self.commit);
-        if let (Some(departed), Some(index)) = (self.departure.departed, listed)
-            && departed < index
-        {
+        let Some(index) = listed else { return };
+        if self.departure.departed.map_or(was_out, |departed| departed < index) {
             self.departure.departed = None;
             self.observe(Event::Readmitted { index });
         }
@@ -79,6 +90,34 @@ impl Core {
             return self.drop_message(from, DropReason::Impossible);
         }
         self.depart(message.index);
+    }
+
+    /// A path to a peer that speaks for this group is there, or gone.
+    pub(crate) fn note_peer(&mut self, peer: Member, up: bool) {
+        let peers = &mut self.departure.peers;
+        if !up {
+            peers.remove(&peer);
+        } else if peers.len() < PEERS_MAX {
+            peers.insert(peer);
+        }
+    }
+
+    /// Who has no vote and hears no leader says to its peers that it is there. It never campaigns,
+    /// so that a leader which has removed it would else never learn that it does not know.
+    pub(crate) fn ask_for_standing(&mut self) {
+        let current = self.membership.current();
+        if current.is_voter(&self.me) || self.is_departed() {
+            return;
+        }
+        // A joiner that was sent nothing knows no voter, but whoever it is connected to.
+        let mut asked: BTreeSet<Member> = self.departure.peers.clone();
+        asked.extend(current.voters.iter().take(PEERS_MAX).copied());
+        asked.remove(&self.me);
+        let (term, round, free_bytes) = (self.hard.term, 0, self.free_bytes());
+        for peer in asked {
+            let message = HeartbeatResponse { term, round, free_bytes };
+            self.send(peer, Lane::Control, Message::HeartbeatResponse(message));
+        }
     }
 
     /// Tells a peer that is in no configuration that this leader knows that it has departed.

@@ -54,6 +54,14 @@ impl History {
         within.filter(|(_, one)| one.contains(member)).map(|(slot, _)| *slot).last()
     }
 
+    /// Whether `member` was not in some configuration between these slots, as far as that is known
+    /// still: where the log was replaced it is not.
+    pub(crate) fn was_out_between(&self, member: &Member, from: Index, to: Index) -> bool {
+        let mut between = self.later.iter().filter(|(slot, _)| from < *slot && *slot < to);
+        let unknown = from < self.base.0 && self.base.0 <= to;
+        unknown || between.any(|(_, one)| !one.contains(member))
+    }
+
     /// Whether a configuration stands at this slot.
     pub(crate) fn is_at(&self, index: Index) -> bool {
         self.base.0 == index || self.later.iter().any(|(slot, _)| *slot == index)

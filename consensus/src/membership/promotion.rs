@@ -4,12 +4,17 @@
 //! 1. Nobody is promoted who has not caught up, does not answer, or lost what it acknowledged.
 //! 2. Promotions end when there are as many voters as are wanted; but a learner may always take the
 //!    place of another life of its node, which leaves as many voters as there were.
+//! 3. A learner that does not answer leaves if another life of its node does: it never will again.
 
 use alloc::vec::Vec;
 
 use super::{Change, ChangeStep, Configuration, apply_change};
 use crate::{
-    core::Core, event::Event, identity::Member, replication::Progress, role::RoleState,
+    core::Core,
+    event::Event,
+    identity::Member,
+    replication::Progress,
+    role::{Leader, RoleState},
     status::HeldBack,
 };
 
@@ -31,12 +36,34 @@ impl Core {
                 promoted.push(*learner);
             }
         }
-        let steps = promoted.iter().copied().map(ChangeStep::Promote).collect();
+        let mut steps: Vec<_> = promoted.iter().copied().map(ChangeStep::Promote).collect();
+        // A promotion takes the other lives of its node out by itself.
+        let outlived =
+            self.outlived(leader).filter(|life| promoted.iter().all(|one| one.node != life.node));
+        steps.extend(outlived.map(ChangeStep::Remove));
         let Ok(target) = apply_change(current, &Change { steps }) else { return };
         for member in promoted {
             self.observe(Event::LearnerCaughtUp { member });
         }
         self.append_configuration(target);
+    }
+
+    /// Learners that do not answer, while another life of their node does.
+    fn outlived<'a>(&'a self, leader: &'a Leader) -> impl Iterator<Item = Member> + 'a {
+        let (election, current) = (self.config.knobs().election, self.membership.current());
+        let answers = move |one: &Member| {
+            let progress = leader.progress.get(one);
+            *one == self.me || progress.is_some_and(|it| it.answers(self.now, election))
+        };
+        let voters = current.voters.len();
+        let silent =
+            move |one: &&Member| self.held_back(one, voters) == Some(HeldBack::Unreachable);
+        let outlives = move |learner: &&Member| {
+            let members = current.voters.iter().chain(&current.learners);
+            let mut lives = members.filter(|one| one.node == learner.node && one != learner);
+            lives.any(answers)
+        };
+        current.learners.iter().filter(outlives).filter(silent).copied()
     }
 
     /// Why a learner is not promoted, in a configuration of this many voters. `None` for others.
@@ -46,8 +73,7 @@ impl Core {
         if !current.learners.contains(learner) {
             return None;
         }
-        let answers =
-            |one: &&Progress| one.amnesiac.is_none() && one.is_active(self.now, knobs.election);
+        let answers = |one: &&Progress| one.answers(self.now, knobs.election);
         let Some(progress) = leader.progress.get(learner).filter(answers) else {
             return Some(HeldBack::Unreachable);
         };

@@ -97,6 +97,11 @@ impl Progress {
         now < self.contact.plus(election)
     }
 
+    /// Whether it answered within `election`, as the one that it was.
+    pub(crate) fn answers(&self, now: Moment, election: Duration) -> bool {
+        self.amnesiac.is_none() && self.is_active(now, election)
+    }
+
     /// How it is sent to, for the status.
     pub(crate) const fn state(&self) -> FollowerState {
         match self.mode {

@@ -44,14 +44,23 @@ impl Presence {
 impl Founding {
     pub(super) fn on_leave(&mut self, now: Moment) {
         let Stage::Member(mine) = &mut self.stage else { return };
-        if !matches!(mine.presence, Presence::Present | Presence::Away { seeks: true, .. }) {
-            return;
-        }
         let cluster = mine.cluster;
-        mine.presence = Presence::Leaving { ask_at: now, attempt: 0 };
+        let event = match mine.presence {
+            // It is out already, and knows no leader that could say so once more: it just does not
+            // come back. If an admission is on its way all the same, the core will tell.
+            Presence::Away { seeks: true, told: true } => {
+                mine.presence = Presence::Away { seeks: false, told: true };
+                Event::Departed { cluster, how: Departure::Left }
+            }
+            Presence::Present | Presence::Away { seeks: true, told: false } => {
+                mine.presence = Presence::Leaving { ask_at: now, attempt: 0 };
+                Event::Leaving { cluster }
+            }
+            Presence::Leaving { .. } | Presence::Away { seeks: false, .. } => return,
+        };
         self.join = None;
         self.write_departure(Some(Departure::Left));
-        self.observe(Event::Leaving { cluster });
+        self.observe(event);
     }
 
     pub(super) fn on_departed(&mut self, cluster: ClusterId) {

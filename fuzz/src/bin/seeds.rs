@@ -15,7 +15,7 @@ use std::{
 };
 
 use clap::Parser;
-use meshraft_fuzz::{Plan, Report, Violation, simulate};
+use meshraft_fuzz::{Counts, Plan, Report, Violation, simulate};
 
 const CRASH: u8 = 127;
 const NO_PROGRESS: u8 = 128;
@@ -58,6 +58,7 @@ struct Total {
     commands: AtomicU64,
     crashes: AtomicU64,
     many_faults: AtomicU64,
+    counts: Mutex<Counts>,
 }
 
 fn main() -> ExitCode {
@@ -146,6 +147,7 @@ impl Total {
         self.commands.fetch_add(report.commands as u64, Ordering::Relaxed);
         self.crashes.fetch_add(report.crashes, Ordering::Relaxed);
         self.many_faults.fetch_add(u64::from(report.fault_kinds >= 5), Ordering::Relaxed);
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner).add(&report.counts);
     }
 
     fn print(&self, elapsed: Duration) {
@@ -165,5 +167,6 @@ impl Total {
             count(&self.crashes),
             count(&self.many_faults),
         );
+        println!("  {}", self.counts.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }

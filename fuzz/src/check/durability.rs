@@ -12,18 +12,18 @@ use meshraft_consensus::{ClusterId, Configuration, Member, Position};
 use super::{Violation, log::Logs};
 
 impl Logs {
-    /// Checks that a quorum of `configuration` has the entry at `position` on disk.
+    /// Checks that a quorum of `configuration` has the entry at `position` on disk, without those
+    /// that are known to have forgotten what they acknowledged.
     pub(crate) fn expect_durable(
         &self,
         member: Member,
         cluster: ClusterId,
         position: Position,
         configuration: &Configuration,
+        forgetful: &BTreeSet<Member>,
     ) -> Result<(), Violation> {
         let has = |voter: &&Member| {
-            let log = self.durable_of(**voter, cluster);
-            let entry = log.and_then(|log| log.at(position.index));
-            entry.is_some_and(|entry| entry.position == position)
+            !forgetful.contains(*voter) && self.has_durable(**voter, cluster, position)
         };
         let quorum = |voters: &BTreeSet<Member>| {
             voters.is_empty() || voters.iter().filter(has).count() * 2 > voters.len()

@@ -1,6 +1,6 @@
 //! One leader a term (thesis 3.6.3, election safety), one vote a term (3.4), over restarts too.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use meshraft_consensus::{ClusterId, HardState, Member, Term};
 
@@ -10,6 +10,10 @@ use super::{HardStateText, Violation};
 #[derive(Debug, Default)]
 pub(crate) struct Elections {
     leaders: BTreeMap<(ClusterId, Term), Member>,
+    /// Every vote that was ever durable.
+    cast: BTreeMap<(ClusterId, Member, Term), Member>,
+    /// Members whose disk was replaced by an old copy: they may forget their votes.
+    set_back: BTreeSet<Member>,
 }
 
 impl Elections {
@@ -24,6 +28,35 @@ impl Elections {
             None => Ok(true),
             Some(first) if first == member => Ok(false),
             Some(first) => Err(Violation::TwoLeaders { cluster, term, first, second: member }),
+        }
+    }
+
+    /// An old copy took the place of a member's disk.
+    pub(crate) fn set_back(&mut self, member: Member) {
+        self.set_back.insert(member);
+    }
+
+    /// Whether an old copy took the place of this member's disk.
+    pub(crate) fn is_set_back(&self, member: Member) -> bool {
+        self.set_back.contains(&member)
+    }
+
+    /// A member's hard state is durable.
+    pub(crate) fn cast(
+        &mut self,
+        cluster: ClusterId,
+        member: Member,
+        hard: HardState,
+    ) -> Result<(), Violation> {
+        let Some(vote) = hard.vote.filter(|_| !self.set_back.contains(&member)) else {
+            return Ok(());
+        };
+        match *self.cast.entry((cluster, member, hard.term)).or_insert(vote) {
+            first if first == vote => Ok(()),
+            first => {
+                let from = HardStateText(HardState { vote: Some(first), ..hard });
+                Err(Violation::HardState { member, from, to: HardStateText(hard) })
+            }
         }
     }
 
@@ -64,6 +97,20 @@ mod tests {
         let (first, second) = (member(1), member(2));
         let expected = Violation::TwoLeaders { cluster, term, first, second };
         assert_eq!(elections.leads(cluster, term, member(2)), Err(expected));
+    }
+
+    #[test]
+    fn a_vote_that_a_restart_forgot_is_seen() {
+        let (mut elections, cluster) = (Elections::default(), ClusterId::new([1; 32]));
+        let vote = |number| {
+            let (term, commit_hint) = (Term::new(3), Index::ZERO);
+            HardState { term, vote: Some(member(number)), commit_hint }
+        };
+        assert_eq!(elections.cast(cluster, member(1), vote(2)), Ok(()));
+        assert_eq!(elections.cast(cluster, member(1), vote(2)), Ok(()));
+        assert!(elections.cast(cluster, member(1), vote(3)).is_err());
+        elections.set_back(member(1));
+        assert_eq!(elections.cast(cluster, member(1), vote(3)), Ok(()));
     }
 
     #[test]

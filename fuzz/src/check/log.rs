@@ -7,54 +7,20 @@
 use std::collections::BTreeMap;
 
 use meshraft_consensus::{
-    ClusterId, Entry, EntryKind, HardState, Index, Member, Position, Term, Write,
+    ClusterId, Configuration, EntryKind, Index, LogAfterSnapshot, Member, Position, SnapshotMeta,
+    SnapshotWrite, Term, Write,
 };
 use meshraft_storage::{GroupId, Job};
 
-use super::{GroupKey, Violation, election::Elections};
-use crate::{digest::Digest, world::Seat};
-
-/// What stands at a position.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct EntryDigest {
-    pub(crate) position: Position,
-    kind: EntryKind,
-    bytes: Digest,
-}
-
-impl EntryDigest {
-    fn of(entry: &Entry) -> Self {
-        let Entry { position, kind, ref bytes } = *entry;
-        Self { position, kind, bytes: Digest::of(bytes) }
-    }
-}
-
-/// A log, whole from its first entry.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct LogCopy {
-    pub(crate) entries: Vec<EntryDigest>,
-    hard: HardState,
-}
-
-impl LogCopy {
-    pub(crate) fn last(&self) -> Position {
-        self.entries.last().map_or(Position::ZERO, |entry| entry.position)
-    }
-
-    pub(crate) fn at(&self, index: Index) -> Option<EntryDigest> {
-        let place = usize::try_from(index.get()).ok()?.checked_sub(1)?;
-        self.entries.get(place).copied()
-    }
-
-    fn write(&mut self, write: &Write) {
-        self.hard = write.hard.unwrap_or(self.hard);
-        if let Some(from) = write.truncate_from {
-            let left = usize::try_from(from.previous().get()).unwrap_or(usize::MAX);
-            self.entries.truncate(left);
-        }
-        self.entries.extend(write.append.iter().map(EntryDigest::of));
-    }
-}
+use super::{
+    GroupKey, Violation,
+    election::Elections,
+    shadow::{EntryDigest, LogCopy, place},
+};
+use crate::{
+    counts::{Counts, Rare},
+    world::Seat,
+};
 
 #[derive(Clone, Debug)]
 struct Group {
@@ -75,7 +41,13 @@ pub(crate) struct Logs {
     /// What stands at a position in any log, and what before it.
     seen: BTreeMap<(ClusterId, Position), (EntryDigest, Position)>,
     committed: BTreeMap<ClusterId, Vec<EntryDigest>>,
+    /// What each configuration entry says.
+    configurations: BTreeMap<(ClusterId, Position), Configuration>,
 }
+
+/// The durable logs of one node at some moment.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LogCopies(BTreeMap<GroupId, Group>);
 
 impl Logs {
     /// A process goes on from its disk.
@@ -92,6 +64,19 @@ impl Logs {
         self.gone.extend(lost.iter().filter_map(|key| self.groups.remove(key)));
     }
 
+    /// What a copy of this node's disk holds of its logs.
+    pub(crate) fn copy(&self, seat: Seat) -> LogCopies {
+        let mine = self.groups.iter().filter(|((at, _), group)| *at == seat && group.born);
+        LogCopies(mine.map(|((_, number), group)| (*number, group.clone())).collect())
+    }
+
+    /// An old copy takes the place of this node's disk.
+    pub(super) fn put_back(&mut self, seat: Seat, copy: LogCopies) {
+        self.wiped(seat);
+        let groups = copy.0.into_iter().map(|(number, group)| ((seat, number), group));
+        self.groups.extend(groups);
+    }
+
     /// Who runs in a group of this node.
     pub(crate) fn bind(&mut self, seat: Seat, member: Member, cluster: ClusterId) {
         for ((at, _), group) in &mut self.groups {
@@ -106,6 +91,7 @@ impl Logs {
         seat: Seat,
         job: &Job,
         elections: &Elections,
+        counts: &mut Counts,
     ) -> Result<(), Violation> {
         match job {
             // A dropped group writes no more; its log stays until the drop is durable.
@@ -113,7 +99,29 @@ impl Logs {
                 self.create(seat, *create);
                 Ok(())
             }
-            Job::Log { group, write, .. } => self.written((seat, *group), write, elections),
+            Job::Log { group, write, .. } => {
+                let key = (seat, *group);
+                self.count(key, write, counts);
+                self.written(key, write, elections)
+            }
+        }
+    }
+
+    /// Counts what a write does with a snapshot.
+    fn count(&self, key: GroupKey, write: &Write, counts: &mut Counts) {
+        let (Some(group), Some(snapshot)) = (self.groups.get(&key), &write.snapshot) else {
+            return;
+        };
+        if let LogAfterSnapshot::KeepFrom(_) = snapshot.log {
+            return counts.note(Rare::Compacted);
+        }
+        let committed = self.committed.get(&group.cluster);
+        let differs = |entry: &EntryDigest| {
+            let place = place(entry.position.index.previous());
+            committed.and_then(|committed| committed.get(place)).is_some_and(|it| it != entry)
+        };
+        if group.believed.entries().iter().any(differs) {
+            counts.note(Rare::ConflictReplaced);
         }
     }
 
@@ -134,8 +142,15 @@ impl Logs {
     ) -> Result<(), Violation> {
         let Some(group) = self.groups.get_mut(&key) else { return Ok(()) };
         let Some(member) = group.member else { return Ok(()) };
+        let committed = self.committed.get(&group.cluster).map(Vec::as_slice).unwrap_or_default();
+        if let Some(snapshot) = &write.snapshot {
+            let newest = newest_configuration(&self.configurations, group.cluster, committed);
+            check_snapshot(&group.believed, snapshot, committed, newest).map_err(|what| {
+                Violation::Snapshot { member, position: snapshot.meta.position, what }
+            })?;
+        }
         let from = group.believed.hard;
-        group.believed.write(&Write { append: Vec::new(), ..write.clone() });
+        group.believed.prepare(write, committed);
         elections.votes(member, from, group.believed.hard)?;
         for entry in &write.append {
             let (last, position) = (group.believed.last(), entry.position);
@@ -147,12 +162,23 @@ impl Logs {
             if *known != (digest, last) {
                 return Err(Violation::LogMismatch { member, position });
             }
-            group.believed.entries.push(digest);
+            if entry.kind == EntryKind::Configuration
+                && let Ok(configuration) = Configuration::decode(&entry.bytes)
+            {
+                self.configurations.insert((group.cluster, position), configuration);
+            }
+            group.believed.push(digest);
         }
         Ok(())
     }
 
-    pub(crate) fn durable(&mut self, seat: Seat, jobs: &[Job]) {
+    /// Jobs of a node are durable.
+    pub(crate) fn durable(
+        &mut self,
+        seat: Seat,
+        jobs: &[Job],
+        elections: &mut Elections,
+    ) -> Result<(), Violation> {
         for job in jobs {
             match job {
                 Job::Record { create, drop, .. } => {
@@ -165,12 +191,16 @@ impl Logs {
                     self.gone.extend(dropped);
                 }
                 Job::Log { group, write, .. } => {
-                    if let Some(group) = self.groups.get_mut(&(seat, *group)) {
-                        group.durable.write(write);
+                    let Some(group) = self.groups.get_mut(&(seat, *group)) else { continue };
+                    let committed = self.committed.get(&group.cluster);
+                    group.durable.write(write, committed.map(Vec::as_slice).unwrap_or_default());
+                    if let Some(member) = group.member {
+                        elections.cast(group.cluster, member, group.durable.hard)?;
                     }
                 }
             }
         }
+        Ok(())
     }
 
     fn of(&self, member: Member, cluster: ClusterId) -> Option<&Group> {
@@ -178,9 +208,65 @@ impl Logs {
         groups.find(|group| group.member == Some(member) && group.cluster == cluster)
     }
 
-    /// The durable log of a member, the disk of which may be gone by now.
+    /// Whether a member has an entry on disk, or had it on a disk that is gone by now.
+    pub(crate) fn has_durable(&self, member: Member, cluster: ClusterId, at: Position) -> bool {
+        let mut groups = self.groups.values().chain(&self.gone);
+        groups.any(|group| {
+            let entry = group.durable.at(at.index);
+            group.member == Some(member)
+                && group.cluster == cluster
+                && entry.is_some_and(|entry| entry.position == at)
+        })
+    }
+
+    /// The log that a member of a running or stopped node has on disk now.
     pub(crate) fn durable_of(&self, member: Member, cluster: ClusterId) -> Option<&LogCopy> {
-        self.of(member, cluster).map(|group| &group.durable)
+        let mut groups = self.groups.values();
+        let group = groups.find(|group| group.member == Some(member) && group.cluster == cluster);
+        group.map(|group| &group.durable)
+    }
+
+    /// The newest snapshot that a member recorded, durable or not.
+    pub(crate) fn snapshot_of(&self, member: Member, cluster: ClusterId) -> Position {
+        self.of(member, cluster).map_or(Position::ZERO, |group| group.believed.snapshot())
+    }
+
+    /// Whose group this is.
+    pub(crate) fn cluster_of(&self, key: GroupKey) -> Option<ClusterId> {
+        self.groups.get(&key).map(|group| group.cluster)
+    }
+
+    /// Who has a durable log in a cluster, and where.
+    pub(crate) fn members(&self, cluster: ClusterId) -> impl Iterator<Item = (Seat, Member)> {
+        let groups = self.groups.iter();
+        let here = groups.filter(move |(_, group)| group.born && group.cluster == cluster);
+        here.filter_map(|((seat, _), group)| Some((*seat, group.member?)))
+    }
+
+    /// The durable logs of a node, with whose they are.
+    pub(crate) fn of_seat(
+        &self,
+        seat: Seat,
+    ) -> impl Iterator<Item = (Option<Member>, ClusterId, &LogCopy)> {
+        let mine = self.groups.iter().filter(move |((at, _), group)| *at == seat && group.born);
+        mine.map(|(_, group)| (group.member, group.cluster, &group.durable))
+    }
+
+    /// The members of this node whose logs are in a copy.
+    pub(crate) fn of_copy(
+        copy: &LogCopies,
+    ) -> impl Iterator<Item = (Option<Member>, ClusterId, &LogCopy)> {
+        copy.0.values().map(|group| (group.member, group.cluster, &group.durable))
+    }
+
+    /// The configuration that is committed at an index, and where it stands.
+    pub(crate) fn configuration_at(
+        &self,
+        cluster: ClusterId,
+        index: Index,
+    ) -> Option<(Index, &Configuration)> {
+        let committed = self.committed.get(&cluster)?.get(..place(index))?;
+        newest_configuration(&self.configurations, cluster, committed)(index)
     }
 
     /// A member committed up to `commit`; it must hold what others committed there. Returns what
@@ -198,8 +284,7 @@ impl Logs {
         let committed = self.committed.get(&cluster).unwrap_or(&empty);
         while index <= commit {
             let mine = group.believed.at(index);
-            let place = usize::try_from(index.previous().get()).unwrap_or(usize::MAX);
-            match (committed.get(place), mine) {
+            match (committed.get(place(index.previous())), mine) {
                 (Some(first), Some(mine)) if *first == mine => {}
                 (None, Some(mine)) => new.push(mine),
                 (first, found) => {
@@ -253,4 +338,44 @@ impl Logs {
         let first = self.committed.get(&cluster).and_then(|committed| committed.first());
         first.is_some_and(|first| first.kind == EntryKind::Configuration)
     }
+}
+
+/// Finds the newest configuration up to an index among what is committed.
+fn newest_configuration<'a>(
+    configurations: &'a BTreeMap<(ClusterId, Position), Configuration>,
+    cluster: ClusterId,
+    committed: &'a [EntryDigest],
+) -> impl Fn(Index) -> Option<(Index, &'a Configuration)> {
+    move |index| {
+        let covered = committed.get(..place(index).min(committed.len()))?;
+        let is_configuration = |entry: &&EntryDigest| entry.kind == EntryKind::Configuration;
+        let newest = covered.iter().rev().find(is_configuration)?.position;
+        Some((newest.index, configurations.get(&(cluster, newest))?))
+    }
+}
+
+/// What is wrong with a snapshot that a node records, if anything is.
+fn check_snapshot<'a>(
+    log: &LogCopy,
+    snapshot: &SnapshotWrite,
+    committed: &[EntryDigest],
+    configuration: impl Fn(Index) -> Option<(Index, &'a Configuration)>,
+) -> Result<(), &'static str> {
+    let SnapshotMeta { position, configuration: ref told, configuration_index } = snapshot.meta;
+    let covered = committed.get(place(position.index.previous()));
+    let Some(covered) = covered.filter(|entry| entry.position == position) else {
+        return Err("covers what is not committed");
+    };
+    if configuration(position.index) != Some((configuration_index, told)) {
+        return Err("holds another configuration");
+    }
+    if let LogAfterSnapshot::KeepFrom(first) = snapshot.log {
+        if first > position.index.next() {
+            return Err("cuts more than it covers");
+        }
+        if log.at(position.index).is_some_and(|entry| entry != *covered) {
+            return Err("keeps a log that contradicts it");
+        }
+    }
+    Ok(())
 }

@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `election` | one leader a term, one vote a term, terms never go back, over restarts too |
 //! | `log` | logs that agree on a position agree on everything before it; what is committed stays |
-//! | `durability` | nothing commits before a quorum has it on disk |
+//! | `durability` | nothing commits before a quorum has it on disk, without those that forgot it |
+//! | `snapshot` | a snapshot holds what was applied up to it, and logs are cut only behind it |
 //! | `state` | equal commands and answers at equal index; nothing is applied twice; one cluster |
 //! | `linearizable` | every key's history of writes and reads has a legal order |
 //! | `progress` | after the world healed everything works again |
@@ -16,215 +17,35 @@ mod durability;
 mod election;
 mod linearizable;
 mod log;
+mod losses;
 mod progress;
+mod shadow;
+mod snapshot;
 mod state;
+mod violation;
 
-use std::{collections::BTreeMap, fmt};
+use std::collections::{BTreeMap, BTreeSet};
 
-use meshraft_consensus::{
-    ClusterId, Configuration, Index, Member, Namespace, Position, Role, Status, Term,
-};
+use meshraft_consensus::{ClusterId, Configuration, Index, Member, Namespace, Role, Status, Term};
 use meshraft_storage::{GroupId, Job};
 
 use self::{election::Elections, log::Logs};
-pub use self::{linearizable::Anomaly, progress::Stuck};
+pub use self::{
+    linearizable::Anomaly,
+    progress::Stuck,
+    violation::{HaltText, HardStateText, Violation},
+};
 pub(crate) use self::{
     linearizable::{Histories, Operation},
-    progress::{Convergence, View, check_acknowledged},
+    losses::{Bearing, Copy},
+    progress::{Convergence, View, Wanted, check_acknowledged},
+    snapshot::Held,
     state::{AppliedCommand, States},
 };
-use crate::world::Seat;
-
-/// A property that does not hold.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Violation {
-    /// Two members lead in one term.
-    #[error("{first} and {second} both lead {cluster} in term {term}")]
-    TwoLeaders {
-        /// The group.
-        cluster: ClusterId,
-        /// The term.
-        term: Term,
-        /// Who led first.
-        first: Member,
-        /// Who leads too.
-        second: Member,
-    },
-    /// A member voted twice in one term, or its term went back.
-    #[error("the hard state of {member} went from {from} to {to}")]
-    HardState {
-        /// The member.
-        member: Member,
-        /// What it had written.
-        from: HardStateText,
-        /// What it wrote next.
-        to: HardStateText,
-    },
-    /// Two logs agree on a position and not on what stands there or before.
-    #[error("{member} wrote an entry at {position} that differs from another log's")]
-    LogMismatch {
-        /// The member.
-        member: Member,
-        /// The position.
-        position: Position,
-    },
-    /// A write does not follow on the log that is there.
-    #[error("{member} wrote {position} after {last}")]
-    LogGap {
-        /// The member.
-        member: Member,
-        /// What was there.
-        last: Position,
-        /// What was written.
-        position: Position,
-    },
-    /// A member's commit index went back within one life of its process.
-    #[error("the commit index of {member} went back from {from} to {to}")]
-    CommitWentBack {
-        /// The member.
-        member: Member,
-        /// Where it was.
-        from: Index,
-        /// Where it is.
-        to: Index,
-    },
-    /// A member committed something else than another did.
-    #[error("{member} holds {found:?} as committed at {index}, others {expected}")]
-    CommittedDiffers {
-        /// The member.
-        member: Member,
-        /// The slot.
-        index: Index,
-        /// What was committed first.
-        expected: Position,
-        /// What this member has there.
-        found: Option<Position>,
-    },
-    /// A leader committed an entry of an earlier term by counting (thesis 3.6.2).
-    #[error("{member} committed {position} by counting, in term {term}")]
-    OldTermCommit {
-        /// The leader.
-        member: Member,
-        /// The term that it leads.
-        term: Term,
-        /// What it committed.
-        position: Position,
-    },
-    /// An entry was committed that no quorum has on disk.
-    #[error("{position} of {cluster} is committed by {member} with {durable:?} having it on disk")]
-    NotDurable {
-        /// The group.
-        cluster: ClusterId,
-        /// Who committed it.
-        member: Member,
-        /// The entry.
-        position: Position,
-        /// Who has it on disk.
-        durable: Vec<Member>,
-    },
-    /// A new leader lacks a committed entry.
-    #[error("{leader} leads term {term} without the committed entry {missing}")]
-    LeaderIncomplete {
-        /// The leader.
-        leader: Member,
-        /// Its term.
-        term: Term,
-        /// What it lacks.
-        missing: Position,
-    },
-    /// Two replicas applied different commands, or got different answers, at one index.
-    #[error("replicas of {cluster} differ at {index}: {what}")]
-    StatesDiffer {
-        /// The group.
-        cluster: ClusterId,
-        /// The index.
-        index: Index,
-        /// What differs.
-        what: &'static str,
-    },
-    /// A command took effect twice.
-    #[error("one command was applied at {first} and again at {second}")]
-    AppliedTwice {
-        /// First.
-        first: Index,
-        /// And again.
-        second: Index,
-    },
-    /// Two clusters live in one namespace.
-    #[error("{second} lives in {namespace} beside {first}")]
-    TwoClusters {
-        /// The namespace.
-        namespace: Namespace,
-        /// The first.
-        first: ClusterId,
-        /// The other.
-        second: ClusterId,
-    },
-    /// A write that was acknowledged did not take effect where its client was told.
-    #[error("value {value} of {namespace} was acknowledged at {revision} and is not there")]
-    LostWrite {
-        /// Where.
-        namespace: Namespace,
-        /// What was written.
-        value: u64,
-        /// Where it was said to be.
-        revision: u64,
-    },
-    /// Two replicas that applied the same are not in the same state.
-    #[error("node {node} is in another state of {namespace} than the others")]
-    HashesDiffer {
-        /// Which node.
-        node: usize,
-        /// Where.
-        namespace: Namespace,
-    },
-    /// The history that clients saw is not linearizable.
-    #[error("the history of a key is wrong: {0}")]
-    History(Anomaly),
-    /// After healing something does not work.
-    #[error("no progress: {0}")]
-    Stuck(Stuck),
-    /// A node halted although nothing was wrong with its disk.
-    #[error("a node halted: {0}")]
-    Halted(HaltText),
-    /// The world did too much in no time.
-    #[error("{steps} events in one simulated second")]
-    Spins {
-        /// How many.
-        steps: u64,
-    },
-}
-
-impl Violation {
-    /// Whether nothing wrong was seen, but also nothing right.
-    pub const fn is_liveness(&self) -> bool {
-        matches!(self, Self::Stuck(_) | Self::Spins { .. })
-    }
-}
-
-/// A hard state, to be shown.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HardStateText(pub(crate) meshraft_consensus::HardState);
-
-impl fmt::Display for HardStateText {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.vote {
-            Some(vote) => write!(f, "term {} vote {vote}", self.0.term),
-            None => write!(f, "term {} without a vote", self.0.term),
-        }
-    }
-}
-
-/// Why a node halted, to be shown.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HaltText(pub(crate) meshraft::host::HaltReason);
-
-impl fmt::Display for HaltText {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", self.0)
-    }
-}
+use crate::{
+    counts::{Counts, Rare},
+    world::Seat,
+};
 
 /// Everything that is checked while a world runs.
 #[derive(Debug, Default)]
@@ -233,38 +54,79 @@ pub(crate) struct Checks {
     logs: Logs,
     pub(crate) states: States,
     pub(crate) histories: Histories,
+    pub(crate) counts: Counts,
     seen: BTreeMap<Seat, BTreeMap<ClusterId, Seen>>,
+    /// Whom a leader, in its term, found to have forgotten what it acknowledged.
+    forgetful: BTreeMap<(ClusterId, Term), BTreeSet<Member>>,
+    /// Who each node was when it was last looked at.
+    members: BTreeMap<(Seat, ClusterId), Member>,
+    /// The hash of each state of which a snapshot was seen.
+    hashes: BTreeMap<(ClusterId, Index), u64>,
 }
 
 /// What a core said of itself when it was last looked at.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Seen {
     commit: Index,
     /// The term that it led.
     led: Option<Term>,
+    configuration: Configuration,
+    /// Whether that was since its process began, or began anew.
+    runs: bool,
 }
 
 impl Checks {
     /// A node's process starts on what is on its disk.
     pub(crate) fn started(&mut self, seat: Seat) {
         self.logs.started(seat);
-        self.seen.remove(&seat);
+        // What it was configured by is still on its disk.
+        for seen in self.seen.get_mut(&seat).into_iter().flat_map(BTreeMap::values_mut) {
+            (seen.commit, seen.led, seen.runs) = (Index::ZERO, None, false);
+        }
         self.states.started(seat);
     }
 
     /// A node's disk is empty now.
     pub(crate) fn wiped(&mut self, seat: Seat) {
         self.logs.wiped(seat);
+        self.seen.remove(&seat);
+        self.members.retain(|(at, _), _| *at != seat);
+    }
+
+    /// A node opens a namespace again, on what is on its disk.
+    pub(crate) fn reopened(&mut self, seat: Seat, cluster: ClusterId) {
+        self.states.reopened(seat, cluster);
+        if let Some(seen) = self.seen.get_mut(&seat).and_then(|groups| groups.get_mut(&cluster)) {
+            (seen.commit, seen.led, seen.runs) = (Index::ZERO, None, false);
+        }
+    }
+
+    /// Whether a core runs in this group since the process started.
+    pub(crate) fn has_run(&self, seat: Seat, cluster: ClusterId) -> bool {
+        let seen = self.seen.get(&seat).and_then(|groups| groups.get(&cluster));
+        seen.is_some_and(|seen| seen.runs)
+    }
+
+    /// Whose group this is.
+    pub(crate) fn cluster_of(&self, seat: Seat, group: GroupId) -> Option<ClusterId> {
+        self.logs.cluster_of((seat, group))
     }
 
     /// A node hands a job to its disk.
     pub(crate) fn submitted(&mut self, seat: Seat, job: &Job) -> Result<(), Violation> {
-        self.logs.submitted(seat, job, &self.elections)
+        self.logs.submitted(seat, job, &self.elections, &mut self.counts)
     }
 
     /// Jobs of a node are durable.
-    pub(crate) fn durable(&mut self, seat: Seat, jobs: &[Job]) {
-        self.logs.durable(seat, jobs);
+    pub(crate) fn durable(&mut self, seat: Seat, jobs: &[Job]) -> Result<(), Violation> {
+        self.logs.durable(seat, jobs, &mut self.elections)
+    }
+
+    /// A leader says in its term that a member forgot what it acknowledged.
+    pub(crate) fn forgot(&mut self, cluster: ClusterId, term: Term, member: Member) {
+        if self.forgetful.entry((cluster, term)).or_default().insert(member) {
+            self.counts.note(Rare::Amnesia);
+        }
     }
 
     /// A core of this node ran in a group; asked before its jobs are looked at.
@@ -283,37 +145,64 @@ impl Checks {
         if role == Role::Leader && self.elections.leads(cluster, term, me)? {
             self.logs.leads(cluster, term, me)?;
         }
+        if self.members.insert((seat, cluster), me).is_some_and(|before| before != me) {
+            // It begins anew, as another one.
+            self.counts.note(Rare::Renewed);
+            self.reopened(seat, cluster);
+        }
         let leads = (role == Role::Leader).then_some(term);
         let seen = self.seen.entry(seat).or_default().entry(cluster).or_default();
-        let before = std::mem::replace(seen, Seen { commit, led: leads });
+        let configuration = configuration.clone();
+        let now = Seen { commit, led: leads, configuration, runs: true };
+        let before = std::mem::replace(seen, now);
         let from = before.commit;
+        self.logs.check_order(status)?;
         if commit < from {
             return Err(Violation::CommitWentBack { member: me, from, to: commit });
         }
         if commit > from {
-            self.committed(me, cluster, from, commit, configuration)?;
+            self.committed(status, from)?;
             if leads.is_some() && leads == before.led {
                 self.logs.expect_own_term(me, cluster, commit, term)?;
             }
             if from == Index::ZERO && self.logs.is_founded(cluster) {
-                self.states.lives(namespace, cluster)?;
+                self.lives(namespace, cluster)?;
             }
         }
         Ok(())
     }
 
-    fn committed(
-        &mut self,
-        member: Member,
-        cluster: ClusterId,
-        from: Index,
-        commit: Index,
-        configuration: &Configuration,
-    ) -> Result<(), Violation> {
-        let new = self.logs.committed(member, cluster, from, commit)?;
+    /// A cluster's fate is committed: it is the only one, or shares no founder with the other.
+    fn lives(&mut self, namespace: &Namespace, second: ClusterId) -> Result<(), Violation> {
+        let first = self.states.lives(namespace, second);
+        if first == second {
+            return Ok(());
+        }
+        let founders = |cluster| {
+            let found = self.logs.configuration_at(cluster, Index::ZERO.next());
+            let members = found.into_iter().flat_map(|(_, told)| told.members());
+            members.map(|member| member.node).collect::<BTreeSet<_>>()
+        };
+        let disjoint = founders(first).is_disjoint(&founders(second));
+        let namespace = namespace.clone();
+        Err(if disjoint {
+            Violation::Split { namespace, first, second }
+        } else {
+            Violation::TwoClusters { namespace, first, second }
+        })
+    }
+
+    fn committed(&mut self, status: &Status, from: Index) -> Result<(), Violation> {
+        let Status { me, cluster, role, term, commit, ref configuration, .. } = *status;
+        let new = self.logs.committed(me, cluster, from, commit)?;
+        let nobody = BTreeSet::new();
+        let forgetful = self.forgetful.get(&(cluster, term)).filter(|_| role == Role::Leader);
         // Commitment is prefix-closed: the last new entry speaks for the others.
         match new.last() {
-            Some(position) => self.logs.expect_durable(member, cluster, *position, configuration),
+            Some(at) => {
+                let forgetful = forgetful.unwrap_or(&nobody);
+                self.logs.expect_durable(me, cluster, *at, configuration, forgetful)
+            }
             None => Ok(()),
         }
     }

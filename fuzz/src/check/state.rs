@@ -13,6 +13,8 @@ pub(crate) struct AppliedCommand {
     pub(crate) index: Index,
     pub(crate) payload: Digest,
     pub(crate) response: Digest,
+    /// The key and the value that it writes.
+    pub(crate) writes: Option<(u64, u64)>,
 }
 
 /// What was applied where.
@@ -21,6 +23,8 @@ pub(crate) struct States {
     applied: BTreeMap<(ClusterId, Index), AppliedCommand>,
     /// Where each payload took effect: every payload of a run is written by one operation.
     effects: BTreeMap<(ClusterId, Digest), Index>,
+    /// Every value that each key ever had, by revision.
+    values: BTreeMap<(ClusterId, u64), BTreeMap<Index, u64>>,
     /// How far each machine of each process is.
     reached: BTreeMap<(Seat, ClusterId), Index>,
     living: BTreeMap<Namespace, ClusterId>,
@@ -32,6 +36,11 @@ impl States {
         self.reached.retain(|(at, _), _| *at != seat);
     }
 
+    /// A machine begins anew in a process that goes on.
+    pub(crate) fn reopened(&mut self, seat: Seat, cluster: ClusterId) {
+        self.reached.remove(&(seat, cluster));
+    }
+
     /// A machine applied a command.
     pub(crate) fn applied(
         &mut self,
@@ -39,7 +48,7 @@ impl States {
         cluster: ClusterId,
         command: AppliedCommand,
     ) -> Result<(), Violation> {
-        let AppliedCommand { index, payload, response } = command;
+        let AppliedCommand { index, payload, response, writes } = command;
         let differ = |what| Err(Violation::StatesDiffer { cluster, index, what });
         let reached = self.reached.entry((seat, cluster)).or_default();
         if *reached >= index {
@@ -53,30 +62,34 @@ impl States {
         if first.response != response {
             return differ("the answer");
         }
+        if let Some((key, value)) = writes {
+            self.values.entry((cluster, key)).or_default().insert(index, value);
+        }
         match *self.effects.entry((cluster, payload)).or_insert(index) {
             first if first == index => Ok(()),
             first => Err(Violation::AppliedTwice { first, second: index }),
         }
     }
 
-    /// A cluster lives in a namespace: its `Found` is committed.
-    pub(crate) fn lives(
-        &mut self,
-        namespace: &Namespace,
-        cluster: ClusterId,
-    ) -> Result<(), Violation> {
-        match *self.living.entry(namespace.clone()).or_insert(cluster) {
-            first if first == cluster => Ok(()),
-            first => {
-                let (namespace, second) = (namespace.clone(), cluster);
-                Err(Violation::TwoClusters { namespace, first, second })
-            }
-        }
+    /// A cluster lives in a namespace: its `Found` is committed. Returns the first that did.
+    pub(crate) fn lives(&mut self, namespace: &Namespace, cluster: ClusterId) -> ClusterId {
+        *self.living.entry(namespace.clone()).or_insert(cluster)
     }
 
     /// The cluster that lives in a namespace.
     pub(crate) fn living(&self, namespace: &Namespace) -> Option<ClusterId> {
         self.living.get(namespace).copied()
+    }
+
+    /// The value and the revision of a key at an index.
+    pub(crate) fn value_at(
+        &self,
+        cluster: ClusterId,
+        key: u64,
+        index: Index,
+    ) -> Option<(u64, u64)> {
+        let (revision, value) = self.values.get(&(cluster, key))?.range(..=index).next_back()?;
+        Some((*value, revision.get()))
     }
 
     /// Where a payload took effect.
@@ -101,6 +114,7 @@ mod tests {
             index: Index::new(index),
             payload: Digest::of(payload),
             response: Digest::of(response),
+            writes: Some((1, index)),
         };
         let mut apply = |seat, command| states.applied(Seat(seat), cluster, command);
         assert_eq!(apply(0, command(3, b"a", b"x")), Ok(()));
@@ -108,9 +122,10 @@ mod tests {
         assert!(matches!(apply(1, command(3, b"a", b"x")), Err(Violation::StatesDiffer { .. })));
         assert!(matches!(apply(2, command(3, b"b", b"x")), Err(Violation::StatesDiffer { .. })));
         assert!(matches!(apply(0, command(4, b"a", b"x")), Err(Violation::AppliedTwice { .. })));
+        assert_eq!(states.value_at(cluster, 1, Index::new(3)), Some((3, 3)));
+        assert_eq!(states.value_at(cluster, 1, Index::new(2)), None);
         let namespace = Namespace::new("/a").unwrap();
-        assert_eq!(states.lives(&namespace, cluster), Ok(()));
-        assert_eq!(states.lives(&namespace, cluster), Ok(()));
-        assert!(states.lives(&namespace, ClusterId::new([2; 32])).is_err());
+        assert_eq!(states.lives(&namespace, cluster), cluster);
+        assert_eq!(states.lives(&namespace, ClusterId::new([2; 32])), cluster);
     }
 }

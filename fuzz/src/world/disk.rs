@@ -6,14 +6,24 @@
 //! 2. One commit at a time; everything submitted meanwhile goes into the next one.
 //! 3. A load sees everything submitted, durable or not.
 
-use meshraft_consensus::{Entry, Index, IndexRange, LoadError, Write, WriteId};
-use meshraft_storage::{GroupId, Job, MemoryStore, Opened, Ticket};
+use meshraft_consensus::{Entry, Index, IndexRange, LoadError, Namespace, Write, WriteId};
+use meshraft_storage::{GroupId, Job, MemoryStore, Opened, OpenedNamespace, Ticket};
 
+use super::files::Files;
 use crate::mistake::Mistake;
+
+/// What a copy of a disk holds.
+#[derive(Clone, Debug)]
+pub(crate) struct DiskCopy {
+    store: MemoryStore,
+    files: Files,
+}
 
 /// One node's disk.
 #[derive(Debug, Default)]
 pub(crate) struct Disk {
+    /// The snapshots; what is done with them is done at once.
+    pub(crate) files: Files,
     /// What survives a crash.
     durable: MemoryStore,
     /// What the running process sees.
@@ -26,18 +36,44 @@ pub(crate) struct Disk {
 
 impl Disk {
     pub(crate) fn new(mistake: Option<Mistake>) -> Self {
-        Self { mistake, ..Self::default() }
+        Self { mistake, files: Files::new(mistake), ..Self::default() }
     }
 
-    /// Whether this disk says at once that what it got is durable.
+    /// Whether this disk is slow, and lies about what it did already.
     pub(crate) fn lies(&self) -> bool {
         self.mistake == Some(Mistake::LyingDisk)
+    }
+
+    /// Which of these jobs the disk says at once to be durable.
+    pub(crate) fn lies_about(&self, jobs: &[Job]) -> Vec<Ticket> {
+        if self.lies() { tickets(jobs) } else { Vec::new() }
     }
 
     /// What a process finds when it starts.
     pub(crate) fn open(&mut self) -> Opened {
         self.live = self.durable.clone();
-        self.durable.opened()
+        let opened = self.durable.opened();
+        // Files in memory are swept without a failure.
+        let _ = self.files.memory.sweep(&opened);
+        opened
+    }
+
+    /// What an open would find of a namespace now; nothing while something is not durable.
+    pub(crate) fn reopen(&self, namespace: &Namespace) -> Option<OpenedNamespace> {
+        let idle = self.writing.is_empty() && self.waiting.is_empty();
+        let found = self.durable.opened().namespaces.into_iter();
+        found.filter(|_| idle).find(|found| found.namespace == *namespace)
+    }
+
+    /// A copy of everything that is durable.
+    pub(crate) fn copy(&self) -> DiskCopy {
+        DiskCopy { store: self.durable.clone(), files: self.files.clone() }
+    }
+
+    /// A copy takes the place of everything, while no process runs.
+    pub(crate) fn put_back(&mut self, copy: DiskCopy) {
+        self.durable = copy.store;
+        self.files = copy.files;
     }
 
     /// Takes the jobs of one drain. Says whether a commit begins.
@@ -71,9 +107,29 @@ impl Disk {
         jobs
     }
 
-    /// Everything is gone.
-    pub(crate) fn wipe(&mut self) {
+    /// Everything is gone; or by mistake all but the records, so that the node takes itself for
+    /// what it was. Returns what made them.
+    pub(crate) fn wipe(&mut self) -> Vec<Job> {
+        let opened = self.durable.opened();
         *self = Self::new(self.mistake);
+        if self.mistake != Some(Mistake::KeptIncarnation) {
+            return Vec::new();
+        }
+        let ticket = Ticket::new(0);
+        let mut jobs: Vec<Job> = Vec::new();
+        for OpenedNamespace { namespace, record, groups } in opened.namespaces {
+            let created = groups.into_iter().map(|group| Some((group.group, group.cluster)));
+            for create in std::iter::once(None).chain(created) {
+                let (namespace, record, drop) = (namespace.clone(), record.clone(), Vec::new());
+                jobs.push(Job::Record { ticket, namespace, record, create, drop });
+            }
+        }
+        jobs.sort_by_key(|job| match job {
+            Job::Record { create, .. } => create.map(|(group, _)| group),
+            Job::Log { .. } => None,
+        });
+        self.durable.commit(&jobs);
+        jobs
     }
 
     pub(crate) fn load(
@@ -128,6 +184,6 @@ impl Disk {
 }
 
 /// The tickets of jobs that became durable.
-pub(crate) fn tickets(jobs: &[Job]) -> Vec<Ticket> {
+fn tickets(jobs: &[Job]) -> Vec<Ticket> {
     jobs.iter().map(Job::ticket).collect()
 }

@@ -1,22 +1,20 @@
 //! Drives the hosts: what the runtime does with tasks, files and streams, done in one thread.
 
-use std::{collections::BTreeMap, num::NonZeroU16, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
-use meshraft::host::{
-    CallId, Host, HostConfig, Input, LoadToken, NamespaceOptions, NodeEvent, Output,
-};
-use meshraft_consensus::{ConfigBuilder, IndexRange, Namespace, NodeId};
+use meshraft::host::{CallId, Host, HostConfig, Input, LoadToken, NodeEvent, Output};
+use meshraft_consensus::{Event as CoreEvent, IndexRange, NodeId};
 use meshraft_storage::{Job, Ticket};
 
 use super::{
-    Called, Event, LoadAnswer, Seat, World,
-    disk::tickets,
+    Called, Event, LoadAnswer, Seat, World, life,
     network::{Network, Question, Wake},
     node::Process,
+    snapshots::SnapshotJobs,
 };
 use crate::{
     check::{HaltText, Violation},
-    machine::{Recorder, Recording},
+    plan::Founding,
 };
 
 impl World {
@@ -32,14 +30,22 @@ impl World {
         node.paused_until = None;
         let (id, life, local) = (node.id, node.life, node.clock.local(now));
         let host = Host::new(HostConfig { node: id, seed }, node.disk.open(), local);
-        let (recordings, jobs) = (BTreeMap::new(), Vec::new());
-        node.process = Some(Process { host, recordings, deadline: None, gathers: false, jobs });
+        node.process = Some(Process {
+            host,
+            recordings: BTreeMap::new(),
+            deadline: None,
+            gathers: false,
+            jobs: Vec::new(),
+            snapshots: SnapshotJobs::new(),
+        });
         self.trace.note(now, format_args!("n{} starts, life {life}", seat.0));
         self.checks.started(seat);
         self.network.at(now).start(seat, life);
-        // The first node knows nobody, each later one its predecessor.
-        if let Some(before) = seat.0.checked_sub(1) {
-            self.network.at(now).learn(seat, &Network::address(Seat(before)));
+        // The first node knows nobody, each later one its predecessor; but who founds by what it
+        // sees within a window is told of everyone.
+        let all = matches!(self.plan.founding, Founding::Window(_));
+        for peer in self.seats().filter(|peer| all || peer.0 + 1 == seat.0) {
+            self.network.at(now).learn(seat, &Network::address(peer));
         }
         let listening = Input::Listening(vec![Network::address(seat)]);
         self.host(seat).handle(local, listening);
@@ -47,31 +53,8 @@ impl World {
             let options = self.options(seat, &namespace);
             self.host(seat).handle(local, Input::Open { namespace, options, found: None });
         }
-        self.drain(seat)
-    }
-
-    fn options(&mut self, seat: Seat, namespace: &Namespace) -> NamespaceOptions {
-        let founds = seat.0 < self.plan.founders;
-        let expect = u16::try_from(self.plan.expect).expect("a world has few nodes");
-        let recording = Recording::default();
-        let machine = Box::new(Recorder::new(recording.clone()));
-        let process = self.node_mut(seat).process.as_mut().expect("a process that starts");
-        process.recordings.insert(namespace.clone(), recording);
-        let core = ConfigBuilder::simulation().build().expect("the preset is valid");
-        NamespaceOptions {
-            expect: founds.then_some(expect).and_then(NonZeroU16::new),
-            found: founds,
-            window: Duration::from_secs(1),
-            threshold_percent: 80,
-            force: false,
-            voters_target: usize::MAX,
-            core,
-            machine,
-            snapshot_bytes: NamespaceOptions::SNAPSHOT_BYTES,
-            snapshot_entries: NamespaceOptions::SNAPSHOT_ENTRIES,
-            known: Vec::new(),
-            targets: usize::from(seat.0 > 0),
-        }
+        self.drain(seat)?;
+        self.check_removed(seat)
     }
 
     fn host(&mut self, seat: Seat) -> &mut Host {
@@ -80,22 +63,23 @@ impl World {
     }
 
     /// A process dies, and what its disk had not committed is gone.
-    pub(super) fn crash(&mut self, seat: Seat) {
+    pub(super) fn crash(&mut self, seat: Seat) -> Result<(), Violation> {
         let now = self.clock.now();
-        if self.node_mut(seat).process.take().is_none() {
-            return;
-        }
+        let Some(process) = self.node_mut(seat).process.take() else { return Ok(()) };
         self.crashes += 1;
+        self.crash_snapshots(seat, process.snapshots)?;
         let done = self.random.below(2) == 0;
         let jobs = self.node_mut(seat).disk.crash(done);
-        self.checks.durable(seat, &jobs);
+        self.checks.durable(seat, &jobs)?;
         self.node_mut(seat).paused_until = None;
         self.node_mut(seat).deferred.clear();
         self.trace.note(now, format_args!("n{} crashes", seat.0));
         self.network.at(now).stop(seat);
+        self.life_crashed(seat);
         for (client, wait) in self.workload.crashed(seat, now, &mut self.checks.histories) {
             self.clock.after(wait, Event::Client(client));
         }
+        Ok(())
     }
 
     pub(super) fn resume(&mut self, seat: Seat) {
@@ -135,13 +119,15 @@ impl World {
         }
         let (jobs, begins) = self.node_mut(seat).disk.commit();
         self.trace.note(self.clock.now(), format_args!("n{} commits {}", seat.0, jobs.len()));
-        self.checks.durable(seat, &jobs);
+        self.checks.durable(seat, &jobs)?;
         if begins {
             self.plan_commit(seat);
         }
         // A disk goes on while its process stands still; the process hears of it later.
-        let tickets = tickets(&jobs);
-        if !self.node(seat).disk.lies() {
+        let told = self.node(seat).disk.lies_about(&jobs);
+        let tickets: Vec<Ticket> =
+            jobs.iter().map(Job::ticket).filter(|ticket| !told.contains(ticket)).collect();
+        if !tickets.is_empty() {
             self.clock.after(Duration::ZERO, Event::Stored { seat, life, tickets });
         }
         Ok(())
@@ -204,8 +190,15 @@ impl World {
         Ok(())
     }
 
+    /// Hands an input to a host that is not waited for, and drains it.
+    pub(super) fn input_now(&mut self, seat: Seat, input: Input) -> Result<(), Violation> {
+        let local = self.node(seat).clock.local(self.clock.now());
+        self.host(seat).handle(local, input);
+        self.drain(seat)
+    }
+
     /// Hands an input to a host, and drains it now or a little later.
-    fn input(&mut self, seat: Seat, input: Input) -> Result<(), Violation> {
+    pub(super) fn input(&mut self, seat: Seat, input: Input) -> Result<(), Violation> {
         let now = self.clock.now();
         let gather = self.random.hits(self.faults.batch);
         let wait = self.random.between(Duration::ZERO, Duration::from_micros(800));
@@ -238,6 +231,7 @@ impl World {
         }
         self.submit(seat)?;
         self.observe(seat)?;
+        self.note_raised(seat);
         self.plan_deadline(seat);
         Ok(())
     }
@@ -269,10 +263,13 @@ impl World {
             Output::Load { load, range, bytes_max } => {
                 self.load(seat, load, range, bytes_max)?;
             }
-            // No world runs long enough for the thresholds of its namespaces.
-            Output::Snapshot(_) => {}
+            Output::Snapshot(job) => self.snapshot(seat, job),
             Output::Answer { id, response } => {
                 self.trace.note(now, format_args!("n{} answers {id:?} {response:?}", seat.0));
+                if id.get() >= life::FIRST_CALL {
+                    self.life_answered(id, &response);
+                    return Ok(());
+                }
                 let histories = &mut self.checks.histories;
                 if let Some((client, wait)) =
                     self.workload.answered(id.get(), now, &response, histories)
@@ -282,8 +279,14 @@ impl World {
             }
             Output::Event { namespace, event } => {
                 self.trace.note(now, format_args!("n{} {namespace} {event:?}", seat.0));
-                if let NodeEvent::Halted { reason } = event {
-                    return Err(Violation::Halted(HaltText(reason)));
+                match event {
+                    NodeEvent::Halted { reason } => {
+                        return Err(Violation::Halted(HaltText(reason)));
+                    }
+                    NodeEvent::Core(CoreEvent::Amnesia { member, .. }) => {
+                        self.raised.push((namespace, member));
+                    }
+                    _ => {}
                 }
             }
         }

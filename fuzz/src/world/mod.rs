@@ -8,28 +8,36 @@
 mod clock;
 mod disk;
 mod driver;
+mod files;
+mod life;
+mod losses;
 mod network;
 mod node;
+mod options;
 mod recovery;
+mod snapshots;
 mod storm;
 mod watch;
 
 use std::time::Duration;
 
-use meshraft_consensus::{LoadError, Moment, Namespace, NodeId};
+use meshraft::host::SnapshotJob;
+use meshraft_consensus::{LoadError, Member, Moment, Namespace, NodeId};
 use meshraft_service::wire::Operation;
-use meshraft_storage::Ticket;
+use meshraft_storage::{GroupId, Ticket};
 
 use self::{
     clock::{Clock, LocalClock},
     disk::Disk,
+    life::Life,
     network::{Network, Wake},
     node::Node,
 };
 use crate::{
     check::{Checks, Violation},
+    counts::{Counts, Rare},
     faults::Faults,
-    plan::Plan,
+    plan::{Founding, Plan},
     random::Random,
     trace::Trace,
     workload::{Step, Workload},
@@ -63,6 +71,8 @@ pub struct Report {
     pub crashes: u64,
     /// How many kinds of faults there were.
     pub fault_kinds: usize,
+    /// How often rare things happened.
+    pub counts: Counts,
 }
 
 /// How a run ended badly.
@@ -84,9 +94,11 @@ pub struct Failure {
 /// The first property that does not hold.
 pub fn simulate(plan: &Plan) -> Result<Report, Failure> {
     let mut world = World::new(plan.clone());
-    world.storm()?;
-    world.heal();
-    world.expect_recovery()?;
+    match world.run() {
+        Ok(()) => {}
+        Err(failure) if world.allows(&failure.violation) => world.checks.counts.note(Rare::Split),
+        Err(failure) => return Err(failure),
+    }
     Ok(world.report())
 }
 
@@ -107,6 +119,18 @@ enum Event {
     Stored { seat: Seat, life: u64, tickets: Vec<Ticket> },
     /// A disk read entries.
     Loaded { seat: Seat, life: u64, answer: Box<LoadAnswer> },
+    /// Bytes of a snapshot are read.
+    SnapshotRead { seat: Seat, life: u64, job: Box<SnapshotJob> },
+    /// The first job on the snapshots of a group is done.
+    SnapshotJob { seat: Seat, life: u64, group: GroupId },
+    /// An old copy may take the place of a stopped node's disk.
+    SetBack { seat: Seat, tries: u32 },
+    /// A closed namespace is opened again.
+    Reopen { seat: Seat, life: u64, namespace: Namespace },
+    /// A healed world asks again for what is not so yet.
+    Nudge,
+    /// The quiet time is over.
+    Storm,
     /// A client's request reaches its node.
     Called { seat: Seat, life: u64, call: Box<Called> },
     /// The network woke.
@@ -147,7 +171,11 @@ pub struct World {
     checks: Checks,
     trace: Trace,
     random: Random,
-    wiped: bool,
+    life: Life,
+    /// Whom the node that is drained now found to have forgotten something.
+    raised: Vec<(Namespace, Member)>,
+    /// How many candidates came back after they had lost their disk.
+    candidates_lost: usize,
     crashes: u64,
 }
 
@@ -159,19 +187,21 @@ impl World {
             .map(|number| Namespace::new(&format!("/sim/{number}")).expect("a legal name"))
             .collect();
         let nodes: Vec<Node> = (0..plan.nodes())
-            .map(|_| {
+            .map(|number| {
                 let drift = i64::from(plan.faults.drift_ppm_max);
                 let span = 2 * plan.faults.drift_ppm_max + 1;
                 let drift = i64::try_from(random.below(u64::from(span))).unwrap_or(0) - drift;
                 let clock = LocalClock::new(random.below(1_000_000_000_000), drift);
-                Node::new(NodeId::new(random.bytes()), clock, Disk::new(plan.mistake))
+                let founders = if plan.founding == Founding::Forced { 1 } else { plan.founders };
+                let id = NodeId::new(random.bytes());
+                Node::new(id, clock, Disk::new(plan.mistake), number >= founders)
             })
             .collect();
         let ids: Vec<NodeId> = nodes.iter().map(|node| node.id).collect();
-        let network = Network::new(&ids, plan.faults.clone(), random.fork(2));
+        let network = Network::new(&ids, Faults::NONE, random.fork(2));
         let workload = Workload::new(&plan, namespaces.clone(), random.fork(3));
         let mut world = Self {
-            faults: plan.faults.clone(),
+            faults: Faults::NONE,
             clock: Clock::new(),
             network,
             nodes,
@@ -180,7 +210,9 @@ impl World {
             checks: Checks::default(),
             trace: Trace::new(plan.print),
             random,
-            wiped: false,
+            life: Life::default(),
+            raised: Vec::new(),
+            candidates_lost: 0,
             crashes: 0,
             plan,
         };
@@ -199,7 +231,23 @@ impl World {
         for client in 0..self.workload.clients() {
             self.clock.after(Duration::from_secs(1), Event::Client(client));
         }
-        self.clock.after(storm::STRIKE_EVERY, Event::Strike);
+        self.clock.after(self.plan.quiet, Event::Storm);
+    }
+
+    /// Runs from the first moment until everything works again.
+    ///
+    /// # Errors
+    /// The first property that does not hold.
+    pub fn run(&mut self) -> Result<(), Failure> {
+        self.storm()?;
+        self.heal();
+        self.expect_recovery()
+    }
+
+    /// Whether this may be, by what the plan says of founding.
+    const fn allows(&self, violation: &Violation) -> bool {
+        let by_window = matches!(self.plan.founding, Founding::Window(_));
+        by_window && matches!(violation, Violation::Split { .. })
     }
 
     /// Everything that goes wrong, and the checks after every event.
@@ -207,7 +255,7 @@ impl World {
     /// # Errors
     /// The first property that does not hold.
     pub fn storm(&mut self) -> Result<(), Failure> {
-        self.run_until(Moment::ZERO.plus(self.plan.stormy))
+        self.run_until(Moment::ZERO.plus(self.plan.quiet + self.plan.stormy))
     }
 
     /// How the run went so far.
@@ -220,6 +268,7 @@ impl World {
             commands: self.checks.states.count(),
             crashes: self.crashes,
             fault_kinds: self.plan.faults.kinds(),
+            counts: self.checks.counts,
         }
     }
 
@@ -254,6 +303,9 @@ impl World {
             | Event::Drain { seat, .. }
             | Event::Stored { seat, .. }
             | Event::Loaded { seat, .. }
+            | Event::SnapshotRead { seat, .. }
+            | Event::SnapshotJob { seat, .. }
+            | Event::Reopen { seat, .. }
             | Event::Called { seat, .. } => Some(*seat),
             Event::Network(wake) => match &**wake {
                 Wake::Arrive(arrival) => Some(arrival.to),
@@ -278,10 +330,16 @@ impl World {
             Event::Committed { seat, life } => self.committed(seat, life)?,
             Event::Stored { seat, life, tickets } => self.stored(seat, life, tickets)?,
             Event::Loaded { seat, life, answer } => self.loaded(seat, life, *answer)?,
+            Event::SnapshotRead { seat, life, job } => self.snapshot_read(seat, life, *job)?,
+            Event::SnapshotJob { seat, life, group } => self.snapshot_job(seat, life, group)?,
+            Event::SetBack { seat, tries } => self.set_back(seat, tries)?,
+            Event::Reopen { seat, life, namespace } => self.reopen(seat, life, namespace)?,
+            Event::Nudge => self.nudge(),
+            Event::Storm => self.begin_storm(),
             Event::Called { seat, life, call } => self.called(seat, life, *call)?,
             Event::Network(wake) => self.network_woke(*wake)?,
             Event::Client(client) => self.client(client),
-            Event::Strike => self.strike(),
+            Event::Strike => self.strike()?,
             Event::Mend { from, to } => {
                 let now = self.clock.now();
                 self.network.at(now).mend(from, to);

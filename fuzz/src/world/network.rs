@@ -28,6 +28,9 @@ use self::{link::Link, request::Pending};
 use super::Seat;
 use crate::{faults::Faults, random::Random};
 
+/// What a byte of a reply takes: large ones are under way long enough for something to happen.
+const NANOS_PER_BYTE: Duration = Duration::from_nanos(300);
+
 /// What the network wants to be woken for.
 #[derive(Debug)]
 pub(crate) enum Wake {
@@ -399,6 +402,9 @@ impl Network {
             return;
         }
         let mut wait = self.latency();
+        if let What::Reply { payload, .. } = &what {
+            wait += NANOS_PER_BYTE * u32::try_from(payload.len()).unwrap_or(u32::MAX);
+        }
         if self.random.hits(self.faults.delay) {
             wait += self.random.between(Duration::ZERO, self.faults.delay_max);
         }

@@ -6,7 +6,7 @@ use meshraft::host::Host;
 use meshraft_consensus::{Moment, Namespace, NodeId};
 use meshraft_storage::Job;
 
-use super::{Event, clock::LocalClock, disk::Disk};
+use super::{Event, clock::LocalClock, disk::Disk, losses::OldCopy, snapshots::SnapshotJobs};
 use crate::machine::Recording;
 
 /// One node.
@@ -19,6 +19,10 @@ pub(super) struct Node {
     pub(super) life: u64,
     pub(super) process: Option<Process>,
     pub(super) paused_until: Option<Moment>,
+    /// Whether it joins only.
+    pub(super) join_only: bool,
+    /// A copy that was made of its disk.
+    pub(super) copy: Option<OldCopy>,
     /// What came while the process stood still, in order.
     pub(super) deferred: Vec<Event>,
 }
@@ -34,12 +38,14 @@ pub(super) struct Process {
     pub(super) gathers: bool,
     /// What the drain in progress hands to the disk.
     pub(super) jobs: Vec<Job>,
+    /// What is to be done with its snapshots.
+    pub(super) snapshots: SnapshotJobs,
 }
 
 impl Node {
-    pub(super) fn new(id: NodeId, clock: LocalClock, disk: Disk) -> Self {
-        let (process, paused_until, deferred) = (None, None, Vec::new());
-        Self { id, clock, disk, life: 0, process, paused_until, deferred }
+    pub(super) fn new(id: NodeId, clock: LocalClock, disk: Disk, join_only: bool) -> Self {
+        let (process, paused_until, copy, deferred) = (None, None, None, Vec::new());
+        Self { id, clock, disk, life: 0, process, paused_until, join_only, copy, deferred }
     }
 
     pub(super) const fn is_running(&self) -> bool {

@@ -2,8 +2,14 @@
 
 use std::time::Duration;
 
-use super::{Event, Failure, World};
-use crate::check::{Stuck, Violation, check_acknowledged};
+use meshraft_consensus::Namespace;
+
+use super::{Event, Failure, Seat, World};
+use crate::{
+    check::{Stuck, Violation, Wanted, check_acknowledged},
+    counts::Rare,
+    plan::Founding,
+};
 
 /// How often the world is asked whether it works again.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -15,12 +21,22 @@ impl World {
     /// What does not work when the time for it is over, or what is missing.
     pub fn expect_recovery(&mut self) -> Result<(), Failure> {
         self.wait_for(Self::calm)?;
-        let probes = self.workload.probe(self.seats());
+        let namespaces = self.namespaces.clone();
+        let inside =
+            |seat: &Seat, namespace: &Namespace| self.wanted(*seat, namespace) == Wanted::In;
+        let probed: Vec<(Seat, usize)> = self
+            .seats()
+            .flat_map(|seat| (0..namespaces.len()).map(move |number| (seat, number)))
+            .filter(|(seat, number)| inside(seat, &namespaces[*number]))
+            .collect();
+        let probes = self.workload.probe(probed);
         for probe in probes {
             self.clock.after(Duration::ZERO, Event::Client(probe));
         }
         self.wait_for(Self::calm)?;
-        self.check_end().map_err(|violation| self.failure(violation))
+        self.check_end().map_err(|violation| self.failure(violation))?;
+        self.count_end();
+        Ok(())
     }
 
     /// Runs until a condition holds, for at most as long as the plan allows.
@@ -54,5 +70,21 @@ impl World {
         }
         self.checks.histories.check().map_err(Violation::History)?;
         check_acknowledged(&self.checks.histories, &self.checks.states)
+    }
+
+    /// Counts what shows only at the end.
+    fn count_end(&mut self) {
+        for namespace in &self.namespaces {
+            let counts = &mut self.checks.counts;
+            counts.note(match self.plan.founding {
+                Founding::Expect(_) => Rare::FoundedByCount,
+                Founding::Window(_) => Rare::FoundedByWindow,
+                Founding::Forced => Rare::FoundedByForce,
+            });
+            (0..self.plan.joiners).for_each(|_| counts.note(Rare::Joined));
+            let first = self.seats().find_map(|seat| self.status(seat, namespace));
+            let held_back = first.map_or(0, |status| status.configuration.learners.len());
+            (0..held_back).for_each(|_| self.checks.counts.note(Rare::HeldBack));
+        }
     }
 }

@@ -3,17 +3,24 @@
 use std::time::Duration;
 
 use super::{Event, Seat, World};
-use crate::faults::Faults;
+use crate::{check::Violation, faults::Faults};
 
 /// How often something may go wrong.
 pub(super) const STRIKE_EVERY: Duration = Duration::from_millis(100);
 
 impl World {
+    /// From now on things go wrong.
+    pub(super) fn begin_storm(&mut self) {
+        self.faults = self.plan.faults.clone();
+        self.network.faults = self.faults.clone();
+        self.clock.after(STRIKE_EVERY, Event::Strike);
+    }
+
     /// A moment at which something may go wrong.
-    pub(super) fn strike(&mut self) {
+    pub(super) fn strike(&mut self) -> Result<(), Violation> {
         let faults = self.faults.clone();
         if faults == Faults::NONE {
-            return;
+            return Ok(());
         }
         if self.random.hits(faults.cut) {
             self.strike_cut();
@@ -31,20 +38,45 @@ impl World {
         }
         if self.random.hits(faults.crash) {
             let seat = self.victim();
-            self.strike_crash(seat);
+            self.strike_crash(seat)?;
         }
         if self.random.hits(faults.blackout) {
             for seat in self.seats() {
-                self.strike_crash(seat);
+                self.strike_crash(seat)?;
             }
         }
         if self.random.hits(faults.wipe) {
-            self.strike_wipe();
+            self.strike_wipe()?;
         }
+        self.strike_lives(&faults)?;
         self.clock.after(STRIKE_EVERY, Event::Strike);
+        Ok(())
     }
 
-    fn victim(&mut self) -> Seat {
+    /// Old copies, members that come and go, and namespaces that are closed.
+    fn strike_lives(&mut self, faults: &Faults) -> Result<(), Violation> {
+        if self.random.hits(faults.copy) {
+            self.strike_copy();
+        }
+        if self.random.hits(faults.set_back) {
+            self.strike_set_back()?;
+        }
+        if self.random.hits(faults.leave) {
+            self.strike_departure(false);
+        }
+        if self.random.hits(faults.remove) {
+            self.strike_departure(true);
+        }
+        if self.random.hits(faults.come_back) {
+            self.strike_return();
+        }
+        if self.random.hits(faults.reopen) {
+            self.strike_reopen()?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn victim(&mut self) -> Seat {
         Seat(self.random.place(self.nodes.len()))
     }
 
@@ -55,7 +87,7 @@ impl World {
     }
 
     /// From a moment to several elections.
-    fn while_it_lasts(&mut self) -> Duration {
+    pub(super) fn while_it_lasts(&mut self) -> Duration {
         let longest = Duration::from_millis(200 << self.random.below(5));
         self.random.between(Duration::from_millis(20), longest)
     }
@@ -102,29 +134,13 @@ impl World {
         self.clock.after(lasts, Event::Resume(seat));
     }
 
-    fn strike_crash(&mut self, seat: Seat) {
+    fn strike_crash(&mut self, seat: Seat) -> Result<(), Violation> {
         let down = self.while_it_lasts();
         if self.node(seat).is_running() {
-            self.crash(seat);
+            self.crash(seat)?;
             self.clock.after(down, Event::Start(seat));
         }
-    }
-
-    /// One disk of a run may be lost, if a majority of the founders' disks is left, and if its
-    /// new incarnation is not the candidate too many that makes a second cluster possible.
-    fn strike_wipe(&mut self) {
-        let (seat, down) = (self.victim(), self.while_it_lasts());
-        let candidates = self.plan.founders + 1;
-        let bearable = self.plan.expect >= 3 && candidates < 2 * self.plan.expect;
-        if self.wiped || !bearable || !self.node(seat).is_running() {
-            return;
-        }
-        self.wiped = true;
-        self.crash(seat);
-        self.node_mut(seat).disk.wipe();
-        self.checks.wiped(seat);
-        self.trace.note(self.clock.now(), format_args!("n{} loses its disk", seat.0));
-        self.clock.after(down, Event::Start(seat));
+        Ok(())
     }
 
     /// Nothing goes wrong any more: links are whole, processes run, clients finish.
@@ -144,6 +160,7 @@ impl World {
             }
         }
         self.plan_network();
+        self.settle();
         self.workload.stop();
     }
 }

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use meshraft_consensus::{Index, Namespace, Status};
+use meshraft_consensus::{Index, Namespace, Role, Status};
 use meshraft_storage::Job;
 
-use super::{Event, Seat, World, disk::tickets};
+use super::{Event, Seat, World, options};
 use crate::check::{Convergence, View, Violation};
 
 impl World {
@@ -37,12 +37,12 @@ impl World {
             self.checks.submitted(seat, job)?;
         }
         let (life, disk) = (self.node(seat).life, &mut self.node_mut(seat).disk);
-        let told = disk.lies().then(|| tickets(&jobs));
+        let told = disk.lies_about(&jobs);
         if disk.submit(jobs) {
             self.plan_commit(seat);
         }
-        if let Some(tickets) = told {
-            self.clock.after(Duration::ZERO, Event::Stored { seat, life, tickets });
+        if !told.is_empty() {
+            self.clock.after(Duration::ZERO, Event::Stored { seat, life, tickets: told });
         }
         // A group that begins with these jobs writes only after they are durable.
         Ok(())
@@ -90,6 +90,7 @@ impl World {
             if let Some(replica) = process.and_then(|process| process.host.replica(&namespace)) {
                 replica.check_invariants();
             }
+            self.watch_standing(seat, &namespace);
             let Some(status) = self.status(seat, &namespace) else { continue };
             self.checks.observe(seat, &namespace, &status)?;
             for command in applied {
@@ -97,6 +98,17 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// A leader that found a member to have forgotten something counts it no more, from the event
+    /// on that follows.
+    pub(super) fn note_raised(&mut self, seat: Seat) {
+        for (namespace, member) in std::mem::take(&mut self.raised) {
+            let status = self.status(seat, &namespace);
+            if let Some(status) = status.filter(|status| status.role == Role::Leader) {
+                self.checks.forgot(status.cluster, status.term, member);
+            }
+        }
     }
 
     /// What all nodes say of a namespace; with hashes of their states, which costs time.
@@ -111,12 +123,16 @@ impl World {
             let replicated = replica.and_then(|replica| replica.replicated());
             View {
                 seat,
+                wanted: self.wanted(seat, namespace),
+                departed: self.is_departed(seat, namespace),
                 status: self.status(seat, namespace),
                 applied: replicated.map_or(Index::ZERO, |state| state.applied().index),
                 hash: replicated.filter(|_| hashed).map(|state| state.state_hash()),
             }
         });
         let living = self.checks.states.living(namespace);
-        Convergence { namespace, living, views: views.collect() }
+        let voters_target = self.plan.voters_target;
+        let kept_max = options::kept_max(&self.plan);
+        Convergence { namespace, living, voters_target, kept_max, views: views.collect() }
     }
 }

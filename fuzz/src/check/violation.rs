@@ -1,0 +1,244 @@
+//! What does not hold: one variant a property.
+
+use std::fmt;
+
+use meshraft_consensus::{ClusterId, Index, Member, Namespace, Position, Term};
+
+use super::{Anomaly, Stuck};
+
+/// A property that does not hold.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Violation {
+    /// Two members lead in one term.
+    #[error("{first} and {second} both lead {cluster} in term {term}")]
+    TwoLeaders {
+        /// The group.
+        cluster: ClusterId,
+        /// The term.
+        term: Term,
+        /// Who led first.
+        first: Member,
+        /// Who leads too.
+        second: Member,
+    },
+    /// A member voted twice in one term, or its term went back.
+    #[error("the hard state of {member} went from {from} to {to}")]
+    HardState {
+        /// The member.
+        member: Member,
+        /// What it had written.
+        from: HardStateText,
+        /// What it wrote next.
+        to: HardStateText,
+    },
+    /// Two logs agree on a position and not on what stands there or before.
+    #[error("{member} wrote an entry at {position} that differs from another log's")]
+    LogMismatch {
+        /// The member.
+        member: Member,
+        /// The position.
+        position: Position,
+    },
+    /// A write does not follow on the log that is there.
+    #[error("{member} wrote {position} after {last}")]
+    LogGap {
+        /// The member.
+        member: Member,
+        /// What was there.
+        last: Position,
+        /// What was written.
+        position: Position,
+    },
+    /// A member's commit index went back within one life of its process.
+    #[error("the commit index of {member} went back from {from} to {to}")]
+    CommitWentBack {
+        /// The member.
+        member: Member,
+        /// Where it was.
+        from: Index,
+        /// Where it is.
+        to: Index,
+    },
+    /// A member committed something else than another did.
+    #[error("{member} holds {found:?} as committed at {index}, others {expected}")]
+    CommittedDiffers {
+        /// The member.
+        member: Member,
+        /// The slot.
+        index: Index,
+        /// What was committed first.
+        expected: Position,
+        /// What this member has there.
+        found: Option<Position>,
+    },
+    /// A leader committed an entry of an earlier term by counting (thesis 3.6.2).
+    #[error("{member} committed {position} by counting, in term {term}")]
+    OldTermCommit {
+        /// The leader.
+        member: Member,
+        /// The term that it leads.
+        term: Term,
+        /// What it committed.
+        position: Position,
+    },
+    /// An entry was committed that no quorum has on disk.
+    #[error("{position} of {cluster} is committed by {member} with {durable:?} having it on disk")]
+    NotDurable {
+        /// The group.
+        cluster: ClusterId,
+        /// Who committed it.
+        member: Member,
+        /// The entry.
+        position: Position,
+        /// Who has it on disk.
+        durable: Vec<Member>,
+    },
+    /// A new leader lacks a committed entry.
+    #[error("{leader} leads term {term} without the committed entry {missing}")]
+    LeaderIncomplete {
+        /// The leader.
+        leader: Member,
+        /// Its term.
+        term: Term,
+        /// What it lacks.
+        missing: Position,
+    },
+    /// Two replicas applied different commands, or got different answers, at one index.
+    #[error("replicas of {cluster} differ at {index}: {what}")]
+    StatesDiffer {
+        /// The group.
+        cluster: ClusterId,
+        /// The index.
+        index: Index,
+        /// What differs.
+        what: &'static str,
+    },
+    /// A command took effect twice.
+    #[error("one command was applied at {first} and again at {second}")]
+    AppliedTwice {
+        /// First.
+        first: Index,
+        /// And again.
+        second: Index,
+    },
+    /// A node recorded a snapshot that stands for something else than what is committed.
+    #[error("the snapshot at {position} that {member} recorded {what}")]
+    Snapshot {
+        /// The member.
+        member: Member,
+        /// The snapshot.
+        position: Position,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// The file of a snapshot holds another state than the machines had at that index.
+    #[error("a snapshot of {cluster} at {index} holds another {what} than was applied")]
+    SnapshotContent {
+        /// The group.
+        cluster: ClusterId,
+        /// What it stands for.
+        index: Index,
+        /// What differs.
+        what: &'static str,
+    },
+    /// What a member says of its log is in no order: base, snapshot, applied, commit, last.
+    #[error("the log of {member} is in disorder: {what}")]
+    Disorder {
+        /// The member.
+        member: Member,
+        /// What passes what.
+        what: &'static str,
+    },
+    /// A node that was removed takes part again although nobody told it to.
+    #[error("node {node} was removed from {namespace} and takes part again after a restart")]
+    CameBack {
+        /// Which node.
+        node: usize,
+        /// Where.
+        namespace: Namespace,
+    },
+    /// Two clusters without a common member live in one namespace.
+    #[error("{second} lives in {namespace} beside {first}, without a common founder")]
+    Split {
+        /// The namespace.
+        namespace: Namespace,
+        /// The first.
+        first: ClusterId,
+        /// The other.
+        second: ClusterId,
+    },
+    /// Two clusters live in one namespace.
+    #[error("{second} lives in {namespace} beside {first}")]
+    TwoClusters {
+        /// The namespace.
+        namespace: Namespace,
+        /// The first.
+        first: ClusterId,
+        /// The other.
+        second: ClusterId,
+    },
+    /// A write that was acknowledged did not take effect where its client was told.
+    #[error("value {value} of {namespace} was acknowledged at {revision} and is not there")]
+    LostWrite {
+        /// Where.
+        namespace: Namespace,
+        /// What was written.
+        value: u64,
+        /// Where it was said to be.
+        revision: u64,
+    },
+    /// Two replicas that applied the same are not in the same state.
+    #[error("node {node} is in another state of {namespace} than the others")]
+    HashesDiffer {
+        /// Which node.
+        node: usize,
+        /// Where.
+        namespace: Namespace,
+    },
+    /// The history that clients saw is not linearizable.
+    #[error("the history of a key is wrong: {0}")]
+    History(Anomaly),
+    /// After healing something does not work.
+    #[error("no progress: {0}")]
+    Stuck(Stuck),
+    /// A node halted although nothing was wrong with its disk.
+    #[error("a node halted: {0}")]
+    Halted(HaltText),
+    /// The world did too much in no time.
+    #[error("{steps} events in one simulated second")]
+    Spins {
+        /// How many.
+        steps: u64,
+    },
+}
+
+impl Violation {
+    /// Whether nothing wrong was seen, but also nothing right.
+    pub const fn is_liveness(&self) -> bool {
+        matches!(self, Self::Stuck(_) | Self::Spins { .. })
+    }
+}
+
+/// A hard state, to be shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HardStateText(pub(crate) meshraft_consensus::HardState);
+
+impl fmt::Display for HardStateText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.vote {
+            Some(vote) => write!(f, "term {} vote {vote}", self.0.term),
+            None => write!(f, "term {} without a vote", self.0.term),
+        }
+    }
+}
+
+/// Why a node halted, to be shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HaltText(pub(crate) meshraft::host::HaltReason);
+
+impl fmt::Display for HaltText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.0)
+    }
+}

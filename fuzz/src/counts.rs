@@ -1,0 +1,123 @@
+//! How often a run took the branches that are rarely taken: so that silence means something.
+
+use std::fmt;
+
+macro_rules! rare {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
+        /// Something that only some runs do.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Rare {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Rare {
+            /// Everything that is counted.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// What it is called in a summary.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+        }
+    };
+}
+
+rare! {
+    /// A snapshot was written.
+    SnapshotTaken = "snapshots taken",
+    /// A snapshot was fetched whole.
+    SnapshotFetched = "fetched",
+    /// A fetched snapshot became the state of a running replica.
+    SnapshotInstalled = "installed",
+    /// A fetch went on where an earlier one had stopped.
+    FetchResumed = "resumed",
+    /// A fetch found another file, a damaged one or none.
+    FetchFailed = "fetches failed",
+    /// A replica began with a snapshot when its process started.
+    RestoredAtStart = "restored at start",
+    /// A log was cut behind its own snapshot.
+    Compacted = "compactions",
+    /// A snapshot replaced a log that held entries which never committed.
+    ConflictReplaced = "conflicting logs replaced",
+    /// A member left.
+    Left = "left",
+    /// A member was removed by another.
+    Removed = "removed",
+    /// A member that had departed came back.
+    Returned = "returned",
+    /// A disk was lost.
+    Wiped = "disks lost",
+    /// An old copy took the place of a disk.
+    SetBack = "disks set back",
+    /// A leader found that a member had forgotten what it had acknowledged.
+    Amnesia = "amnesia raised",
+    /// A member began anew as another incarnation because of that.
+    Renewed = "renewed",
+    /// A node that only joins became a member.
+    Joined = "joiners",
+    /// A cluster was founded by as many as were expected.
+    FoundedByCount = "founded by count",
+    /// A cluster was founded by those that saw each other within a window.
+    FoundedByWindow = "by window",
+    /// A cluster was founded by one node because it was told to.
+    FoundedByForce = "by force",
+    /// A namespace was closed and opened again in one process.
+    Reopened = "reopened",
+    /// A learner stood by because there were voters enough.
+    HeldBack = "held back",
+    /// Two disjoint clusters were founded where that may happen; the run ended there.
+    Split = "splits",
+}
+
+/// How often each of [`Rare`] happened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts([u64; Rare::ALL.len()]);
+
+impl Counts {
+    /// It happened once more.
+    pub fn note(&mut self, what: Rare) {
+        if let Some(count) = self.0.get_mut(what as usize) {
+            *count += 1;
+        }
+    }
+
+    /// How often it happened.
+    pub fn of(&self, what: Rare) -> u64 {
+        self.0.get(what as usize).copied().unwrap_or(0)
+    }
+
+    /// Adds what another run did.
+    pub fn add(&mut self, other: &Self) {
+        self.0.iter_mut().zip(&other.0).for_each(|(sum, count)| *sum += count);
+    }
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, what) in Rare::ALL.iter().enumerate() {
+            let comma = if place == 0 { "" } else { ", " };
+            write!(f, "{comma}{} {}", self.of(*what), what.name())?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_is_counted_for_itself() {
+        let mut counts = Counts::default();
+        for (place, what) in Rare::ALL.iter().enumerate() {
+            (0..=place).for_each(|_| counts.note(*what));
+        }
+        let twice = counts;
+        counts.add(&twice);
+        for (place, what) in Rare::ALL.iter().enumerate() {
+            assert_eq!(counts.of(*what), 2 * (place as u64 + 1), "{what:?}");
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Disks that are lost, and old copies of disks that are put back.
+//!
+//! Only what the protocols bear happens: [`Checks::bears_loss`] and [`Checks::bears_copy`] say what
+//! that is. As many wiped founders come back as candidates as one cluster allows for
+//! (`N + w < 2n`); the others come back as nodes that only join.
+//!
+//! [`Checks::bears_loss`]: crate::check::Checks::bears_loss
+//! [`Checks::bears_copy`]: crate::check::Checks::bears_copy
+
+use std::time::Duration;
+
+use meshraft_consensus::{ClusterId, Namespace};
+
+use super::{Event, Seat, World};
+use crate::{
+    check::{Bearing, Copy, Violation},
+    counts::Rare,
+    mistake::Mistake,
+    plan::Founding,
+};
+
+/// How long a crashed node waits for the moment at which its old copy is borne.
+const TRIES: u32 = 60;
+const TRY_EVERY: Duration = Duration::from_millis(50);
+
+/// A copy of a disk.
+#[derive(Debug)]
+pub(super) struct OldCopy {
+    disk: super::disk::DiskCopy,
+    checks: Copy,
+}
+
+impl World {
+    /// A disk is lost.
+    pub(super) fn strike_wipe(&mut self) -> Result<(), Violation> {
+        let (seat, down) = (self.victim(), self.while_it_lasts());
+        if !self.node(seat).is_running() || !self.bears_loss(seat) {
+            return Ok(());
+        }
+        if !self.node(seat).join_only && !self.may_found_again() {
+            let lives = |it: &Namespace| self.checks.states.living(it).is_some();
+            if !self.namespaces.iter().all(lives) {
+                // Too few would be left to found one.
+                return Ok(());
+            }
+            self.node_mut(seat).join_only = true;
+        }
+        self.crash(seat)?;
+        let kept = self.node_mut(seat).disk.wipe();
+        self.node_mut(seat).copy = None;
+        self.checks.wiped(seat);
+        for job in &kept {
+            self.checks.submitted(seat, job)?;
+        }
+        self.checks.durable(seat, &kept)?;
+        self.checks.counts.note(Rare::Wiped);
+        self.forget_standing(seat);
+        self.trace.note(self.clock.now(), format_args!("n{} loses its disk", seat.0));
+        self.clock.after(down, Event::Start(seat));
+        Ok(())
+    }
+
+    /// Whether one more candidate leaves one cluster possible only.
+    fn may_found_again(&mut self) -> bool {
+        let Founding::Expect(expect) = self.plan.founding else { return false };
+        let bears = self.plan.founders + self.candidates_lost + 1 < 2 * expect;
+        self.candidates_lost += usize::from(bears);
+        bears
+    }
+
+    /// A disk is copied, if there is no older copy that may still be put back. Now and then it is
+    /// made anew all the same, so that copies are of every age.
+    pub(super) fn strike_copy(&mut self) {
+        let (seat, anew) = (self.victim(), self.random.below(10) == 0);
+        if self.node(seat).copy.is_some() && !anew {
+            return;
+        }
+        let disk = self.node(seat).disk.copy();
+        let checks = self.checks.copy(seat);
+        let useful = self.bears_copy(seat, &checks) != Bearing::Never;
+        self.node_mut(seat).copy = useful.then_some(OldCopy { disk, checks });
+    }
+
+    /// A node crashes, and soon its old copy may take the place of its disk.
+    pub(super) fn strike_set_back(&mut self) -> Result<(), Violation> {
+        let seat = self.victim();
+        let down = self.while_it_lasts();
+        if !self.node(seat).is_running() || self.node(seat).copy.is_none() {
+            return Ok(());
+        }
+        self.crash(seat)?;
+        self.clock.after(down, Event::SetBack { seat, tries: TRIES });
+        Ok(())
+    }
+
+    /// Puts the old copy of a stopped node back, if that is borne now; else the node starts on the
+    /// disk that it has, at last.
+    pub(super) fn set_back(&mut self, seat: Seat, tries: u32) -> Result<(), Violation> {
+        if self.node(seat).is_running() {
+            return Ok(());
+        }
+        let Some(copy) = self.node_mut(seat).copy.take() else { return self.start(seat) };
+        let careless = self.plan.mistake == Some(Mistake::CarelessCopies);
+        match self.bears_copy(seat, &copy.checks) {
+            Bearing::Later if !careless && tries > 0 => {
+                self.node_mut(seat).copy = Some(copy);
+                self.clock.after(TRY_EVERY, Event::SetBack { seat, tries: tries - 1 });
+                return Ok(());
+            }
+            Bearing::Later if !careless => {}
+            Bearing::Never => {}
+            Bearing::Now | Bearing::Later => {
+                self.trace.note(self.clock.now(), format_args!("n{} is set back", seat.0));
+                self.checks.counts.note(Rare::SetBack);
+                self.checks.put_back(seat, copy.checks);
+                self.node_mut(seat).disk.put_back(copy.disk);
+            }
+        }
+        self.start(seat)
+    }
+
+    fn bears_loss(&self, seat: Seat) -> bool {
+        self.checks.bears_loss(seat, &|cluster| self.leaving_cluster(cluster))
+    }
+
+    fn bears_copy(&self, seat: Seat, copy: &Copy) -> Bearing {
+        self.checks.bears_copy(seat, copy, &|cluster| self.leaving_cluster(cluster))
+    }
+
+    /// Whether a namespace can do without all that are on their way out of it.
+    pub(super) fn bears_departures(&self, namespace: &Namespace) -> bool {
+        self.checks.bears_leaving(namespace, &|cluster| self.leaving_cluster(cluster))
+    }
+
+    fn leaving_cluster(&self, cluster: ClusterId) -> Vec<Seat> {
+        let here = |namespace: &&Namespace| self.checks.states.living(namespace) == Some(cluster);
+        let namespace = self.namespaces.iter().find(here);
+        namespace.map(|namespace| self.leaving(namespace)).unwrap_or_default()
+    }
+}

@@ -1,0 +1,66 @@
+//! How a world opens its namespaces: tiny limits, so that every run meets every one of them.
+
+use std::{num::NonZeroU16, time::Duration};
+
+use meshraft::host::NamespaceOptions;
+use meshraft_consensus::{ConfigBuilder, Entry, Namespace};
+
+use super::{Seat, World};
+use crate::{
+    machine::{Recorder, Recording},
+    plan::{Founding, Plan},
+};
+
+/// How many entries a log may keep behind its snapshot: the preset of cores.
+const KEEP_ENTRIES_MAX: u64 = 8;
+
+/// How many entries a log may hold while nothing goes wrong. A large snapshot is due only when what
+/// follows on it costs half as much.
+pub(super) const fn kept_max(plan: &Plan) -> u64 {
+    let costly = plan.padding_bytes / 2 / Entry::OVERHEAD_BYTES;
+    KEEP_ENTRIES_MAX + 3 * plan.snapshot_entries + costly + 50
+}
+
+impl World {
+    /// How a node opens a namespace.
+    pub(super) fn options(&mut self, seat: Seat, namespace: &Namespace) -> NamespaceOptions {
+        let founds = !self.node(seat).join_only;
+        let expect = self.plan.expect().and_then(|expect| u16::try_from(expect).ok());
+        let recording = Recording::default();
+        let machine = Box::new(Recorder::new(recording.clone(), self.plan.padding_bytes));
+        let forced = founds && self.plan.founding == Founding::Forced;
+        let process = self.node_mut(seat).process.as_mut().expect("a process that starts");
+        process.recordings.insert(namespace.clone(), recording);
+        let force = forced && process.host.check_force(namespace, None).is_ok();
+        let targets = match self.plan.founding {
+            Founding::Window(_) => self.nodes.len() - 1,
+            _ => usize::from(seat.0 > 0),
+        };
+        let core = core(&self.plan).build().expect("the preset is valid");
+        NamespaceOptions {
+            expect: expect.filter(|_| founds).and_then(NonZeroU16::new),
+            found: founds,
+            window: Duration::from_secs(1),
+            threshold_percent: match self.plan.founding {
+                Founding::Window(threshold_percent) => threshold_percent,
+                _ => 80,
+            },
+            force,
+            voters_target: self.plan.voters_target,
+            core,
+            machine,
+            snapshot_bytes: NamespaceOptions::SNAPSHOT_BYTES,
+            snapshot_entries: self.plan.snapshot_entries,
+            known: Vec::new(),
+            targets,
+        }
+    }
+}
+
+/// The preset of simulations; where a snapshot is large its parts are, too, or no transfer would
+/// ever end.
+fn core(plan: &Plan) -> ConfigBuilder {
+    let preset = ConfigBuilder::simulation();
+    let append_bytes_max = preset.append_bytes_max.max(plan.padding_bytes / 16);
+    ConfigBuilder { append_bytes_max, ..preset }
+}
