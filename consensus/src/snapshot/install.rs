@@ -99,11 +99,12 @@ impl Core {
                     Err(_) => self.answer_offer(WriteId::ZERO, from, position, false),
                 }
             }
-        } else if !self.log.holds(position) && position < self.log.last() {
-            // Whoever has a later entry has this one: one of the two logs is not the cluster's.
-            self.drop_message(from, DropReason::Impossible);
-            self.answer_offer(WriteId::ZERO, from, position, false);
         } else {
+            // Also in place of entries of later terms: they were never committed, as whoever
+            // committed one would have this one (thesis 3.6.3).
+            if !matches!(self.role, RoleState::Follower(_)) {
+                self.become_follower(self.hard.term, None);
+            }
             self.install(meta);
         }
     }
@@ -135,6 +136,7 @@ impl Core {
             let joint = self.membership.current().is_joint();
             self.observe(Event::ConfigurationChanged { index, joint });
         }
+        self.check_departed();
     }
 
     /// A write is durable: if it records a snapshot, the driver may replace its state.

@@ -130,8 +130,8 @@ impl Founding {
         let Some(peer) = self.roster.up.get_mut(&from.node) else { return };
         peer.denied = why.is_final();
         if matches!(why, NotAdmitted::NotLiving | NotAdmitted::OtherCluster { .. }) {
-            // What it said before is out of date: it is asked how it stands, and not in a loop if it
-            // keeps saying one thing and the other.
+            // What it said before is out of date: it is asked how it stands, and not in a loop if
+            // it keeps saying one thing and the other.
             let ask_at = retry_at(now, self.config.seed, 8, peer.attempt);
             (peer.view, peer.ask_at) = (None, ask_at);
             peer.attempt = peer.attempt.saturating_add(1);

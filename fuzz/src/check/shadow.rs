@@ -1,8 +1,8 @@
 //! A shadow of one log: every entry that a node gave its disk, by position and digest.
 //!
 //! A shadow forgets nothing: what a node compacted stays, and an installed snapshot stands for the
-//! entries that were committed up to it. So every check still sees whole logs (thesis 5), and beside
-//! them what the node itself has left: its base and its newest snapshot.
+//! entries that were committed up to it. So every check still sees whole logs (thesis 5), and
+//! beside them what the node itself has left: its base and its newest snapshot.
 
 use meshraft_consensus::{
     Entry, EntryKind, HardState, Index, LogAfterSnapshot, Position, SnapshotWrite, Write,

@@ -1,5 +1,5 @@
-//! What a snapshot holds is what was applied up to it (thesis 5), and a log is in order: what is cut
-//! is covered by a snapshot, what is covered is committed, what is committed is there.
+//! What a snapshot holds is what was applied up to it (thesis 5), and a log is in order: what is
+//! cut is covered by a snapshot, what is covered is committed, what is committed is there.
 
 use meshraft_consensus::{ClusterId, Index, SnapshotMeta, Status};
 

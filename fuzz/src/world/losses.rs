@@ -1,8 +1,8 @@
 //! Disks that are lost, and old copies of disks that are put back.
 //!
 //! Only what the protocols bear happens: [`Checks::bears_loss`] and [`Checks::bears_copy`] say what
-//! that is. As many wiped founders come back as candidates as one cluster allows for (`N + w < 2n`);
-//! the others come back as nodes that only join.
+//! that is. As many wiped founders come back as candidates as one cluster allows for
+//! (`N + w < 2n`); the others come back as nodes that only join.
 //!
 //! [`Checks::bears_loss`]: crate::check::Checks::bears_loss
 //! [`Checks::bears_copy`]: crate::check::Checks::bears_copy

@@ -169,10 +169,11 @@ pub(crate) struct ServeArgs {
     /// The shortest election time-out, in milliseconds (the longest is twice that).
     #[arg(long, value_name = "MS", value_parser = milliseconds)]
     pub(crate) election: Option<Duration>,
-    /// Take a snapshot, and cut the log, after this many entries [default: 100000].
+    /// Take a snapshot after this many entries [default: 100000], and cut the log behind it; its
+    /// newest 10000 entries stay while they are in memory.
     #[arg(long, value_name = "N")]
     pub(crate) snapshot_entries: Option<NonZeroU64>,
-    /// Take a snapshot, and cut the log, after this many bytes of entries [default: 64 MiB].
+    /// Take a snapshot, and cut the log, after this many bytes of entries [default: 67108864].
     #[arg(long, value_name = "BYTES")]
     pub(crate) snapshot_bytes: Option<NonZeroU64>,
     #[command(flatten)]

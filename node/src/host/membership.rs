@@ -73,7 +73,8 @@ impl Hosted {
     ) {
         let refusal = match self.founding.phase() {
             _ if self.founding.record().cluster.is_none() => Some(Err(ServiceError::NotMember)),
-            Phase::Left | Phase::Removed => Some(Ok(Reply::Left)),
+            Phase::Left => Some(Ok(Reply::Left)),
+            Phase::Removed => Some(Err(ServiceError::NotMember)),
             _ if self.halted.is_some() => Some(Err(ServiceError::Halted)),
             _ if self.is_last_voter() => Some(Err(ServiceError::LastVoter)),
             _ if !self.leavers.wait(id, deadline) => Some(Err(ServiceError::Overloaded)),

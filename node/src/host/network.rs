@@ -157,7 +157,10 @@ impl Hosted {
         let before = self.shared.insert(peer, facts.clone());
         if before.is_none() {
             self.gossip = Gossip::soon(now);
-            self.founding.handle(now, founding::Input::PeerUp(peer));
+            // An incarnation that is not durable yet says nothing; it meets its peers once it is.
+            if self.born {
+                self.founding.handle(now, founding::Input::PeerUp(peer));
+            }
             if dialled.is_some_and(|address| self.peers.learn(peer, address)) {
                 self.remember_peers(desk);
             }

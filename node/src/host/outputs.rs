@@ -121,7 +121,7 @@ impl Hosted {
                 self.take_snapshot(meta, writer, desk);
             }
             replica::Output::RestoreSnapshot { meta, state } => {
-                self.restore_snapshot(meta, state, desk);
+                self.restore_snapshot(now, meta, state, desk);
             }
             replica::Output::RetainSnapshots { positions } => {
                 self.retain_snapshots(positions, desk);

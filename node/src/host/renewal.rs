@@ -31,7 +31,8 @@ impl Hosted {
         self.dismiss_leavers(now, desk);
         self.replica.handle(now, replica::Input::Stop);
         self.begin_life(desk.life());
-        let record = self.record.renewed();
+        // Founding's own, which may know of a cluster that was not handed to the store yet.
+        let record = self.founding.record().renewed();
         self.founding = Founding::new(self.founding_config.clone(), record.clone(), now);
         for node in self.known.clone() {
             self.founding.handle(now, founding::Input::Known(node));

@@ -17,7 +17,7 @@ use super::{
     hosted::Hosted,
     output::Output,
     serving::Serving,
-    snapshot_io::{Done, SnapshotDone, SnapshotJob, SnapshotWork},
+    snapshot_io::{Done, RestoreFailure, SnapshotDone, SnapshotJob, SnapshotWork},
     snapshot_wire::{CHUNK_BYTES_MAX, FetchBody, FetchReply, FetchRequest},
 };
 use crate::replica;
@@ -90,12 +90,19 @@ impl Hosted {
         self.job(SnapshotWork::Take { meta, id, writer }, desk);
     }
 
+    /// Sends the state to be restored; where its group ended meanwhile it goes back as it is.
     pub(super) fn restore_snapshot(
         &mut self,
+        now: Moment,
         meta: SnapshotMeta,
         state: Box<meshraft_service::Replicated>,
         desk: &mut Desk,
     ) {
+        if self.active.is_none() {
+            let result = Err(RestoreFailure::Missing);
+            let input = replica::Input::SnapshotRestored { meta, state, result };
+            return self.replica.handle(now, input);
+        }
         self.job(SnapshotWork::Restore { meta, state }, desk);
     }
 

@@ -25,9 +25,9 @@ pub(crate) fn stays(group: &OpenedGroup, position: Position, whole: &[Position])
         || recorded.is_some_and(|recorded| !whole.contains(&recorded))
 }
 
-/// Whether a partial file is still of use beside these snapshots.
+/// Whether a partial file is still of use beside these snapshots, its own among them.
 pub(crate) fn is_ahead(position: Position, whole: &[Position]) -> bool {
-    whole.iter().all(|held| position > *held)
+    whole.iter().all(|held| position >= *held)
 }
 
 /// Every group of a store, by its number.
@@ -61,8 +61,8 @@ impl Snapshots {
         Ok(())
     }
 
-    /// Removes every snapshot of a group but those at `positions`, and partial files that are not
-    /// ahead of all of those. Whoever reads one reads it to its end.
+    /// Removes every snapshot of a group but those at `positions`, and partial files that are
+    /// behind any of those. Whoever reads one reads it to its end.
     ///
     /// # Errors
     /// The file system failed; what is left goes the next time.

@@ -59,7 +59,7 @@ impl Snapshots {
     ///
     /// # Errors
     /// [`SnapshotError::Gap`] if the file does not end at `offset`, [`SnapshotError::OtherId`] if
-    /// it is another's: nothing is changed. After [`SnapshotError::NoSpace`] it is removed.
+    /// it is another's: nothing is changed. After a write that failed it is removed.
     pub fn append(
         &self,
         group: GroupId,
@@ -94,10 +94,10 @@ impl Snapshots {
                 Ok(end)
             }
             Err(error) => {
-                // How much of it is there is not known; without space nothing is to go on with.
-                if error == SnapshotError::NoSpace {
-                    self.remove_partials(group, |_| true).ok();
-                }
+                // How much of it is there is not known: a sync that fails may drop pages, and the
+                // next one succeeds all the same. Only a new file is written from the beginning.
+                drop(partial);
+                self.remove_partials(group, |_| true).ok();
                 Err(error)
             }
         }
@@ -118,14 +118,13 @@ impl Snapshots {
             }
             return Err(error);
         }
-        match file.sync().map_err(SnapshotError::from) {
-            Err(SnapshotError::NoSpace) => {
-                self.remove_partials(group, |_| true).ok();
-                return Err(SnapshotError::NoSpace);
-            }
-            synced => synced?,
-        }
+        let synced = file.sync().map_err(SnapshotError::from);
         drop(file);
+        if let Err(error) = synced {
+            // What is read now may be in memory only, and a second sync would not say so.
+            self.remove_partials(group, |_| true).ok();
+            return Err(error);
+        }
         self.publish(group, position, Stage::Partial)
     }
 

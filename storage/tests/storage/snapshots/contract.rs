@@ -341,6 +341,9 @@ fn retained_snapshots_stay(subject: &mut impl Subject) {
     subject.append(GROUP, position(1, 6), id(1), 10, 0, b"ahead").unwrap();
     subject.retain(GROUP, &[position(1, 5)]).unwrap();
     assert_eq!(subject.append(GROUP, position(1, 6), id(1), 10, 5, b"!"), Ok(6));
+    subject.retain(GROUP, &[position(1, 5), position(1, 6)]).unwrap();
+    let more = subject.append(GROUP, position(1, 6), id(1), 10, 6, b"!");
+    assert_eq!(more, Ok(7), "a fetch that is named stays");
     assert_eq!(subject.positions(GROUP), Ok(vec![position(1, 5)]));
 }
 
