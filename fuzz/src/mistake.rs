@@ -11,6 +11,8 @@ pub enum Mistake {
     ForgottenVotes,
     /// Disks forget the last entry of a log when the process dies.
     ForgottenTail,
+    /// Disks say that an installed snapshot is durable as soon as they get the write.
+    EarlyInstalls,
     /// Disks write, under the name of a snapshot, the state of the one before.
     OldSnapshots,
     /// A lost disk comes back with the old incarnation, and nothing else.
@@ -25,10 +27,11 @@ pub enum Mistake {
 
 impl Mistake {
     /// Every mistake.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::LyingDisk,
         Self::ForgottenVotes,
         Self::ForgottenTail,
+        Self::EarlyInstalls,
         Self::OldSnapshots,
         Self::KeptIncarnation,
         Self::CarelessCopies,

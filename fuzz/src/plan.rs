@@ -93,8 +93,8 @@ impl Plan {
             1 => 66_000 + random.below(60_000),
             _ => random.below(500),
         };
-        // A part of a large snapshot that was lost on the way is asked for again after a minute.
-        let recovery = Duration::from_secs(if padding_bytes < 60_000 { 30 } else { 90 });
+        // A part of a snapshot that was lost on the way is asked for again after up to a minute.
+        let recovery = Duration::from_secs(90);
         Self {
             seed,
             founders,

@@ -122,11 +122,21 @@ impl Checks {
         self.logs.durable(seat, jobs, &mut self.elections)
     }
 
-    /// A leader says in its term that a member forgot what it acknowledged.
-    pub(crate) fn forgot(&mut self, cluster: ClusterId, term: Term, member: Member) {
+    /// A leader says in its term that a member forgot what it acknowledged. That is so only where
+    /// an old copy took the place of a disk: what was acknowledged is durable.
+    pub(crate) fn forgot(
+        &mut self,
+        cluster: ClusterId,
+        term: Term,
+        member: Member,
+    ) -> Result<(), Violation> {
+        if !self.elections.is_set_back(member) {
+            return Err(Violation::Forgot { member });
+        }
         if self.forgetful.entry((cluster, term)).or_default().insert(member) {
             self.counts.note(Rare::Amnesia);
         }
+        Ok(())
     }
 
     /// A core of this node ran in a group; asked before its jobs are looked at.

@@ -150,6 +150,12 @@ pub enum Violation {
         /// What passes what.
         what: &'static str,
     },
+    /// A member acknowledged what its disk, which was never replaced, does not hold.
+    #[error("{member} forgot what it had acknowledged")]
+    Forgot {
+        /// The member.
+        member: Member,
+    },
     /// A node that was removed takes part again although nobody told it to.
     #[error("node {node} was removed from {namespace} and takes part again after a restart")]
     CameBack {

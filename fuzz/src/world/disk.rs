@@ -6,7 +6,9 @@
 //! 2. One commit at a time; everything submitted meanwhile goes into the next one.
 //! 3. A load sees everything submitted, durable or not.
 
-use meshraft_consensus::{Entry, Index, IndexRange, LoadError, Namespace, Write, WriteId};
+use meshraft_consensus::{
+    Entry, Index, IndexRange, LoadError, LogAfterSnapshot, Namespace, Write, WriteId,
+};
 use meshraft_storage::{GroupId, Job, MemoryStore, Opened, OpenedNamespace, Ticket};
 
 use super::files::Files;
@@ -39,14 +41,28 @@ impl Disk {
         Self { mistake, files: Files::new(mistake), ..Self::default() }
     }
 
-    /// Whether this disk is slow, and lies about what it did already.
-    pub(crate) fn lies(&self) -> bool {
-        self.mistake == Some(Mistake::LyingDisk)
+    /// How many times slower than an honest one the commit in progress is: long enough for a crash
+    /// to find the disk out.
+    pub(crate) fn laziness(&self) -> u32 {
+        match self.mistake {
+            Some(Mistake::LyingDisk) => 100,
+            Some(Mistake::EarlyInstalls) if !self.lies_about(&self.writing).is_empty() => 2000,
+            _ => 1,
+        }
     }
 
     /// Which of these jobs the disk says at once to be durable.
     pub(crate) fn lies_about(&self, jobs: &[Job]) -> Vec<Ticket> {
-        if self.lies() { tickets(jobs) } else { Vec::new() }
+        let installs = |job: &&Job| {
+            let Job::Log { write, .. } = job else { return false };
+            let log = write.snapshot.as_ref().map(|snapshot| snapshot.log);
+            log == Some(LogAfterSnapshot::Replace)
+        };
+        match self.mistake {
+            Some(Mistake::LyingDisk) => tickets(jobs),
+            Some(Mistake::EarlyInstalls) => jobs.iter().filter(installs).map(Job::ticket).collect(),
+            _ => Vec::new(),
+        }
     }
 
     /// What a process finds when it starts.

@@ -231,7 +231,7 @@ impl World {
         }
         self.submit(seat)?;
         self.observe(seat)?;
-        self.note_raised(seat);
+        self.note_raised(seat)?;
         self.plan_deadline(seat);
         Ok(())
     }

@@ -51,9 +51,7 @@ impl World {
     pub(super) fn plan_commit(&mut self, seat: Seat) {
         let quick = (Duration::from_micros(100), Duration::from_millis(2));
         let mut wait = self.random.between(quick.0, quick.1);
-        if self.node(seat).disk.lies() {
-            wait *= 100;
-        }
+        wait *= self.node(seat).disk.laziness();
         if self.random.hits(self.faults.stall) {
             wait += self.random.between(Duration::ZERO, self.faults.stall_max);
         }
@@ -102,13 +100,14 @@ impl World {
 
     /// A leader that found a member to have forgotten something counts it no more, from the event
     /// on that follows.
-    pub(super) fn note_raised(&mut self, seat: Seat) {
+    pub(super) fn note_raised(&mut self, seat: Seat) -> Result<(), Violation> {
         for (namespace, member) in std::mem::take(&mut self.raised) {
             let status = self.status(seat, &namespace);
             if let Some(status) = status.filter(|status| status.role == Role::Leader) {
-                self.checks.forgot(status.cluster, status.term, member);
+                self.checks.forgot(status.cluster, status.term, member)?;
             }
         }
+        Ok(())
     }
 
     /// What all nodes say of a namespace; with hashes of their states, which costs time.
