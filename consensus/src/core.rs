@@ -122,8 +122,7 @@ impl Core {
             random,
         };
         core.settle_founding();
-        core.commit_configurations();
-        core.check_departed();
+        core.configurations_restored();
         core.begin();
         core
     }

@@ -80,8 +80,8 @@ pub enum Event {
         /// Its last entry now.
         last: Position,
     },
-    /// This member had departed, whether it knew that or not, and is in a committed configuration
-    /// again.
+    /// This member is in a committed configuration, and had departed, whether it knew that or not;
+    /// or it knew of no configuration with it, as one that joined.
     Readmitted {
         /// The configuration's slot.
         index: Index,

@@ -25,6 +25,8 @@ pub(crate) struct Departure {
     listed: Option<Index>,
     /// The configuration that it was not in any more.
     departed: Option<Index>,
+    /// Whether what the store held is settled: what is new is news.
+    restored: bool,
     /// Peers to which there is a path.
     peers: BTreeSet<Member>,
 }
@@ -45,9 +47,12 @@ impl Core {
         let before = self.departure.listed;
         self.departure.listed = before.max(listed);
         // Its leader may have told it that it is out, and the log only now that it is in again.
-        let was_out = before.zip(listed).is_some_and(|(before, listed)| {
-            self.membership.was_out_between(&self.me, before, listed)
-        });
+        // Or it knew it by a log that it has compacted since.
+        let was_out = match (before, listed) {
+            (Some(before), Some(now)) => self.membership.was_out_between(&self.me, before, now),
+            (None, Some(_)) => self.departure.restored,
+            (_, None) => false,
+        };
         self.membership.commit(self.commit);
         let Some(index) = listed else { return };
         if self.departure.departed.map_or(was_out, |departed| departed < index) {
@@ -90,6 +95,13 @@ impl Core {
             return self.drop_message(from, DropReason::Impossible);
         }
         self.depart(message.index);
+    }
+
+    /// What the store held of configurations is known.
+    pub(crate) fn configurations_restored(&mut self) {
+        self.commit_configurations();
+        self.departure.restored = true;
+        self.check_departed();
     }
 
     /// A path to a peer that speaks for this group is there, or gone.
