@@ -74,6 +74,7 @@ fn dispatch(command: Command, global: &Global) -> ExitCode {
         Command::Members(args) => oneshot::members(&args, global),
         Command::Leave(args) => membership::leave(&args, global),
         Command::Remove(args) => membership::remove(&args, global),
+        Command::Transfer(args) => membership::transfer(&args, global),
         Command::Join(args) => membership::join(&args, global),
     }
 }
