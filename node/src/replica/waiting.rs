@@ -72,7 +72,7 @@ impl Waiting {
                         return None;
                     }
                     Outcome::Rejected(reason) => ProposeResult::Rejected(reason),
-                    Outcome::Unknown => ProposeResult::Unknown,
+                    Outcome::Unknown | Outcome::Transferred { .. } => ProposeResult::Unknown,
                 };
                 router::Input::Proposed { id, result }
             }
@@ -83,7 +83,7 @@ impl Waiting {
                         AdmitResult::Admitted(members().into_iter().collect())
                     }
                     Outcome::Rejected(reason) => AdmitResult::Rejected(reason),
-                    Outcome::Unknown => AdmitResult::Unknown,
+                    Outcome::Unknown | Outcome::Transferred { .. } => AdmitResult::Unknown,
                 };
                 router::Input::AdmissionDone { id, result }
             }
@@ -92,7 +92,7 @@ impl Waiting {
                     Outcome::Committed(_) => RemoveResult::Removed(members().into_iter().collect()),
                     Outcome::Rejected(RejectReason::NoSuchMember { .. }) => RemoveResult::Absent,
                     Outcome::Rejected(reason) => RemoveResult::Rejected(reason),
-                    Outcome::Unknown => RemoveResult::Unknown,
+                    Outcome::Unknown | Outcome::Transferred { .. } => RemoveResult::Unknown,
                 };
                 router::Input::RemovalDone { id, result }
             }

@@ -129,6 +129,11 @@ impl Router {
                 self.requests.mark_crowded(id, true);
                 self.park(now, id);
             }
+            // The next leader is known soon, or this one takes it again.
+            RejectReason::TransferInProgress { .. } => {
+                self.requests.count_attempt(id);
+                self.park(now, id);
+            }
             RejectReason::NoVoters => self.fail(id, ServiceError::LastVoter),
             RejectReason::Overloaded { .. } => self.fail(id, ServiceError::Overloaded),
             RejectReason::TooLarge { bytes, limit_bytes } => {
