@@ -7,8 +7,8 @@ use meshraft_consensus::{Index, Member, NodeId};
 use meshraft_service::{
     kv::{KeyPage, Revision},
     wire::{
-        HeldBack, Level, MemberRole, MemberState, MemberStatus, NodeRole, NotAdmitted, Status,
-        Waiting, WaitingCode,
+        Halted, HeldBack, Level, MemberRole, MemberState, MemberStatus, NodeRole, NotAdmitted,
+        Status, Waiting, WaitingCode,
     },
 };
 use meshraft_transport::identity::peer_id;
@@ -167,6 +167,7 @@ fn status_object(status: &Status) -> Object {
         .with("waiting", status.waiting.as_ref().map(waiting_json))
         .with("snapshot", status.snapshot.get())
         .with("forced", status.forced)
+        .with("halted", status.halted.map(halted))
 }
 
 fn members_json(members: &[MemberStatus]) -> Vec<Json> {
@@ -217,6 +218,9 @@ fn status_text(status: &Status) -> String {
     line("log", format!("{first} to {last}, committed {commit}, applied {applied}"));
     if status.snapshot > Index::ZERO {
         line("snapshot", format!("up to {}", status.snapshot));
+    }
+    if let Some(why) = status.halted {
+        line("halted", format!("{}; a new start tries again", halted(why)));
     }
     if let Some(waiting) = &status.waiting {
         line("waiting for", waiting_text(status));
@@ -301,6 +305,19 @@ const fn member_state(state: MemberState) -> &'static str {
         MemberState::Snapshot => "snapshot",
         MemberState::Unreachable => "unreachable",
         _ => "unknown",
+    }
+}
+
+const fn halted(why: Halted) -> &'static str {
+    match why {
+        Halted::UnknownCommand => "unknown_command",
+        Halted::UnknownConfiguration => "unknown_configuration",
+        Halted::WrongResponses => "wrong_responses",
+        Halted::Panicked => "panicked",
+        Halted::StoreFailed => "store_failed",
+        Halted::SnapshotUnreadable => "snapshot_unreadable",
+        Halted::MachineNotReset => "machine_not_reset",
+        _ => "other",
     }
 }
 

@@ -119,6 +119,8 @@ fn log() {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
+        // What can't be logged because standard error is gone can't be complained of there either.
+        .log_internal_errors(false)
         .init();
 }
 

@@ -19,8 +19,8 @@ use crate::{
     session::{Sequence, SessionId},
 };
 pub use status::{
-    HeldBack, MemberRole, MemberState, MemberStatus, NodeRole, NotAdmitted, Status, Waiting,
-    WaitingCode,
+    Halted, HeldBack, MemberRole, MemberState, MemberStatus, NodeRole, NotAdmitted, Status,
+    Waiting, WaitingCode,
 };
 
 const VERSION: u8 = 1;

@@ -11,8 +11,8 @@ use meshraft_service::{
     BadRequest, Feature, Refusal, Sequence, ServiceError, SessionId,
     router::ForwardLost,
     wire::{
-        HeldBack, Level, MemberRole, MemberState, MemberStatus, NodeRole, NotAdmitted, Operation,
-        Reply, Response, Status, Waiting, WaitingCode,
+        Halted, HeldBack, Level, MemberRole, MemberState, MemberStatus, NodeRole, NotAdmitted,
+        Operation, Reply, Response, Status, Waiting, WaitingCode,
     },
 };
 
@@ -248,6 +248,7 @@ pub(crate) fn status() -> Status {
         }),
         snapshot: Index::new(6),
         forced: true,
+        halted: Some(Halted::SnapshotUnreadable),
     }
 }
 

@@ -66,7 +66,7 @@ fn request() -> impl Strategy<Value = Request> {
 
 /// A status without what the first version had no words for.
 fn of_version_1() -> Status {
-    let mut status = Status { snapshot: Index::ZERO, forced: false, ..status() };
+    let mut status = Status { snapshot: Index::ZERO, forced: false, halted: None, ..status() };
     status.waiting = status.waiting.map(|waiting| Waiting { why: None, ..waiting });
     for member in &mut status.members {
         member.held_back = None;
