@@ -1,8 +1,9 @@
 //! Leadership that moves in order: by command, and when its node is told to end.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::harness::{Nodes, alone, until};
 
