@@ -168,9 +168,9 @@ impl Host {
         self.deadlines.first()
     }
 
-    /// Whether leadership of any namespace is on its way, from here, to somebody who is not known to
-    /// lead yet. Ask after a drain; after [`Input::HandOver`] that lasts two election time-outs at
-    /// most.
+    /// Whether leadership of any namespace is on its way, from here, to somebody who is not known
+    /// to lead yet. Ask after a drain; after [`Input::HandOver`] that lasts two election time-outs
+    /// at most.
     pub fn is_handing_over(&self) -> bool {
         self.namespaces.values().any(|hosted| hosted.replica().is_handing_over())
     }
