@@ -1,6 +1,6 @@
 //! The knobs of a core, checked as a whole before a core sees them.
 
-use core::time::Duration;
+use core::{num::NonZeroU16, time::Duration};
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -32,6 +32,11 @@ pub struct ConfigBuilder {
     pub apply_bytes_max: u64,
     /// Reads that wait at once.
     pub reads_max: usize,
+    /// Lets a leader serve reads of [`crate::ReadLevel::Lease`] without asking (thesis 6.4.1). The
+    /// number is a promise: while an election time-out passes, no two members' clocks drift apart by
+    /// more than so many thousandths. `None` asks for every read. All members of a group must have
+    /// the same here and in `election`.
+    pub lease_drift_permille: Option<NonZeroU16>,
     /// Whether a leader promotes learners that have caught up.
     pub promote_learners: bool,
     /// A leader promotes learners while there are fewer voters than this; one that takes the place
@@ -59,6 +64,7 @@ impl ConfigBuilder {
             command_bytes_max: 9 * MIB,
             apply_bytes_max: 16 * MIB,
             reads_max: 10_000,
+            lease_drift_permille: None,
             promote_learners: true,
             voters_target: usize::MAX,
             keep_entries_max: 10_000,

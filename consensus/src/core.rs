@@ -14,7 +14,7 @@ use crate::{
     event::{DropReason, Event, Role},
     founding::Founding,
     identity::{ClusterId, Member},
-    input::Input,
+    input::{Input, ReadLevel},
     load::Loads,
     log::Log,
     membership::{Configuration, Departure, History},
@@ -25,7 +25,7 @@ use crate::{
     role::{Follower, RoleState},
     snapshot::{self, Snapshots},
     transfer::Handover,
-    types::{Index, IndexRange, Moment, Term, WriteId},
+    types::{Index, IndexRange, Moment, Position, Term, WriteId},
 };
 
 /// The furthest that one message may raise the term: a peer that counts wrongly can't use the
@@ -53,6 +53,9 @@ pub struct Core {
     pub(crate) snapshots: Snapshots,
     pub(crate) loads: Loads,
     pub(crate) read_number: u64,
+    /// When a leader was heard last, of whatever term: votes are refused for an election time-out
+    /// after.
+    pub(crate) heard: Option<Moment>,
     /// Leadership that this member gave up, for a successor that is not known to lead yet.
     pub(crate) handed: Option<Handover>,
     pub(crate) outputs: VecDeque<Output>,
@@ -93,7 +96,6 @@ impl Core {
         let first_election = config.knobs().election + random.below(config.knobs().election);
         let follower = Follower {
             leader: None,
-            heard: None,
             election_due: now.plus(first_election),
             reads: ForwardedReads::default(),
         };
@@ -112,6 +114,7 @@ impl Core {
             snapshots,
             loads: Loads::default(),
             read_number: random.next() >> 16,
+            heard: None,
             handed: None,
             outputs: VecDeque::new(),
             departure: Departure::default(),
@@ -142,6 +145,11 @@ impl Core {
             && alone
         {
             follower.election_due = self.now;
+        } else if self.config.knobs().lease_drift_permille.is_some()
+            && self.log.last() > Position::ZERO
+        {
+            // A lease may rest on the word of this member's last run.
+            self.heard = Some(self.now);
         }
         self.told = (self.role(), None);
     }
@@ -284,6 +292,7 @@ impl Core {
             | Message::VoteResponse(_)
             | Message::SnapshotResponse(_)
             | Message::ReadRequest(_)
+            | Message::LeaseRequest(_)
             | Message::ReadResponse(_) => self.receive_from_peer(from, term, message),
         }
     }
@@ -302,7 +311,10 @@ impl Core {
             Message::HeartbeatResponse(response) => self.heartbeat_response(from, response),
             Message::VoteResponse(response) => self.vote_response(from, response),
             Message::SnapshotResponse(response) => self.snapshot_response(from, response),
-            Message::ReadRequest(request) => self.read_request(from, request),
+            Message::ReadRequest(request) => {
+                self.read_request(from, request, ReadLevel::Linearizable);
+            }
+            Message::LeaseRequest(request) => self.read_request(from, request, ReadLevel::Lease),
             Message::ReadResponse(response) => self.read_response(from, response),
             _ => {}
         }

@@ -93,6 +93,7 @@ impl Core {
         if candidate.ask_due <= now {
             candidate.ask_due = now.plus(heartbeat);
             self.ask_votes();
+            self.count_own_vote();
         }
     }
 
@@ -132,9 +133,16 @@ impl Core {
     /// Counts the own vote as soon as it is durable.
     pub(crate) fn count_own_vote(&mut self) {
         let (me, is_voter) = (self.me, self.membership.current().is_voter(&self.me));
+        let hears_leader = self.hears_leader();
         let RoleState::Candidate(candidate) = &mut self.role else { return };
-        let durable = self.durability.is_durable(candidate.own_vote);
-        if is_voter && (durable || candidate.kind == VoteKind::Pre) {
+        // Asked by its driver it may campaign early; its own vote is no freer than others'.
+        let counts = match candidate.kind {
+            VoteKind::Pre => !hears_leader,
+            VoteKind::Campaign | VoteKind::Transfer => {
+                self.durability.is_durable(candidate.own_vote)
+            }
+        };
+        if is_voter && counts {
             candidate.answers.insert(me, true);
         }
         self.count_votes();
@@ -215,15 +223,16 @@ impl Core {
         self.count_votes();
     }
 
-    /// Whether this member heard its leader, or as leader its quorum, within an election time-out.
+    /// Whether this member heard a leader, or as leader its quorum, within an election time-out.
     fn hears_leader(&self) -> bool {
         let election = self.config.knobs().election;
         match &self.role {
-            RoleState::Follower(follower) => {
-                follower.heard.is_some_and(|heard| self.now < heard.plus(election))
-            }
-            RoleState::Candidate(_) => false,
             RoleState::Leader(leader) => self.hears_quorum(leader),
+            // Neither a campaign of its own nor a higher term takes back what it let a leader
+            // count on.
+            RoleState::Follower(_) | RoleState::Candidate(_) => {
+                self.heard.is_some_and(|heard| self.now < heard.plus(election))
+            }
         }
     }
 
@@ -254,9 +263,7 @@ impl Core {
             _ => None,
         };
         let election_due = waiting.unwrap_or_else(|| self.now.plus(self.draw_election()));
-        let heard = leader.map(|_| self.now);
-        let reads = ForwardedReads::default();
-        let follower = Follower { leader, heard, election_due, reads };
+        let follower = Follower { leader, election_due, reads: ForwardedReads::default() };
         self.replace_role(RoleState::Follower(follower));
     }
 
@@ -264,9 +271,10 @@ impl Core {
     pub(crate) fn leader_unreachable(&mut self, member: Member) {
         let election = self.config.knobs().election;
         let stagger = self.random.below(election / 4);
+        let heard = self.heard;
         let RoleState::Follower(follower) = &mut self.role else { return };
         if follower.leader == Some(member)
-            && let Some(heard) = follower.heard
+            && let Some(heard) = heard
         {
             let due = heard.plus(election).plus(stagger).max(self.now);
             follower.election_due = follower.election_due.min(due);

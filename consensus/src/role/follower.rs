@@ -25,8 +25,6 @@ use crate::{
 pub(crate) struct Follower {
     /// Whom it follows in this term.
     pub(crate) leader: Option<Member>,
-    /// When it last heard from that leader; votes are refused for an election time-out after.
-    pub(crate) heard: Option<Moment>,
     /// When it stops waiting for a leader.
     pub(crate) election_due: Moment,
     /// Reads that wait for the leader's index.
@@ -174,8 +172,8 @@ impl Core {
     /// The leader that this member follows lives.
     pub(crate) fn heard_leader(&mut self) {
         let (now, election_due) = (self.now, self.now.plus(self.draw_election()));
+        self.heard = Some(now);
         if let RoleState::Follower(follower) = &mut self.role {
-            follower.heard = Some(now);
             follower.election_due = election_due;
         }
     }

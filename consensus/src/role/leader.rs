@@ -16,6 +16,7 @@ use crate::{
     error::RejectReason,
     event::{DropReason, Event},
     identity::Member,
+    lease::Sent,
     output::{Outcome, Output},
     read::LeaderReads,
     replication::Progress,
@@ -51,6 +52,8 @@ pub(crate) struct Leader {
     pub(crate) change: Option<(ProposalId, Option<Index>)>,
     /// Reads that wait for a round.
     pub(crate) reads: LeaderReads,
+    /// When rounds were sent.
+    pub(crate) sent: Sent,
     /// Leadership that is on its way to another member.
     pub(crate) handover: Option<Handover>,
     /// Whether any member was asked to campaign in this term.
@@ -78,6 +81,7 @@ impl Core {
             uncommitted_bytes: 0,
             change: None,
             reads: LeaderReads::default(),
+            sent: Sent::default(),
             handover: None,
             asked_successor: false,
         };

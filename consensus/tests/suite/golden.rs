@@ -163,6 +163,9 @@ impl Scenario {
         if let Some(keep) = arguments.key("keep") {
             knobs.keep_entries_max = keep.parse()?;
         }
+        if let Some(drift) = arguments.key("lease") {
+            knobs.lease_drift_permille = Some(drift.parse()?);
+        }
         knobs.promote_learners = arguments.key("promote") != Some("off");
         self.cluster = match arguments.has("founding") {
             true => Cluster::founding(nodes),

@@ -1,7 +1,7 @@
 //! Any message, with any numbers in it, at any time: nothing panics, no invariant breaks, the term
 //! never falls, and what is committed stays.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, num::NonZeroU16};
 
 use bytes::Bytes;
 use meshraft_consensus::{
@@ -109,6 +109,9 @@ fn message() -> impl Strategy<Value = Message> {
         1 => (term(), number())
             .prop_map(|(term, id)| ReadRequest { term, id })
             .prop_map(Message::ReadRequest),
+        1 => (term(), number())
+            .prop_map(|(term, id)| ReadRequest { term, id })
+            .prop_map(Message::LeaseRequest),
         1 => (term(), number(), prop::option::of(index())).prop_map(|(term, id, index)| {
             Message::ReadResponse(ReadResponse { term, id, index })
         }),
@@ -227,7 +230,7 @@ fn take(cluster: &mut Cluster, step: Step, nth: usize) {
             cluster.input(me, Input::Propose { id, command: Bytes::from(vec![1; nth * 10]) });
         }
         Step::Read => {
-            let level = ReadLevel::Linearizable;
+            let level = [ReadLevel::Linearizable, ReadLevel::Lease][nth % 2];
             cluster.input(me, Input::Read { id: ReadId::new(nth as u64), level });
         }
         Step::Add(peer) => {
@@ -278,7 +281,9 @@ fn take(cluster: &mut Cluster, step: Step, nth: usize) {
 
 /// Three voters, of which only the first runs, its log beginning where a snapshot ends.
 fn one_of_three(base: u64) -> Cluster {
-    let mut cluster = Cluster::with_knobs(3, ConfigBuilder::simulation());
+    let lease_drift_permille = NonZeroU16::new(100);
+    let knobs = ConfigBuilder { lease_drift_permille, ..ConfigBuilder::simulation() };
+    let mut cluster = Cluster::with_knobs(3, knobs);
     (2..=3).for_each(|number| cluster.crash(member(number)));
     cluster.node(member(1)).stubborn = true;
     if base > 0 {

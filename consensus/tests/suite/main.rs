@@ -15,6 +15,7 @@ mod node;
 mod parse;
 mod text;
 mod thesis;
+mod thesis_lease;
 mod thesis_snapshots;
 mod thesis_transfer;
 mod transfer;

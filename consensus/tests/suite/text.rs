@@ -82,6 +82,7 @@ fn message(message: &Message) -> String {
             it.request_term
         ),
         Message::ReadRequest(_) => "read-request".into(),
+        Message::LeaseRequest(_) => "lease-request".into(),
         Message::ReadResponse(it) => match it.index {
             Some(index) => format!("read-response t{} index={index}", it.term),
             None => format!("read-response t{} none", it.term),
