@@ -235,6 +235,12 @@ impl Core {
         matches!(&self.role, RoleState::Leader(leader) if leader.ready)
     }
 
+    /// Whether leadership is on its way, from here, to a member that is not known to lead yet.
+    pub fn is_handing_over(&self) -> bool {
+        let leads = matches!(&self.role, RoleState::Leader(leader) if leader.handover.is_some());
+        leads || self.handed.is_some()
+    }
+
     /// The configuration in force.
     pub fn configuration(&self) -> &Configuration {
         self.membership.current()

@@ -38,6 +38,8 @@ pub(crate) enum Answer {
     Barrier(Index),
     /// To a removal: who takes part then.
     Removed(Vec<Member>),
+    /// To a transfer: who leads then.
+    Transferred(NodeId),
     /// To a leave.
     Left,
     /// To a wish to come back.
@@ -62,6 +64,7 @@ pub(crate) async fn ask(
         Operation::Members => client.members().await.map(Answer::Members),
         Operation::Barrier => client.barrier(timeout).await.map(Answer::Barrier),
         Operation::Remove { node } => client.remove(node).await.map(Answer::Removed),
+        Operation::Transfer { to } => client.transfer(to).await.map(Answer::Transferred),
         Operation::Leave { node } => client.leave(node).await.map(|()| Answer::Left),
         Operation::Join { node } => client.rejoin(node).await.map(|()| Answer::Rejoining),
     }
@@ -92,6 +95,7 @@ impl Answer {
                 let names: Vec<_> = members.iter().map(|member| peer(member.node)).collect();
                 object.with("members", names)
             }
+            Self::Transferred(leader) => object.with("leader", peer(*leader)),
             Self::Left => object.with("state", "left"),
             Self::Rejoining => object.with("state", "joining"),
         }
@@ -124,6 +128,7 @@ impl Answer {
                 .iter()
                 .flat_map(|member| format!("{:<12} {}\n", "member", peer(member.node)).into_bytes())
                 .collect(),
+            Self::Transferred(leader) => format!("{:<12} {}\n", "leader", peer(*leader)).into(),
             Self::Left => "left\n".into(),
             Self::Rejoining => "joining\n".into(),
         }

@@ -141,6 +141,9 @@ pub(crate) enum Command {
     /// Let the node at --peer, which left or was removed, ask to come back.
     #[command(after_help = CHANGE_EXAMPLES)]
     Join(JoinArgs),
+    /// Hand leadership over, to a voter that is named or that the leader chooses.
+    #[command(after_help = CHANGE_EXAMPLES)]
+    Transfer(TransferArgs),
 }
 
 /// Options of `serve`.
@@ -348,6 +351,16 @@ pub(crate) struct RemoveArgs {
     /// The node to remove, by its peer id.
     #[arg(value_name = "PEER_ID")]
     pub(crate) peer: PeerId,
+}
+
+/// Options of `transfer`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct TransferArgs {
+    #[command(flatten)]
+    pub(crate) change: ChangeArgs,
+    /// The voter that shall lead, by its peer id [default: the leader chooses].
+    #[arg(value_name = "PEER_ID")]
+    pub(crate) peer: Option<PeerId>,
 }
 
 /// Options of `join`.

@@ -6,10 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use meshraft_consensus::{Index, Member, Outcome, Position, ProposalId, RejectReason};
+use meshraft_consensus::{Index, Member, NodeId, Outcome, Position, ProposalId, RejectReason};
 use meshraft_service::{
     Applied, Replicated, Sequence, SessionId,
-    router::{self, AdmitResult, ProposeResult, RemoveResult, RequestId},
+    router::{self, AdmitResult, ProposeResult, RemoveResult, RequestId, TransferResult},
 };
 
 /// What a request waits for in the core.
@@ -21,6 +21,8 @@ pub(super) enum Pending {
     Admit,
     /// A member to be removed.
     Remove,
+    /// Leadership to be handed over by this node.
+    Transfer(NodeId),
 }
 
 /// A committed command that is not applied.
@@ -95,6 +97,18 @@ impl Waiting {
                     Outcome::Unknown | Outcome::Transferred { .. } => RemoveResult::Unknown,
                 };
                 router::Input::RemovalDone { id, result }
+            }
+            Pending::Transfer(me) => {
+                let result = match outcome {
+                    Outcome::Transferred { leader, .. } => TransferResult::Leads(leader.node),
+                    // It leads already.
+                    Outcome::Rejected(RejectReason::AlreadyDone { .. }) => {
+                        TransferResult::Leads(me)
+                    }
+                    Outcome::Rejected(reason) => TransferResult::Rejected(reason),
+                    Outcome::Unknown | Outcome::Committed(_) => TransferResult::Unknown,
+                };
+                router::Input::TransferDone { id, result }
             }
         })
     }
