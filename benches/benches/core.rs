@@ -1,5 +1,5 @@
-//! What the core costs in CPU: a committed entry, a heartbeat, a round of reads, on all three cores of
-//! a cluster in memory together.
+//! What the core costs in CPU: a committed entry, a heartbeat, a round of reads, on all three cores
+//! of a cluster in memory together.
 
 use std::hint::black_box;
 

@@ -1,5 +1,5 @@
-//! Three cores in memory, for the benches of the core: disks acknowledge at once and messages arrive
-//! at once, so that what is left is the core's own work.
+//! Three cores in memory, for the benches of the core: disks acknowledge at once and messages
+//! arrive at once, so that what is left is the core's own work.
 
 use std::{collections::VecDeque, time::Duration};
 
