@@ -93,7 +93,9 @@ pub(crate) fn message<'a>(kind: &str, key: impl Fn(&str) -> Option<&'a str>) -> 
         "vote-no" => vote(VoteKind::Campaign, false),
         "timeout-now" => Message::TimeoutNow(TimeoutNow { term }),
         "quiesce" => Message::Quiesce(Quiesce { term, last: place("last")? }),
-        "snapshot-offer" => Message::SnapshotOffer(SnapshotOffer { term, meta: meta(key)? }),
+        "snapshot-offer" => {
+            Message::SnapshotOffer(SnapshotOffer { term, meta: Box::new(meta(key)?) })
+        }
         "snapshot-ok" | "snapshot-no" => Message::SnapshotResponse(SnapshotResponse {
             term,
             position: place("at")?,
