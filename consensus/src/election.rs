@@ -101,10 +101,15 @@ impl Core {
         let RoleState::Candidate(candidate) = &self.role else { return };
         let current = self.membership.current();
         let unanswered = |member: &Member| !candidate.answers.contains_key(member);
-        let voters: Vec<Member> =
-            current.members().into_iter().filter(|one| current.is_voter(one)).collect();
+        let mut asked = current.members();
+        asked.retain(|one| current.is_voter(one));
+        if candidate.kind == VoteKind::Pre {
+            // Its configuration may be long past. Whoever leads now answers a member that it does
+            // not know, and is perhaps none that this one knows.
+            asked.extend(self.departure.peers());
+        }
         let asked: Vec<Member> =
-            voters.into_iter().filter(|one| *one != self.me && unanswered(one)).collect();
+            asked.into_iter().filter(|one| *one != self.me && unanswered(one)).collect();
         for member in asked {
             self.ask_vote(member);
         }
@@ -217,6 +222,10 @@ impl Core {
             return;
         }
         if !current.is_voter(&from) {
+            if candidate.kind == VoteKind::Pre {
+                // It was asked only so that it may say who leads.
+                return;
+            }
             return self.drop_message(from, DropReason::Stranger);
         }
         candidate.answers.entry(from).or_insert(response.granted);
