@@ -157,6 +157,7 @@ enum Step {
     Read,
     Add(u8),
     Remove(u8),
+    Demote(u8),
     Transfer(Option<u8>),
     Peer(u8, bool),
     Restart,
@@ -182,6 +183,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Step::Read),
         1 => peer.clone().prop_map(Step::Add),
         1 => (1_u8..6).prop_map(Step::Remove),
+        1 => (1_u8..6).prop_map(Step::Demote),
         1 => prop::option::of(1_u8..6).prop_map(Step::Transfer),
         1 => (peer, any::<bool>()).prop_map(|(peer, up)| Step::Peer(peer, up)),
         1 => Just(Step::Restart),
@@ -240,6 +242,10 @@ fn take(cluster: &mut Cluster, step: Step, nth: usize) {
         }
         Step::Remove(peer) => {
             let change = change(ChangeStep::Remove(member(peer)));
+            cluster.input(me, Input::Change { id, change });
+        }
+        Step::Demote(peer) => {
+            let change = change(ChangeStep::Demote(member(peer)));
             cluster.input(me, Input::Change { id, change });
         }
         Step::Transfer(to) => cluster.input(me, Input::Transfer { id, to: to.map(member) }),
