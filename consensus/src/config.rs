@@ -16,6 +16,10 @@ pub struct ConfigBuilder {
     /// Seeds every random choice of this core. To be drawn anew at every start: numbers that must
     /// not repeat those of an earlier run begin from it.
     pub seed: u64,
+    /// How late this member campaigns when no leader is heard: each step up waits half an election
+    /// time-out longer than the one below. Zero for whoever shall lead if it can; at most
+    /// [`Config::ELECTION_RANK_MAX`]. Never a matter of safety, and no vote depends on it.
+    pub election_rank: u8,
     /// Entries kept in memory, by cost; older ones are loaded when asked for.
     pub tail_bytes_max: u64,
     /// Entries of one append request, by cost (one larger entry goes alone).
@@ -56,6 +60,7 @@ impl ConfigBuilder {
             heartbeat: Duration::from_millis(heartbeat_ms),
             election: Duration::from_millis(election_ms),
             seed: 0,
+            election_rank: 0,
             tail_bytes_max: 16 * MIB,
             append_bytes_max: 256 * KIB,
             inflight_messages_max: 64,
@@ -125,6 +130,9 @@ impl ConfigBuilder {
         if self.election > Config::ELECTION_MAX {
             return Err(ConfigError::ElectionTooLong { election: self.election });
         }
+        if self.election_rank > Config::ELECTION_RANK_MAX {
+            return Err(ConfigError::RankTooHigh { rank: self.election_rank });
+        }
         let positive = [
             ("tail_bytes_max", self.tail_bytes_max),
             ("append_bytes_max", self.append_bytes_max),
@@ -150,6 +158,9 @@ pub struct Config(ConfigBuilder);
 impl Config {
     /// An election time-out is at least this many heartbeats, so that losing two is no election.
     pub const ELECTION_PER_HEARTBEAT_MIN: u32 = 4;
+    /// The highest election rank: a group that has only such members left waits three election
+    /// time-outs longer.
+    pub const ELECTION_RANK_MAX: u8 = 6;
     /// The longest election time-out: a longer one is a mistake of units.
     pub const ELECTION_MAX: Duration = Duration::from_secs(3600);
 
@@ -185,6 +196,12 @@ pub enum ConfigError {
         /// The heartbeat.
         heartbeat: Duration,
     },
+    /// The election rank is above the highest.
+    #[error("an election rank of {rank} is above 6")]
+    RankTooHigh {
+        /// The rank.
+        rank: u8,
+    },
     /// The election time-out is over an hour.
     #[error("an election time-out of {} ms is longer than an hour", election.as_millis())]
     ElectionTooLong {
@@ -218,6 +235,8 @@ mod tests {
             short.build(),
             Err(ConfigError::ElectionTooShort { election: Duration::from_millis(399), heartbeat })
         );
+        let late = ConfigBuilder { election_rank: 7, ..ConfigBuilder::lan() };
+        assert_eq!(late.build(), Err(ConfigError::RankTooHigh { rank: 7 }));
         let zero = ConfigBuilder { reads_max: 0, ..ConfigBuilder::lan() };
         assert_eq!(zero.build(), Err(ConfigError::Zero { field: "reads_max" }));
     }

@@ -93,7 +93,9 @@ impl Core {
             Some(_) if snapshots.newest() == Index::ZERO => Founding::Open,
             Some(_) | None => Founding::Lives,
         };
-        let first_election = config.knobs().election + random.below(config.knobs().election);
+        let knobs = config.knobs();
+        let deference = knobs.election / 2 * u32::from(knobs.election_rank);
+        let first_election = knobs.election + random.below(knobs.election) + deference;
         let follower = Follower {
             leader: None,
             election_due: now.plus(first_election),
@@ -321,7 +323,7 @@ impl Core {
     }
 
     fn persisted(&mut self, write: WriteId) {
-        let Some(released) = self.durability.acknowledge(write) else { return };
+        let Some(released) = self.durability.acknowledge(write, self.now) else { return };
         let free_bytes = self.free_bytes();
         for mut output in released {
             // What was free when the answer was made ready is out of date.
@@ -338,7 +340,7 @@ impl Core {
     /// Closes the write that has gathered.
     fn write(&mut self) {
         let last = self.log.last().index;
-        let Some(due) = self.durability.take(last) else { return };
+        let Some(due) = self.durability.take(last, self.now) else { return };
         let append = self.log.slice(due.append_from, last, u64::MAX);
         assert!(
             append.len() as u64 == last.distance_from(due.append_from.previous()),

@@ -30,13 +30,13 @@ use crate::{
 impl Core {
     /// Whether this member may stand for election.
     ///
-    /// A member that its newest configuration leaves out may, while that configuration is not
+    /// A member that its newest configuration gives no vote may, while that configuration is not
     /// known to be committed and an earlier one has it: else a change that only the leaving have
     /// may leave nobody to finish it (thesis 4.2.2). A joiner knows no configuration, and waits.
     pub(crate) fn may_campaign(&self) -> bool {
         let current = self.membership.current();
         let outgoing = self.membership.index() > self.commit
-            && !current.contains(&self.me)
+            && !current.is_voter(&self.me)
             && self.membership.is_voter_in_any(&self.me);
         // At the end of all terms nobody can be elected any more.
         let term_left = self.hard.term.next() > self.hard.term;
@@ -48,6 +48,17 @@ impl Core {
     pub(crate) fn draw_election(&mut self) -> Duration {
         let election = self.config.knobs().election;
         election + self.random.below(election)
+    }
+
+    /// How much longer than others this member waits before it campaigns.
+    pub(crate) fn deference(&self) -> Duration {
+        let knobs = self.config.knobs();
+        knobs.election / 2 * u32::from(knobs.election_rank)
+    }
+
+    /// How long this member waits for a leader.
+    pub(crate) fn draw_wait(&mut self) -> Duration {
+        self.draw_election() + self.deference()
     }
 
     /// The election time-out of a member that follows, or waits.
@@ -205,7 +216,7 @@ impl Core {
         if !matches!(self.role, RoleState::Follower(_)) {
             self.become_follower(self.hard.term, None);
         }
-        let election_due = self.now.plus(self.draw_election());
+        let election_due = self.now.plus(self.draw_wait());
         if let RoleState::Follower(follower) = &mut self.role {
             follower.election_due = election_due;
         }
@@ -271,7 +282,7 @@ impl Core {
             }
             _ => None,
         };
-        let election_due = waiting.unwrap_or_else(|| self.now.plus(self.draw_election()));
+        let election_due = waiting.unwrap_or_else(|| self.now.plus(self.draw_wait()));
         let follower = Follower { leader, election_due, reads: ForwardedReads::default() };
         self.replace_role(RoleState::Follower(follower));
     }
@@ -279,7 +290,7 @@ impl Core {
     /// The path to the leader broke: waits no longer than others refuse their votes.
     pub(crate) fn leader_unreachable(&mut self, member: Member) {
         let election = self.config.knobs().election;
-        let stagger = self.random.below(election / 4);
+        let stagger = self.random.below(election / 4) + self.deference();
         let heard = self.heard;
         let RoleState::Follower(follower) = &mut self.role else { return };
         if follower.leader == Some(member)

@@ -79,6 +79,7 @@ mod apply;
 mod commit;
 mod config;
 mod core;
+mod disk_pace;
 mod durability;
 mod election;
 mod entry;

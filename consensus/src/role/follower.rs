@@ -171,7 +171,7 @@ impl Core {
 
     /// The leader that this member follows lives.
     pub(crate) fn heard_leader(&mut self) {
-        let (now, election_due) = (self.now, self.now.plus(self.draw_election()));
+        let (now, election_due) = (self.now, self.now.plus(self.draw_wait()));
         self.heard = Some(now);
         if let RoleState::Follower(follower) = &mut self.role {
             follower.election_due = election_due;

@@ -175,6 +175,9 @@ impl Core {
             self.observe(Event::QuorumLost { term: self.hard.term });
             return self.become_follower(self.hard.term, None);
         }
+        if self.yield_stalled() {
+            return;
+        }
         self.dismiss_departed();
         self.promote_learners();
         self.expire_reads();

@@ -121,7 +121,8 @@ impl Cluster {
         let node = self.node(me);
         node.starts += 1;
         let seed = u64::from(me.node.as_bytes()[0]) * 1000 + node.starts;
-        let config: Config = ConfigBuilder { seed, ..knobs }.build().unwrap();
+        let config: Config =
+            ConfigBuilder { seed, election_rank: node.rank, ..knobs }.build().unwrap();
         node.forget();
         let restored = node.disk.restored(me, ClusterId::new([9; 32]));
         node.core = Some(Core::new(config, restored, now));

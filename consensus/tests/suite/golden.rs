@@ -131,6 +131,12 @@ impl Scenario {
             "restart" => self.cluster.start(arguments.member(0)?),
             "stall" => self.cluster.node(arguments.member(0)?).stalled = true,
             "resume" => self.cluster.node(arguments.member(0)?).stalled = false,
+            "rank" => {
+                let me = arguments.member(0)?;
+                self.cluster.node(me).rank = u8::try_from(arguments.number(1)?)?;
+                self.cluster.crash(me);
+                self.cluster.start(me);
+            }
             "slow-transfer" => self.cluster.node(arguments.member(0)?).slow_transfer = true,
             "make-file" => self.make_file(arguments)?,
             "keep-running" => self.cluster.node(arguments.member(0)?).stubborn = true,
@@ -325,8 +331,9 @@ impl Scenario {
             match *what {
                 "add" => Ok(ChangeStep::AddLearner(one)),
                 "promote" => Ok(ChangeStep::Promote(one)),
+                "demote" => Ok(ChangeStep::Demote(one)),
                 "remove" => Ok(ChangeStep::Remove(one)),
-                _ => Err("a step adds, promotes or removes".into()),
+                _ => Err("a step adds, promotes, demotes or removes".into()),
             }
         };
         let steps = arguments.keyed.iter().map(step).collect::<Fallible<_>>()?;

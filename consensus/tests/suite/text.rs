@@ -195,6 +195,9 @@ fn event(me: &str, event: &Event) -> Option<String> {
         Event::Amnesia { member, acknowledged, .. } => {
             format!("{me} found {} without {acknowledged}, which it acknowledged", name(*member))
         }
+        Event::DiskStalled { term, elapsed } => {
+            format!("{me} stalled for {} ms in t{term}", elapsed.as_millis())
+        }
         Event::HandingOver { to, term } => format!("{me} hands over to {} t{term}", name(*to)),
         Event::Readmitted { index } => format!("{me} readmitted at {index}"),
         Event::Compacted { base, .. } => format!("{me} compacted to {base}"),

@@ -59,6 +59,11 @@ impl World {
             true => Cluster::founding_with_knobs(voters, knobs),
             false => Cluster::with_knobs(voters, knobs),
         };
+        let mut cluster = cluster;
+        for node in cluster.nodes.values_mut() {
+            // From their second start on.
+            node.rank = [0, 0, 1, 3][dice.below(4)];
+        }
         let unrest = [2, 10, 40][dice.below(3)];
         let clients = Clients::default();
         Self {
@@ -216,7 +221,8 @@ impl World {
             let at = self.dice.below(usize::from(self.members_max)) as u8 + 1;
             let one = member(at);
             steps.push(match self.dice.below(6) {
-                0 | 5 if configuration.voters.len() > 1 => ChangeStep::Remove(one),
+                0 if configuration.voters.len() > 1 => ChangeStep::Remove(one),
+                5 if configuration.voters.contains(&one) => ChangeStep::Demote(one),
                 1 | 2 if configuration.learners.contains(&one) => ChangeStep::Promote(one),
                 _ if configuration.contains(&one)
                     && self.members_max < 7
