@@ -41,8 +41,12 @@ impl Core {
         if message.acknowledged <= self.log.last().index {
             return self.drop_message(from, DropReason::Impossible);
         }
-        let follower =
-            Follower { leader: None, election_due: self.now, reads: ForwardedReads::default() };
+        let follower = Follower {
+            leader: None,
+            election_due: self.now,
+            asleep: false,
+            reads: ForwardedReads::default(),
+        };
         self.replace_role(RoleState::Follower(follower));
         self.forget_handover();
         self.durability.forget_waiting();

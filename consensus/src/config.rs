@@ -36,6 +36,10 @@ pub struct ConfigBuilder {
     pub apply_bytes_max: u64,
     /// Reads that wait at once.
     pub reads_max: usize,
+    /// After how long without work a group falls asleep: no heartbeats, no deadlines. `None` never
+    /// sleeps. While it sleeps the driver must watch that the node of its leader lives, and say
+    /// [`crate::Input::PeerDown`] to its followers when it does not.
+    pub quiesce_after: Option<Duration>,
     /// Lets a leader serve reads of [`crate::ReadLevel::Lease`] without asking (thesis 6.4.1). The
     /// number is a promise: while an election time-out passes, no two members' clocks drift apart by
     /// more than so many thousandths. `None` asks for every read. All members of a group must have
@@ -69,6 +73,7 @@ impl ConfigBuilder {
             command_bytes_max: 9 * MIB,
             apply_bytes_max: 16 * MIB,
             reads_max: 10_000,
+            quiesce_after: None,
             lease_drift_permille: None,
             promote_learners: true,
             voters_target: usize::MAX,

@@ -99,6 +99,7 @@ impl Core {
         let follower = Follower {
             leader: None,
             election_due: now.plus(first_election),
+            asleep: false,
             reads: ForwardedReads::default(),
         };
         let mut core = Self {
@@ -165,6 +166,7 @@ impl Core {
         if self.retired {
             return self.refuse(input);
         }
+        self.stir(&input);
         match input {
             Input::Timeout => self.timeout(),
             Input::Receive { from, message } => self.receive(from, message),
@@ -217,7 +219,7 @@ impl Core {
             return None;
         }
         let handed = self.handed.as_ref().map(|handed| handed.until);
-        [Some(self.role.deadline()), self.apply.due(), handed].into_iter().flatten().min()
+        [self.role.deadline(), self.apply.due(), handed].into_iter().flatten().min()
     }
 
     /// Who this core is.
@@ -261,9 +263,9 @@ impl Core {
         self.handover_due();
         match &self.role {
             RoleState::Follower(follower) => {
-                let election_due = follower.election_due;
+                let (election_due, asleep) = (follower.election_due, follower.asleep);
                 self.forwarded_reads_due();
-                if election_due <= self.now {
+                if election_due <= self.now && !asleep {
                     self.election_timed_out();
                 }
             }
@@ -288,7 +290,7 @@ impl Core {
             Message::Amnesia(message) => self.amnesia(from, message),
             Message::Dismissed(message) => self.dismissed(from, message),
             Message::TimeoutNow(message) => self.timeout_now(from, message),
-            Message::Quiesce(_) => self.drop_message(from, DropReason::Unsupported),
+            Message::Quiesce(message) => self.quiesce(from, message),
             Message::AppendResponse(_)
             | Message::HeartbeatResponse(_)
             | Message::VoteResponse(_)

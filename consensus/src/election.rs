@@ -283,7 +283,8 @@ impl Core {
             _ => None,
         };
         let election_due = waiting.unwrap_or_else(|| self.now.plus(self.draw_wait()));
-        let follower = Follower { leader, election_due, reads: ForwardedReads::default() };
+        let follower =
+            Follower { leader, election_due, asleep: false, reads: ForwardedReads::default() };
         self.replace_role(RoleState::Follower(follower));
     }
 

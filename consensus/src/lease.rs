@@ -76,7 +76,7 @@ impl Core {
         let RoleState::Leader(leader) = &self.role else { return None };
         let knobs = self.config.knobs();
         let drift = u32::from(knobs.lease_drift_permille?.get());
-        if !leader.ready || leader.handover.is_some() || leader.asked_successor {
+        if leader.asleep || !leader.ready || leader.handover.is_some() || leader.asked_successor {
             return None;
         }
         let sent = leader.sent.at(self.confirmed_round(leader))?;

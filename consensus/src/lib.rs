@@ -95,6 +95,7 @@ mod log;
 mod membership;
 mod message;
 mod output;
+mod quiescence;
 mod quorum;
 mod random;
 mod read;

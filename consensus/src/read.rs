@@ -61,6 +61,11 @@ impl LeaderReads {
         self.last_round
     }
 
+    /// Whether nobody waits.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
     /// Numbers another round.
     pub(crate) const fn next_round(&mut self) -> u64 {
         self.last_round = self.last_round.saturating_add(1);
@@ -110,6 +115,11 @@ pub(crate) struct ForwardedReads {
 }
 
 impl ForwardedReads {
+    /// Whether nobody waits.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
     /// When to ask again, or to give up.
     pub(crate) fn due(&self) -> Option<Moment> {
         self.asked.iter().map(|asked| asked.again.min(asked.until)).min()

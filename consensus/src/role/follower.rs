@@ -27,14 +27,17 @@ pub(crate) struct Follower {
     pub(crate) leader: Option<Member>,
     /// When it stops waiting for a leader.
     pub(crate) election_due: Moment,
+    /// Whether its leader let it sleep: it waits for nothing.
+    pub(crate) asleep: bool,
     /// Reads that wait for the leader's index.
     pub(crate) reads: ForwardedReads,
 }
 
 impl Follower {
     /// When it next acts by itself.
-    pub(crate) fn deadline(&self) -> Moment {
-        self.reads.due().map_or(self.election_due, |due| due.min(self.election_due))
+    pub(crate) fn deadline(&self) -> Option<Moment> {
+        let election = (!self.asleep).then_some(self.election_due);
+        [self.reads.due(), election].into_iter().flatten().min()
     }
 }
 
@@ -203,7 +206,7 @@ impl Core {
         limit.saturating_sub(self.durability.pending_bytes())
     }
 
-    fn advance_commit_to(&mut self, index: Index) {
+    pub(crate) fn advance_commit_to(&mut self, index: Index) {
         if index > self.commit {
             self.set_commit(index);
         }

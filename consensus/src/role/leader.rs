@@ -58,13 +58,18 @@ pub(crate) struct Leader {
     pub(crate) handover: Option<Handover>,
     /// Whether any member was asked to campaign in this term.
     pub(crate) asked_successor: bool,
+    /// Since when it has been seen that there is nothing to do.
+    pub(crate) idle_since: Option<Moment>,
+    /// Whether the group sleeps.
+    pub(crate) asleep: bool,
 }
 
 impl Leader {
     /// When it next acts by itself.
-    pub(crate) fn deadline(&self) -> Moment {
-        let handover = self.handover.as_ref();
-        handover.map_or(self.heartbeat_due, |one| one.until.min(self.heartbeat_due))
+    pub(crate) fn deadline(&self) -> Option<Moment> {
+        let handover = self.handover.as_ref().map(|one| one.until);
+        let heartbeat = (!self.asleep).then_some(self.heartbeat_due);
+        [handover, heartbeat].into_iter().flatten().min()
     }
 }
 
@@ -84,6 +89,8 @@ impl Core {
             sent: Sent::default(),
             handover: None,
             asked_successor: false,
+            idle_since: None,
+            asleep: false,
         };
         self.replace_role(RoleState::Leader(leader));
         self.meet_members();
@@ -165,7 +172,7 @@ impl Core {
     pub(crate) fn heartbeat_due(&mut self) {
         let (now, heartbeat) = (self.now, self.config.knobs().heartbeat);
         let RoleState::Leader(leader) = &mut self.role else { return };
-        if leader.heartbeat_due > now {
+        if leader.heartbeat_due > now || leader.asleep {
             return;
         }
         leader.heartbeat_due = now.plus(heartbeat);
@@ -181,6 +188,9 @@ impl Core {
         self.dismiss_departed();
         self.promote_learners();
         self.expire_reads();
+        if self.fall_asleep() {
+            return;
+        }
         self.send_heartbeats();
         self.probe_losses();
         self.repeat_offers();

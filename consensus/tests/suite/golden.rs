@@ -1,7 +1,7 @@
 //! Runs the golden scenarios of `testdata/`: one scenario a file, its first sentence says what it
 //! holds. `UPDATE_GOLDENFILES=1` rewrites what they print; review the difference.
 
-use std::{error::Error, path::Path};
+use std::{error::Error, path::Path, time::Duration};
 
 use goldenscript::{Command, Context};
 use meshraft_consensus::{
@@ -168,6 +168,9 @@ impl Scenario {
         }
         if let Some(keep) = arguments.key("keep") {
             knobs.keep_entries_max = keep.parse()?;
+        }
+        if let Some(after) = arguments.key("sleep") {
+            knobs.quiesce_after = Some(Duration::from_millis(after.parse()?));
         }
         if let Some(drift) = arguments.key("lease") {
             knobs.lease_drift_permille = Some(drift.parse()?);

@@ -1,7 +1,7 @@
 //! Any message, with any numbers in it, at any time: nothing panics, no invariant breaks, the term
 //! never falls, and what is committed stays.
 
-use std::{collections::BTreeSet, num::NonZeroU16};
+use std::{collections::BTreeSet, num::NonZeroU16, time::Duration};
 
 use bytes::Bytes;
 use meshraft_consensus::{
@@ -289,7 +289,11 @@ fn take(cluster: &mut Cluster, step: Step, nth: usize) {
 /// Three voters, of which only the first runs, its log beginning where a snapshot ends.
 fn one_of_three(base: u64) -> Cluster {
     let lease_drift_permille = NonZeroU16::new(100);
-    let knobs = ConfigBuilder { lease_drift_permille, ..ConfigBuilder::simulation() };
+    let knobs = ConfigBuilder {
+        lease_drift_permille,
+        quiesce_after: Some(Duration::from_millis(100)),
+        ..ConfigBuilder::simulation()
+    };
     let mut cluster = Cluster::with_knobs(3, knobs);
     (2..=3).for_each(|number| cluster.crash(member(number)));
     cluster.node(member(1)).stubborn = true;

@@ -13,6 +13,7 @@ mod hostile;
 mod installs;
 mod node;
 mod parse;
+mod sleep;
 mod text;
 mod thesis;
 mod thesis_lease;

@@ -96,8 +96,8 @@ fn message(message: &Message) -> String {
         }
         Message::Amnesia(it) => format!("amnesia t{} acknowledged={}", it.term, it.acknowledged),
         Message::Dismissed(it) => format!("dismissed t{} index={}", it.term, it.index),
+        Message::Quiesce(it) => format!("quiesce t{} last={}", it.term, it.last),
         Message::TimeoutNow(it) => format!("timeout-now t{}", it.term),
-        other => format!("{other:?}"),
     }
 }
 
@@ -232,6 +232,9 @@ pub(crate) fn status(core: &Core) -> String {
         status.applied,
         configuration(&status.configuration)
     );
+    if status.asleep {
+        text.push_str(" asleep");
+    }
     if status.departed {
         text.push_str(" departed");
     }

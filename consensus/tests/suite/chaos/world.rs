@@ -51,6 +51,7 @@ impl World {
             voters_target: [2, 4, usize::MAX][dice.below(3)],
             keep_entries_max: [0, 2, 8][dice.below(3)],
             snapshot_lag_bytes_max: [0, 1000, 10_000][dice.below(3)],
+            quiesce_after: [None, Some(Duration::from_millis(100))][dice.below(2)],
             lease_drift_permille: NonZeroU16::new([0, 100][dice.below(2)]),
             tail_bytes_max: [200, 4096][dice.below(2)],
             ..ConfigBuilder::simulation()
