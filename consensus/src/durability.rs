@@ -125,8 +125,8 @@ impl Durability {
         self.stamps.front().map_or(Duration::ZERO, |stamp| now.since(stamp.at))
     }
 
-    /// Whether everything up to the end of the log, at `last`, is durable, and nothing else is to be
-    /// written or waits.
+    /// Whether everything up to the end of the log, at `last`, is durable, and nothing else is to
+    /// be written or waits.
     pub(crate) fn is_quiet(&self, last: Index) -> bool {
         self.durable == last && self.stamps.is_empty() && !self.is_gathering(last)
     }

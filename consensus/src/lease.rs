@@ -2,16 +2,16 @@
 //! everybody else (thesis 6.4.1).
 //!
 //! Invariants:
-//! 1. A lease begins when the round was *sent* that a quorum confirmed, and ends an election time-out
-//!    later, shortened by what the clocks may drift meanwhile.
+//! 1. A lease begins when the round was *sent* that a quorum confirmed, and ends an election
+//!    time-out later, shortened by what the clocks may drift meanwhile.
 //! 2. There is none before an entry of the own term is committed, and none in a term in which
 //!    another member was asked to campaign: its votes are not refused.
 //! 3. A voter that restarts does not know whom it heard: where leases are allowed it refuses its
 //!    vote for an election time-out.
 //!
-//! It rests on every member's election time-out being the same or longer, on clocks that run evenly
-//! within the bound, and on every voter's being allowed to know of it (3). Whoever can't warrant that
-//! leaves it off.
+//! It rests on every member's election time-out being the same or longer, on clocks that run
+//! evenly within the bound, and on every voter's being set to allow it (3). Whoever can't warrant
+//! that leaves it off.
 
 use alloc::collections::VecDeque;
 use core::time::Duration;

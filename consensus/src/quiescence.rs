@@ -25,7 +25,7 @@ use crate::{
 
 impl Core {
     /// Whether this member sleeps.
-    pub fn is_asleep(&self) -> bool {
+    pub fn is_dormant(&self) -> bool {
         match &self.role {
             RoleState::Follower(follower) => follower.asleep,
             RoleState::Candidate(_) => false,
@@ -139,7 +139,7 @@ impl Core {
 
     /// Panics if an invariant is broken.
     pub(crate) fn check_sleep(&self) {
-        if self.is_asleep() {
+        if self.is_dormant() {
             assert!(self.log.last().index == self.commit, "nobody sleeps on what is not committed");
             assert!(self.lease_until().is_none(), "who sleeps holds no lease");
         }

@@ -108,7 +108,7 @@ impl Core {
             founding: self.is_founding(),
             damage: self.damage,
             departed: self.is_departed(),
-            asleep: self.is_asleep(),
+            asleep: self.is_dormant(),
             commit: self.commit,
             applied: self.apply.applied(),
             snapshot: self.snapshots.newest(),

@@ -307,7 +307,7 @@ impl Cluster {
             assert_eq!(leader, me, "two leaders in term {}", core.term());
         }
         // Who lost what it acknowledged is never told that its state was replaced.
-        let (status, retired) = (core.status(), core.deadline().is_none() && !core.is_asleep());
+        let (status, retired) = (core.status(), core.deadline().is_none() && !core.is_dormant());
         let node = self.node(me);
         assert!(status.first >= node.first, "{me}: the log's base never moves back");
         node.first = status.first;

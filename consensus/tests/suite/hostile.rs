@@ -216,6 +216,7 @@ fn take(cluster: &mut Cluster, step: Step, nth: usize) {
     let me = member(1);
     let id = ProposalId::new(nth as u64);
     let change = |step| meshraft_consensus::Change { steps: vec![step] };
+    let demote = matches!(step, Step::Demote(_));
     match step {
         Step::Receive(from, message) => {
             cluster.input(me, Input::Receive { from: member(from), message });
@@ -240,13 +241,9 @@ fn take(cluster: &mut Cluster, step: Step, nth: usize) {
             let change = change(ChangeStep::AddLearner(member(peer)));
             cluster.input(me, Input::Change { id, change });
         }
-        Step::Remove(peer) => {
-            let change = change(ChangeStep::Remove(member(peer)));
-            cluster.input(me, Input::Change { id, change });
-        }
-        Step::Demote(peer) => {
-            let change = change(ChangeStep::Demote(member(peer)));
-            cluster.input(me, Input::Change { id, change });
+        Step::Remove(peer) | Step::Demote(peer) => {
+            let step = if demote { ChangeStep::Demote } else { ChangeStep::Remove };
+            cluster.input(me, Input::Change { id, change: change(step(member(peer))) });
         }
         Step::Transfer(to) => cluster.input(me, Input::Transfer { id, to: to.map(member) }),
         Step::Peer(peer, true) => cluster.input(me, Input::PeerUp(member(peer))),

@@ -102,8 +102,8 @@ impl NamespaceBuilder {
 
     /// How far apart the members are; default is the node's.
     pub fn timing(mut self, timing: Timing) -> Self {
-        let lease_drift_permille = self.pace.lease_drift_permille;
-        self.pace = Pace { timing, lease_drift_permille, ..Pace::default() };
+        let Pace { election_rank, lease_drift_permille, .. } = self.pace;
+        self.pace = Pace { timing, election_rank, lease_drift_permille, ..Pace::default() };
         self
     }
 
@@ -117,6 +117,13 @@ impl NamespaceBuilder {
     /// least four heartbeats. Call it after [`NamespaceBuilder::timing`].
     pub fn election(mut self, election: Duration) -> Self {
         self.pace.election = Some(election);
+        self
+    }
+
+    /// How late this node campaigns when no leader is heard: each step from zero, the default, to
+    /// six waits half an election time-out longer, so that nodes of a lower rank lead if they can.
+    pub fn election_rank(mut self, rank: u8) -> Self {
+        self.pace.election_rank = rank;
         self
     }
 

@@ -129,8 +129,8 @@ impl NodeBuilder {
         self
     }
 
-    /// Lets leaders serve reads of level `lease` without asking anybody, in every namespace that does
-    /// not say otherwise: see [`super::NamespaceBuilder::lease_drift_permille`].
+    /// Lets leaders serve reads of level `lease` without asking anybody, in every namespace that
+    /// does not say otherwise: see [`super::NamespaceBuilder::lease_drift_permille`].
     pub fn lease_drift_permille(mut self, permille: u16) -> Self {
         self.pace.lease_drift_permille = NonZeroU16::new(permille);
         self
