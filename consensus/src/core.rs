@@ -325,9 +325,11 @@ impl Core {
     }
 
     fn persisted(&mut self, write: WriteId) {
-        let Some(released) = self.durability.acknowledge(write, self.now) else { return };
+        if !self.durability.acknowledge(write, self.now) {
+            return;
+        }
         let free_bytes = self.free_bytes();
-        for mut output in released {
+        while let Some(mut output) = self.durability.release() {
             // What was free when the answer was made ready is out of date.
             if let Output::Send { message: Message::AppendResponse(response), .. } = &mut output {
                 response.free_bytes = free_bytes;
