@@ -23,6 +23,7 @@ use crate::{
     identity::Member,
     input::ReadLevel,
     message::{Message, ReadRequest, ReadResponse},
+    mistake::Mistake,
     output::{Lane, Output},
     quorum,
     role::RoleState,
@@ -153,11 +154,21 @@ impl Core {
     }
 
     fn start_round(&mut self) {
-        let index = self.commit;
+        let index = match self.plants(Mistake::ReadAtApplied) {
+            true => self.apply.applied(),
+            false => self.commit,
+        };
         let RoleState::Leader(leader) = &mut self.role else { return };
         let reads = &mut leader.reads;
-        if !leader.ready || reads.waiting.is_empty() || reads.rounds.len() >= ROUNDS_MAX {
+        let knobs = self.config.knobs();
+        let ready = leader.ready || knobs.plants(Mistake::ReadBeforeOwnCommit);
+        if !ready || reads.waiting.is_empty() || reads.rounds.len() >= ROUNDS_MAX {
             return;
+        }
+        if knobs.plants(Mistake::ReadsJoinRounds)
+            && let Some(round) = reads.rounds.back_mut()
+        {
+            return round.readers.append(&mut reads.waiting);
         }
         reads.last_round = reads.last_round.saturating_add(1);
         let (number, readers) = (reads.last_round, mem::take(&mut reads.waiting));
@@ -173,7 +184,7 @@ impl Core {
             return;
         }
         let confirmed = quorum::agreed(self.membership.current(), |member| {
-            if *member == self.me {
+            if *member == self.me || self.plants(Mistake::ReadWithoutRound) {
                 return leader.reads.last_round;
             }
             let counts = leader.progress.get(member).filter(|one| one.amnesiac.is_none());
@@ -292,7 +303,12 @@ impl Core {
         let reads: Vec<ReadId> =
             follower.reads.settle(settled).flat_map(|asked| asked.reads).collect();
         for id in reads {
-            match response.index {
+            let own = self.commit;
+            let index = match self.plants(Mistake::FollowerReadsItsOwn) {
+                true => response.index.map(|_| own),
+                false => response.index,
+            };
+            match index {
                 Some(index) => self.outputs.push_back(Output::ReadReady { id, index }),
                 None => self.fail_read(id, ReadError::Unconfirmed),
             }
