@@ -260,8 +260,13 @@ impl CoreChecks {
 
     /// Whether everything that was asked for is answered.
     pub(crate) fn is_settled(&self) -> bool {
-        let open = |promise: &Promise| matches!(promise, Promise::Open { .. });
-        self.reads.is_empty() && !self.promises.values().any(open)
+        self.open().is_empty()
+    }
+
+    /// What has no answer yet.
+    pub(crate) fn open(&self) -> Vec<u64> {
+        let open = self.promises.iter().filter(|(_, it)| matches!(it, Promise::Open { .. }));
+        open.map(|(id, _)| id.get()).chain(self.reads.keys().map(|id| id.get())).collect()
     }
 
     /// What was rejected never took effect.

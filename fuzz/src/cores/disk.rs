@@ -35,7 +35,8 @@ pub(super) struct Disk {
     files: BTreeMap<Position, File>,
 }
 
-/// So many files of snapshots are kept: an older one may still be fetched by someone.
+/// So many files of snapshots are kept at least: an older one than the recorded one may still be
+/// fetched by someone, a newer one may be recorded by a write that is out.
 const FILES_MAX: usize = 3;
 
 impl Disk {
@@ -66,10 +67,11 @@ impl Disk {
     pub(super) fn keep_file(&mut self, file: File) {
         self.files.insert(file.meta.position, file);
         let recorded = self.durable.snapshot.as_ref().map(|meta| meta.position);
-        while self.files.len() > FILES_MAX {
-            let mut positions = self.files.keys().copied();
-            let Some(oldest) = positions.find(|it| Some(*it) != recorded) else { return };
-            self.files.remove(&oldest);
+        while self.files.len() > FILES_MAX
+            && let Some(oldest) = self.files.first_entry()
+            && Some(*oldest.key()) < recorded
+        {
+            oldest.remove();
         }
     }
 

@@ -71,6 +71,9 @@ fn run(mut world: CoreWorld) -> (Result<CoreReport, Failure>, CoreWorld) {
     let result = catch_unwind(AssertUnwindSafe(|| world.run()));
     let result = result.unwrap_or_else(|panic| Err(Violation::Panicked(text(&*panic))));
     let (seed, at) = (world.plan.seed, world.clock.now());
+    if world.plan.print && result.is_err() {
+        world.print();
+    }
     let result = match result {
         Ok(()) => Ok(world.report()),
         Err(violation) => Err(Failure { seed, at, violation: violation.into() }),
@@ -185,6 +188,17 @@ impl CoreWorld {
             fault_kinds: self.plan.faults.kinds(),
             counts: self.cluster.counts,
         }
+    }
+
+    /// What all cores say of themselves.
+    fn print(&self) {
+        for node in &self.cluster.nodes {
+            match &node.core {
+                Some(core) => println!("{:#?}", core.status()),
+                None => println!("{} is down", step::name(node.me)),
+            }
+        }
+        println!("open: {:?}", self.cluster.checks.open());
     }
 
     fn happen(&mut self, due: Due) -> Result<(), Violation> {

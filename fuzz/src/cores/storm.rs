@@ -261,12 +261,13 @@ impl CoreWorld {
             let seat = seat_of(**member);
             seat != lost && self.cluster.node(seat).me == **member
         };
-        let majority = |half: &BTreeSet<Member>| {
-            half.is_empty() || half.iter().filter(whole).count() * 2 > half.len()
-        };
+        // A learner may be a voter before it is known that it is lost.
         let bears = |it: &Configuration| {
-            let all: BTreeSet<Member> = it.voters.union(&it.learners).copied().collect();
-            majority(&it.voters) && majority(&it.outgoing) && majority(&all)
+            let lost = it.learners.iter().filter(|member| !whole(member)).count();
+            let majority = |half: &BTreeSet<Member>| {
+                half.is_empty() || half.iter().filter(whole).count() * 2 > half.len() + lost
+            };
+            majority(&it.voters) && majority(&it.outgoing)
         };
         self.cluster.nodes.iter().all(|node| bears(&node.configuration))
     }
