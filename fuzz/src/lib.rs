@@ -15,6 +15,8 @@
     reason = "a violation is made once, ends the run, and says everything"
 )]
 
+#[cfg(feature = "mistakes")]
+pub mod alarm;
 pub mod check;
 pub mod cores;
 mod counts;

@@ -38,4 +38,15 @@ impl Mistake {
         Self::StaleReads,
         Self::NewSessions,
     ];
+
+    /// What it is about.
+    pub const fn topic(self) -> &'static str {
+        match self {
+            Self::LyingDisk | Self::ForgottenVotes | Self::ForgottenTail => "durability",
+            Self::EarlyInstalls | Self::OldSnapshots => "snapshots",
+            Self::KeptIncarnation | Self::CarelessCopies => "membership",
+            Self::StaleReads => "reads",
+            Self::NewSessions => "sessions",
+        }
+    }
 }

@@ -40,6 +40,9 @@ impl Cluster {
             self.counts.note(CoreRare::OutcomeUnknown);
         }
         let bytes = self.proposed.remove(&id);
+        if bytes.is_none() && matches!(outcome, Outcome::Committed(_)) {
+            self.counts.note(CoreRare::Changed);
+        }
         let command = bytes.map(|bytes| command(id, bytes)).unwrap_or_default();
         self.checks.resolved(id, outcome, &command, bytes.is_some())
     }
@@ -73,7 +76,10 @@ impl Cluster {
                 node.loads.push_back((id, range, bytes_max));
                 self.wants.push(Want::Load(seat));
             }
-            Output::ReadReady { id, index } => self.checks.read_ended(id, Some(index))?,
+            Output::ReadReady { id, index } => {
+                self.counts.note(CoreRare::Read);
+                self.checks.read_ended(id, Some(index))?;
+            }
             Output::ReadFailed { id, .. } => self.checks.read_ended(id, None)?,
             Output::FetchSnapshot { from, meta } => {
                 node.fetch = Some(Fetch { from, meta, parts: 0 });

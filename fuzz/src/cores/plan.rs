@@ -34,7 +34,8 @@ pub struct CorePlan {
     pub faults: CoreFaults,
     /// How long things go wrong.
     pub stormy: Duration,
-    /// Within this time of healing everything must work.
+    /// Within this time of healing, and what it takes to send somebody the log, everything must
+    /// work.
     pub recovery: Duration,
     /// Whether to print every step.
     pub print: bool,

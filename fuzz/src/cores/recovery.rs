@@ -29,7 +29,10 @@ impl CoreWorld {
             self.start(seat)?;
         }
         self.clock.after(NUDGE_EVERY, Due::Nudge);
-        let end = self.clock.now().plus(self.plan.recovery);
+        // Who begins anew may have to be sent the whole log, entry by entry.
+        let entries = u32::try_from(self.cluster.checks.committed().get()).unwrap_or(u32::MAX);
+        let catching_up = (self.plan.latency_max * 4 + Duration::from_millis(10)) * entries;
+        let end = self.clock.now().plus(self.plan.recovery + catching_up);
         let mut newest = None;
         while let Some(due) = self.clock.next(end) {
             let quiet = match due {

@@ -92,6 +92,10 @@ impl CoreWorld {
             return Ok(());
         }
         let seat = leaders[self.random.place(leaders.len())];
+        if self.plans[seat.0].paused {
+            // What is asked for now would be something else when it goes on.
+            return Ok(());
+        }
         if self.random.hits(faults.transfer) {
             let (id, other) = (ProposalId::new(self.next_id()), self.some());
             let to = Some(self.cluster.node(other).me).filter(|_| self.random.below(3) > 0);
