@@ -48,6 +48,7 @@ impl Core {
             reads: ForwardedReads::default(),
         };
         self.replace_role(RoleState::Follower(follower));
+        self.forget_handover();
         self.durability.forget_waiting();
         self.outputs.retain(|output| !matches!(output, Output::Send { .. }));
         self.retired = true;

@@ -25,6 +25,7 @@ use crate::{
     read::ForwardedReads,
     role::{Follower, RoleState},
     snapshot::{self, Snapshots},
+    transfer::Handover,
     types::{Index, IndexRange, Moment, Term, WriteId},
 };
 
@@ -53,6 +54,8 @@ pub struct Core {
     pub(crate) snapshots: Snapshots,
     pub(crate) loads: Loads,
     pub(crate) read_number: u64,
+    /// Leadership that this member gave up, for a successor that is not known to lead yet.
+    pub(crate) handed: Option<Handover>,
     pub(crate) outputs: VecDeque<Output>,
     /// It lost what it acknowledged, and acts no more.
     pub(crate) retired: bool,
@@ -114,6 +117,7 @@ impl Core {
             snapshots,
             loads: Loads::default(),
             read_number: random.next() >> 16,
+            handed: None,
             outputs: VecDeque::new(),
             departure: Departure::default(),
             retired: false,
@@ -166,7 +170,7 @@ impl Core {
             Input::FirstEntry(fate) => self.first_entry(fate),
             Input::Change { id, change } => self.change(id, &change),
             Input::Read { id, level } => self.read(id, level),
-            Input::Transfer { id, to: _ } => self.transfer(id),
+            Input::Transfer { id, to } => self.transfer(id, to),
             Input::Campaign => self.campaign(),
             Input::Persisted(write) => self.persisted(write),
             Input::Applied { index, backlog_bytes } => self.applied(index, backlog_bytes),
@@ -210,8 +214,8 @@ impl Core {
         if self.retired {
             return None;
         }
-        let due = self.role.deadline();
-        Some(self.apply.due().map_or(due, |apply| apply.min(due)))
+        let handed = self.handed.as_ref().map(|handed| handed.until);
+        [Some(self.role.deadline()), self.apply.due(), handed].into_iter().flatten().min()
     }
 
     /// Who this core is.
@@ -239,6 +243,12 @@ impl Core {
         matches!(&self.role, RoleState::Leader(leader) if leader.ready)
     }
 
+    /// Whether leadership is on its way, from here, to a member that is not known to lead yet.
+    pub fn is_handing_over(&self) -> bool {
+        let leads = matches!(&self.role, RoleState::Leader(leader) if leader.handover.is_some());
+        leads || self.handed.is_some()
+    }
+
     /// The configuration in force.
     pub fn configuration(&self) -> &Configuration {
         self.membership.current()
@@ -246,6 +256,7 @@ impl Core {
 
     fn timeout(&mut self) {
         self.retry_apply();
+        self.handover_due();
         match &self.role {
             RoleState::Follower(follower) => {
                 let election_due = follower.election_due;
@@ -274,9 +285,8 @@ impl Core {
             Message::SnapshotOffer(offer) => self.snapshot_offer(from, offer),
             Message::Amnesia(message) => self.amnesia(from, message),
             Message::Dismissed(message) => self.dismissed(from, message),
-            Message::TimeoutNow(_) | Message::Quiesce(_) => {
-                self.drop_message(from, DropReason::Unsupported);
-            }
+            Message::TimeoutNow(message) => self.timeout_now(from, message),
+            Message::Quiesce(_) => self.drop_message(from, DropReason::Unsupported),
             Message::AppendResponse(_)
             | Message::HeartbeatResponse(_)
             | Message::VoteResponse(_)
@@ -391,6 +401,9 @@ impl Core {
         }
         if leader != told_leader {
             self.observe(Event::LeaderChanged { leader, term });
+        }
+        if let Some(leader) = leader {
+            self.settle_handover(leader);
         }
     }
 }

@@ -67,7 +67,7 @@ impl Core {
         }
     }
 
-    fn start_candidacy(&mut self, kind: VoteKind) {
+    pub(crate) fn start_candidacy(&mut self, kind: VoteKind) {
         if kind != VoteKind::Pre {
             let term = self.hard.term.next();
             self.change_hard(HardState { term, vote: Some(self.me), ..self.hard });

@@ -62,6 +62,28 @@ pub enum RejectReason {
         /// How many.
         steps: usize,
     },
+    /// Leadership is on its way to another member; what was proposed is better proposed there.
+    #[error("leadership is being handed over to {to}")]
+    TransferInProgress {
+        /// The successor.
+        to: Member,
+    },
+    /// The successor did not take over in time: this member leads on, or another one does.
+    #[error("leadership was not handed over to {to}")]
+    TransferAborted {
+        /// Who should have led.
+        to: Member,
+    },
+    /// The member can't take over: it does not answer, lost what it acknowledged, or needs a
+    /// snapshot.
+    #[error("{member} does not answer or is far behind")]
+    Behind {
+        /// The member that was named as successor.
+        member: Member,
+    },
+    /// No other voter answers and has the log.
+    #[error("no other voter can take over")]
+    NoSuccessor,
     /// This build does not do it yet.
     #[error("{operation} is not supported yet")]
     Unsupported {

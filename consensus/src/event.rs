@@ -58,6 +58,13 @@ pub enum Event {
         /// The term it led.
         term: Term,
     },
+    /// A leader asked another member to take over (thesis 3.10).
+    HandingOver {
+        /// The successor.
+        to: Member,
+        /// The term that it still leads.
+        term: Term,
+    },
     /// A vote was given, durably.
     Voted {
         /// What was written.

@@ -46,6 +46,7 @@ impl Core {
                 assert!(bytes == leader.uncommitted_bytes, "uncommitted bytes are counted");
                 let first = leader.proposals.front();
                 assert!(first.is_none_or(|one| one.index > self.commit), "committed is resolved");
+                assert!(self.handed.is_none(), "who leads again knows how its handover ended");
                 leader.reads.check(self.config.knobs().reads_max);
                 let base = self.log.base().index;
                 leader.progress.values().for_each(|one| one.check(base, last.index));

@@ -62,9 +62,9 @@
 //!
 //! Where the dissertation (Ongaro, "Consensus: Bridging Theory and Practice") is: elections 3.4,
 //! 3.6.1, 4.2.3, 6.2 and 9.6 in `election`; replication 3.5 and 10.2 in `replication` and
-//! `role::follower`; the commit rule 3.6.2 in `commit`; what must be durable 3.8 and 10.2.1 in
-//! `durability`; membership 4 in `membership` and `quorum`; snapshots 5 in `snapshot`; reads 6.4 in
-//! `read`. Founding is ours: `founding`.
+//! `role::follower`; the commit rule 3.6.2 in `commit`; hand-over of leadership 3.10 in
+//! `transfer`; what must be durable 3.8 and 10.2.1 in `durability`; membership 4 in `membership`
+//! and `quorum`; snapshots 5 in `snapshot`; reads 6.4 in `read`. Founding is ours: `founding`.
 #![no_std]
 #![forbid(unsafe_code)]
 #![warn(clippy::indexing_slicing)]
@@ -100,6 +100,7 @@ mod replication;
 mod role;
 mod snapshot;
 mod status;
+mod transfer;
 mod types;
 
 pub use self::core::Core;

@@ -115,8 +115,17 @@ pub enum Lane {
 pub enum Outcome {
     /// Committed there; `Apply` hands it out.
     Committed(Position),
-    /// It was not appended and will never take effect.
+    /// The member that leadership was handed over to leads.
+    Transferred {
+        /// Who leads now.
+        leader: Member,
+        /// The term that it leads.
+        term: Term,
+    },
+    /// It was not appended and will never take effect. An aborted transfer: the successor does not
+    /// lead, as far as is known here; it may yet campaign.
     Rejected(RejectReason),
-    /// It was appended, and leadership ended before it was seen committed: it may yet commit.
+    /// It was appended, and leadership ended before it was seen committed: it may yet commit. A
+    /// transfer: this member leads no more, and who does is not known here.
     Unknown,
 }

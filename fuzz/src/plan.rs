@@ -93,8 +93,8 @@ impl Plan {
             1 => 66_000 + random.below(60_000),
             _ => random.below(500),
         };
-        // A part of a snapshot that was lost on the way is asked for again after up to a minute.
-        let recovery = Duration::from_secs(90);
+        // A part of a snapshot that was lost on the way is asked for again after ten seconds.
+        let recovery = Duration::from_secs(30);
         Self {
             seed,
             founders,

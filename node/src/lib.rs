@@ -42,7 +42,7 @@ pub use api::{
     Answer, Applied, ChangeError, Deleted, Events, EventsError, Founders, FoundersError,
     KeyFileError, LeaveError, Members, MembershipChange, NamespaceBuilder, NamespaceHandle, Node,
     NodeBuilder, OpenError, Pair, Read, ReadError, ReadyError, RejoinError, RemoveError,
-    StartError, StatusError, Voters, Write, WriteError, read_key_file,
+    StartError, StatusError, TransferError, Voters, Write, WriteError, read_key_file,
 };
 pub use client::{CallError, Client, ConnectError, ReadLevel};
 pub use config::Timing;
@@ -53,7 +53,7 @@ pub use meshraft_consensus::{
     NamespaceError, NodeId, Position, Term,
 };
 pub use meshraft_service::{
-    CheckError, Command, QueryError, ServiceError, SnapshotWriter, StateMachine,
+    CheckError, Command, NotTransferred, QueryError, ServiceError, SnapshotWriter, StateMachine,
     kv::{KeyPage, Revision},
     wire::{
         HeldBack, MemberRole, MemberState, MemberStatus, NodeRole, NotAdmitted, Status, Waiting,

@@ -104,6 +104,9 @@ pub enum ServiceError {
     /// Another change of the configuration was under way until the deadline. Nothing changed.
     #[error("another change of the configuration was in progress until the deadline")]
     ChangeInProgress,
+    /// Leadership was not handed over.
+    #[error("leadership was not handed over: {0}")]
+    NotTransferred(#[source] NotTransferred),
 }
 
 impl ServiceError {
@@ -130,6 +133,7 @@ impl ServiceError {
             Self::LastVoter => "last_voter",
             Self::NotMember => "not_member",
             Self::ChangeInProgress => "change_in_progress",
+            Self::NotTransferred(_) => "not_transferred",
         }
     }
 
@@ -137,7 +141,9 @@ impl ServiceError {
     pub const fn maybe(&self) -> bool {
         match self {
             Self::Timeout { maybe } | Self::SessionExpired { maybe } => *maybe,
-            Self::OutcomeUnknown | Self::ResponseDropped { .. } => true,
+            Self::OutcomeUnknown
+            | Self::ResponseDropped { .. }
+            | Self::NotTransferred(NotTransferred::Aborted) => true,
             _ => false,
         }
     }
@@ -178,6 +184,24 @@ pub enum BadRequest {
     /// The configuration can't be changed so.
     #[error("the configuration can't be changed so")]
     Change,
+}
+
+/// Why leadership was not handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotTransferred {
+    /// The successor that was named has no vote.
+    #[error("the successor is no voter")]
+    NoVoter,
+    /// It does not answer, or is far behind.
+    #[error("the successor does not answer, or is far behind")]
+    Behind,
+    /// No other voter answers.
+    #[error("no other voter can take over")]
+    NoSuccessor,
+    /// It did not take over in time. It was asked, and may yet.
+    #[error("the successor did not take over in time")]
+    Aborted,
 }
 
 /// What a build may not do yet.

@@ -24,7 +24,7 @@ pub mod limits;
 pub mod router;
 pub mod wire;
 
-pub use error::{BadRequest, Feature, Refusal, ServiceError};
+pub use error::{BadRequest, Feature, NotTransferred, Refusal, ServiceError};
 pub use machine::{CheckError, Command, QueryError, SnapshotWriter, StateMachine};
 pub use replicated::{Applied, ApplyError, Halt, HaltReason, Replicated};
 pub use router::Router;

@@ -15,6 +15,7 @@ use crate::{
     output::Outcome,
     replication::Progress,
     role::RoleState,
+    transfer::check_no_handover,
     types::{Position, ProposalId},
 };
 
@@ -35,7 +36,9 @@ impl Core {
     }
 
     fn check_change(&self, change: &Change) -> Result<super::Configuration, RejectReason> {
-        if !self.check_leads()?.ready && !self.plants(Mistake::ChangeBeforeOwnCommit) {
+        let leader = self.check_leads()?;
+        check_no_handover(leader)?;
+        if !leader.ready && !self.plants(Mistake::ChangeBeforeOwnCommit) {
             return Err(RejectReason::NotReady);
         }
         if self.change_in_progress() {
@@ -72,6 +75,7 @@ impl Core {
         if !self.membership.current().is_voter(&self.me) {
             // Whoever stays learns of the commit first, so that it can elect a leader at once.
             self.send_heartbeats();
+            self.leave_to_successor();
             return self.become_follower(self.hard.term, None);
         }
         self.promote_learners();

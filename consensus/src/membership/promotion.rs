@@ -23,7 +23,8 @@ impl Core {
     /// Promotes every learner that may be, all in one change.
     pub(crate) fn promote_learners(&mut self) {
         let Ok(leader) = self.check_leads() else { return };
-        if !self.config.knobs().promote_learners || !leader.ready || self.change_in_progress() {
+        let busy = self.change_in_progress() || leader.handover.is_some();
+        if !self.config.knobs().promote_learners || !leader.ready || busy {
             return;
         }
         let current = self.membership.current();

@@ -220,6 +220,7 @@ impl Core {
             rounds.advance(progress.matched, last, election, now);
         }
         self.advance_commit();
+        self.advance_handover();
         self.promote_learners();
         self.dismiss_departed();
     }

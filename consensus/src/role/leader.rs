@@ -20,6 +20,7 @@ use crate::{
     read::LeaderReads,
     replication::Progress,
     role::RoleState,
+    transfer::{Handover, check_no_handover},
     types::{Index, Moment, Position, ProposalId},
 };
 
@@ -50,6 +51,18 @@ pub(crate) struct Leader {
     pub(crate) change: Option<(ProposalId, Option<Index>)>,
     /// Reads that wait for a round.
     pub(crate) reads: LeaderReads,
+    /// Leadership that is on its way to another member.
+    pub(crate) handover: Option<Handover>,
+    /// Whether any member was asked to campaign in this term.
+    pub(crate) asked_successor: bool,
+}
+
+impl Leader {
+    /// When it next acts by itself.
+    pub(crate) fn deadline(&self) -> Moment {
+        let handover = self.handover.as_ref();
+        handover.map_or(self.heartbeat_due, |one| one.until.min(self.heartbeat_due))
+    }
 }
 
 impl Core {
@@ -65,6 +78,8 @@ impl Core {
             uncommitted_bytes: 0,
             change: None,
             reads: LeaderReads::default(),
+            handover: None,
+            asked_successor: false,
         };
         self.replace_role(RoleState::Leader(leader));
         self.meet_members();
@@ -85,6 +100,7 @@ impl Core {
 
     fn check_proposal(&self, command: &Bytes) -> Result<(), RejectReason> {
         let leader = self.check_leads()?;
+        check_no_handover(leader)?;
         let knobs = self.config.knobs();
         let (bytes, limit_bytes) = (command.len() as u64, knobs.command_bytes_max);
         if bytes > limit_bytes {
@@ -109,15 +125,6 @@ impl Core {
             RoleState::Leader(leader) => Ok(leader),
             _ => Err(RejectReason::NotLeader { leader: self.leader().map(|leader| leader.node) }),
         }
-    }
-
-    /// Hand-over of leadership is not built yet.
-    pub(crate) fn transfer(&mut self, id: ProposalId) {
-        let reason = match self.is_founding() {
-            true => RejectReason::Founding,
-            false => RejectReason::Unsupported { operation: "transfer" },
-        };
-        self.resolve(id, Outcome::Rejected(reason));
     }
 
     /// Appends an entry of the own term.
@@ -147,6 +154,7 @@ impl Core {
             self.observe(Event::LeaderReady { term: self.hard.term });
         }
         self.configuration_committed();
+        self.advance_handover();
     }
 
     /// The heartbeat is due: checks that a quorum is still there, and shows that this leader is.
@@ -169,6 +177,7 @@ impl Core {
         self.send_heartbeats();
         self.probe_losses();
         self.repeat_offers();
+        self.repeat_handover();
         self.tell_amnesiacs();
     }
 
@@ -179,6 +188,9 @@ impl Core {
         }
         if let Some((id, _)) = leader.change {
             self.resolve(id, Outcome::Unknown);
+        }
+        if let Some(handover) = leader.handover {
+            self.handed_over(handover);
         }
         self.fail_leader_reads(leader.reads);
         self.loads.forget_followers();

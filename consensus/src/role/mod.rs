@@ -28,7 +28,7 @@ impl RoleState {
         match self {
             Self::Follower(follower) => follower.deadline(),
             Self::Candidate(candidate) => candidate.deadline(),
-            Self::Leader(leader) => leader.heartbeat_due,
+            Self::Leader(leader) => leader.deadline(),
         }
     }
 }

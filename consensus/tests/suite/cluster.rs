@@ -383,6 +383,11 @@ impl Cluster {
         self.nodes.iter().filter_map(due).min()
     }
 
+    /// Who led in this term.
+    pub(crate) fn leader_of(&self, term: Term) -> Option<Member> {
+        self.leaders.get(&term.get()).copied()
+    }
+
     /// The members that lead, in ascending order.
     pub(crate) fn leaders(&self) -> Vec<Member> {
         let leads =

@@ -231,8 +231,9 @@ impl Scenario {
             }
             "change" => self.change(arguments)?,
             "transfer" => {
+                let to = arguments.positional.get(1).map(|name| who(name)).transpose()?;
                 let id = ProposalId::new(self.number());
-                self.cluster.input(arguments.member(0)?, Input::Transfer { id, to: None });
+                self.cluster.input(arguments.member(0)?, Input::Transfer { id, to });
             }
             "fate" => {
                 let fate = if arguments.has("found") { Fate::Found } else { Fate::Abandon };

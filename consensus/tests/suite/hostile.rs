@@ -7,9 +7,9 @@ use bytes::Bytes;
 use meshraft_consensus::{
     Amnesia, AppendRequest, AppendResponse, AppendResult, ChangeStep, ConfigBuilder, Configuration,
     Dismissed, Entry, EntryKind, Heartbeat, HeartbeatResponse, Index, Input, InstallError,
-    LoadError, Message, Output, Position, ProposalId, ReadId, ReadLevel, ReadRequest, ReadResponse,
-    SnapshotMeta, SnapshotOffer, SnapshotResponse, Term, TimeoutNow, VoteKind, VoteRequest,
-    VoteResponse,
+    LoadError, Message, Output, Position, ProposalId, Quiesce, ReadId, ReadLevel, ReadRequest,
+    ReadResponse, SnapshotMeta, SnapshotOffer, SnapshotResponse, Term, TimeoutNow, VoteKind,
+    VoteRequest, VoteResponse,
 };
 use proptest::prelude::*;
 
@@ -113,6 +113,8 @@ fn message() -> impl Strategy<Value = Message> {
             Message::ReadResponse(ReadResponse { term, id, index })
         }),
         1 => term().prop_map(|term| Message::TimeoutNow(TimeoutNow { term })),
+        1 => (term(), position())
+            .prop_map(|(term, last)| Message::Quiesce(Quiesce { term, last })),
         3 => (term(), meta())
             .prop_map(|(term, meta)| Message::SnapshotOffer(SnapshotOffer { term, meta })),
         2 => (term(), position(), any::<bool>()).prop_map(|(term, position, installed)| {
@@ -151,6 +153,7 @@ enum Step {
     Read,
     Add(u8),
     Remove(u8),
+    Transfer(Option<u8>),
     Peer(u8, bool),
     Restart,
     Snapshot,
@@ -175,6 +178,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Step::Read),
         1 => peer.clone().prop_map(Step::Add),
         1 => (1_u8..6).prop_map(Step::Remove),
+        1 => prop::option::of(1_u8..6).prop_map(Step::Transfer),
         1 => (peer, any::<bool>()).prop_map(|(peer, up)| Step::Peer(peer, up)),
         1 => Just(Step::Restart),
         2 => Just(Step::Snapshot),
@@ -234,6 +238,7 @@ fn take(cluster: &mut Cluster, step: Step, nth: usize) {
             let change = change(ChangeStep::Remove(member(peer)));
             cluster.input(me, Input::Change { id, change });
         }
+        Step::Transfer(to) => cluster.input(me, Input::Transfer { id, to: to.map(member) }),
         Step::Peer(peer, true) => cluster.input(me, Input::PeerUp(member(peer))),
         Step::Peer(peer, false) => cluster.input(me, Input::PeerDown(member(peer))),
         Step::Restart => {

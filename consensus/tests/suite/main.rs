@@ -16,4 +16,5 @@ mod parse;
 mod text;
 mod thesis;
 mod thesis_snapshots;
+mod thesis_transfer;
 mod transfer;

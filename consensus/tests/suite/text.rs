@@ -95,6 +95,7 @@ fn message(message: &Message) -> String {
         }
         Message::Amnesia(it) => format!("amnesia t{} acknowledged={}", it.term, it.acknowledged),
         Message::Dismissed(it) => format!("dismissed t{} index={}", it.term, it.index),
+        Message::TimeoutNow(it) => format!("timeout-now t{}", it.term),
         other => format!("{other:?}"),
     }
 }
@@ -143,6 +144,9 @@ pub(crate) fn output(me: Member, output: &Output) -> Option<String> {
             meshraft_consensus::Outcome::Rejected(reason) => {
                 format!("{me} resolve {id} rejected: {}", reject(reason))
             }
+            meshraft_consensus::Outcome::Transferred { leader, term } => {
+                format!("{me} resolve {id} {} leads t{term}", name(*leader))
+            }
             meshraft_consensus::Outcome::Unknown => format!("{me} resolve {id} unknown"),
         },
         Output::ReadReady { id, index } => format!("{me} read {id} at {index}"),
@@ -168,6 +172,9 @@ fn reject(reason: &RejectReason) -> String {
         RejectReason::NotLeader { leader: Some(leader) } => {
             format!("not the leader, n{} is", leader.as_bytes()[0])
         }
+        RejectReason::TransferInProgress { to } => format!("handing over to {}", name(*to)),
+        RejectReason::TransferAborted { to } => format!("not handed over to {}", name(*to)),
+        RejectReason::Behind { member } => format!("{} is behind", name(*member)),
         other => other.to_string(),
     }
 }
@@ -187,6 +194,7 @@ fn event(me: &str, event: &Event) -> Option<String> {
         Event::Amnesia { member, acknowledged, .. } => {
             format!("{me} found {} without {acknowledged}, which it acknowledged", name(*member))
         }
+        Event::HandingOver { to, term } => format!("{me} hands over to {} t{term}", name(*to)),
         Event::Readmitted { index } => format!("{me} readmitted at {index}"),
         Event::Compacted { base, .. } => format!("{me} compacted to {base}"),
         Event::SnapshotInstalled { position } => format!("{me} installed snapshot {position}"),

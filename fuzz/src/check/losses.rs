@@ -69,8 +69,10 @@ impl Checks {
         let majority = |half: &BTreeSet<Member>| {
             half.is_empty() || half.intersection(&whole).count() * 2 > half.len()
         };
-        self.configurations(cluster, &leaves)
-            .all(|it| majority(&it.voters) && majority(&it.outgoing))
+        // If only those that leave know who votes, they are asked for nothing yet.
+        let decide = || self.configurations(cluster, &leaves);
+        decide().any(|it| !it.voters.is_empty())
+            && decide().all(|it| majority(&it.voters) && majority(&it.outgoing))
     }
 
     /// The members whose disks are whole, of some nodes.

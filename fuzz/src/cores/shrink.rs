@@ -153,7 +153,7 @@ fn nearest(sent: &[(usize, Step)], wanted: &Step) -> Option<Step> {
 /// A number for each kind of message.
 const fn kind(message: &Message) -> usize {
     match message {
-        Message::AppendRequest(request) => 100 + (request.entries.len() > 0) as usize,
+        Message::AppendRequest(request) => 100 + !request.entries.is_empty() as usize,
         Message::AppendResponse(_) => 1,
         Message::Heartbeat(_) => 2,
         Message::HeartbeatResponse(_) => 3,

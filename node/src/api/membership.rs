@@ -9,7 +9,7 @@ use std::{
 
 use meshraft_consensus::{Member, NodeId};
 use meshraft_service::{
-    ServiceError, limits,
+    NotTransferred, ServiceError, limits,
     wire::{Operation, Reply},
 };
 
@@ -83,6 +83,16 @@ impl NamespaceHandle {
         self.change(Operation::Remove { node }, |reply| match reply {
             Reply::Removed { members } => Ok(members),
             _ => Err(RemoveError::Change(ChangeError::OtherAnswer)),
+        })
+    }
+
+    /// Hands leadership over to a voter, or to one that the leader chooses; returns who leads then.
+    /// Any member may ask. The leader takes no writes meanwhile, for an election time-out at most;
+    /// they wait.
+    pub fn transfer(&self, to: Option<NodeId>) -> MembershipChange<NodeId, TransferError> {
+        self.change(Operation::Transfer { to }, |reply| match reply {
+            Reply::Transferred { leader } => Ok(leader),
+            _ => Err(TransferError::Change(ChangeError::OtherAnswer)),
         })
     }
 
@@ -229,6 +239,37 @@ impl From<ChangeError> for RejoinError {
     fn from(error: ChangeError) -> Self {
         match error {
             ChangeError::Service(ServiceError::NotMember) => Self::NotMember,
+            error => Self::Change(error),
+        }
+    }
+}
+
+/// Why leadership was not handed over.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TransferError {
+    /// The leader says why.
+    #[error("leadership was not handed over: {0}")]
+    NotTransferred(#[source] NotTransferred),
+    /// Anything that may befall every change.
+    #[error(transparent)]
+    Change(ChangeError),
+}
+
+impl TransferError {
+    /// Whether leadership may have been handed over, or still may be.
+    pub const fn maybe_applied(&self) -> bool {
+        match self {
+            Self::NotTransferred(why) => ServiceError::NotTransferred(*why).maybe(),
+            Self::Change(error) => error.maybe_applied(),
+        }
+    }
+}
+
+impl From<ChangeError> for TransferError {
+    fn from(error: ChangeError) -> Self {
+        match error {
+            ChangeError::Service(ServiceError::NotTransferred(why)) => Self::NotTransferred(why),
             error => Self::Change(error),
         }
     }

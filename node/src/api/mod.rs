@@ -19,7 +19,9 @@ pub use events::Events;
 pub use founders::{Founders, FoundersError, Voters};
 pub use handle::{Members, NamespaceHandle};
 pub use keys::read_key_file;
-pub use membership::{ChangeError, LeaveError, MembershipChange, RejoinError, RemoveError};
+pub use membership::{
+    ChangeError, LeaveError, MembershipChange, RejoinError, RemoveError, TransferError,
+};
 pub use namespace::NamespaceBuilder;
 pub use node::{Node, NodeBuilder};
 pub use request::{Answer, Applied, Deleted, Pair, Read, Write};

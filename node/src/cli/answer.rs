@@ -7,8 +7,8 @@ use meshraft_consensus::{Index, Member, NodeId};
 use meshraft_service::{
     kv::{KeyPage, Revision},
     wire::{
-        HeldBack, Level, MemberRole, MemberState, MemberStatus, NodeRole, NotAdmitted, Status,
-        Waiting, WaitingCode,
+        Halted, HeldBack, Level, MemberRole, MemberState, MemberStatus, NodeRole, NotAdmitted,
+        Status, Waiting, WaitingCode,
     },
 };
 use meshraft_transport::identity::peer_id;
@@ -38,6 +38,8 @@ pub(crate) enum Answer {
     Barrier(Index),
     /// To a removal: who takes part then.
     Removed(Vec<Member>),
+    /// To a transfer: who leads then.
+    Transferred(NodeId),
     /// To a leave.
     Left,
     /// To a wish to come back.
@@ -62,6 +64,7 @@ pub(crate) async fn ask(
         Operation::Members => client.members().await.map(Answer::Members),
         Operation::Barrier => client.barrier(timeout).await.map(Answer::Barrier),
         Operation::Remove { node } => client.remove(node).await.map(Answer::Removed),
+        Operation::Transfer { to } => client.transfer(to).await.map(Answer::Transferred),
         Operation::Leave { node } => client.leave(node).await.map(|()| Answer::Left),
         Operation::Join { node } => client.rejoin(node).await.map(|()| Answer::Rejoining),
     }
@@ -92,6 +95,7 @@ impl Answer {
                 let names: Vec<_> = members.iter().map(|member| peer(member.node)).collect();
                 object.with("members", names)
             }
+            Self::Transferred(leader) => object.with("leader", peer(*leader)),
             Self::Left => object.with("state", "left"),
             Self::Rejoining => object.with("state", "joining"),
         }
@@ -124,6 +128,7 @@ impl Answer {
                 .iter()
                 .flat_map(|member| format!("{:<12} {}\n", "member", peer(member.node)).into_bytes())
                 .collect(),
+            Self::Transferred(leader) => format!("{:<12} {}\n", "leader", peer(*leader)).into(),
             Self::Left => "left\n".into(),
             Self::Rejoining => "joining\n".into(),
         }
@@ -162,6 +167,7 @@ fn status_object(status: &Status) -> Object {
         .with("waiting", status.waiting.as_ref().map(waiting_json))
         .with("snapshot", status.snapshot.get())
         .with("forced", status.forced)
+        .with("halted", status.halted.map(halted))
 }
 
 fn members_json(members: &[MemberStatus]) -> Vec<Json> {
@@ -212,6 +218,9 @@ fn status_text(status: &Status) -> String {
     line("log", format!("{first} to {last}, committed {commit}, applied {applied}"));
     if status.snapshot > Index::ZERO {
         line("snapshot", format!("up to {}", status.snapshot));
+    }
+    if let Some(why) = status.halted {
+        line("halted", format!("{}; a new start tries again", halted(why)));
     }
     if let Some(waiting) = &status.waiting {
         line("waiting for", waiting_text(status));
@@ -296,6 +305,19 @@ const fn member_state(state: MemberState) -> &'static str {
         MemberState::Snapshot => "snapshot",
         MemberState::Unreachable => "unreachable",
         _ => "unknown",
+    }
+}
+
+const fn halted(why: Halted) -> &'static str {
+    match why {
+        Halted::UnknownCommand => "unknown_command",
+        Halted::UnknownConfiguration => "unknown_configuration",
+        Halted::WrongResponses => "wrong_responses",
+        Halted::Panicked => "panicked",
+        Halted::StoreFailed => "store_failed",
+        Halted::SnapshotUnreadable => "snapshot_unreadable",
+        Halted::MachineNotReset => "machine_not_reset",
+        _ => "other",
     }
 }
 

@@ -141,6 +141,9 @@ pub(crate) enum Command {
     /// Let the node at --peer, which left or was removed, ask to come back.
     #[command(after_help = CHANGE_EXAMPLES)]
     Join(JoinArgs),
+    /// Hand leadership over, to a voter that is named or that the leader chooses.
+    #[command(after_help = CHANGE_EXAMPLES)]
+    Transfer(TransferArgs),
 }
 
 /// Options of `serve`.
@@ -173,8 +176,9 @@ pub(crate) struct ServeArgs {
     /// newest 10000 entries stay while they are in memory.
     #[arg(long, value_name = "N")]
     pub(crate) snapshot_entries: Option<NonZeroU64>,
-    /// Take a snapshot, and cut the log, after this many bytes of entries [default: 67108864].
-    #[arg(long, value_name = "BYTES")]
+    /// Take a snapshot, and cut the log, after this many bytes of entries, like 500kB or 64MiB
+    /// [default: 64MiB].
+    #[arg(long, value_name = "BYTES", value_parser = values::bytes)]
     pub(crate) snapshot_bytes: Option<NonZeroU64>,
     #[command(flatten)]
     pub(crate) keys: KeyArgs,
@@ -185,15 +189,15 @@ pub(crate) struct ServeArgs {
 pub(crate) struct FoundersArgs {
     /// Found a cluster once this many nodes agree, never with fewer. Without it a node founds with
     /// whom it has seen when its window ends.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(crate) expect: Option<NonZeroU16>,
     /// How long to look around before founding without --expect: 5s, 500ms, seconds
     /// [default: 5s].
-    #[arg(long, value_name = "TIME", value_parser = values::duration)]
+    #[arg(long, value_name = "TIME", value_parser = values::duration, allow_hyphen_values = true)]
     pub(crate) window: Option<Duration>,
     /// Nodes seen within this part of the window found, later ones join: above 0 and at most 1
     /// [default: 0.8].
-    #[arg(long, value_name = "SHARE", value_parser = values::share)]
+    #[arg(long, value_name = "SHARE", value_parser = values::share, allow_negative_numbers = true)]
     pub(crate) threshold: Option<f64>,
     /// Found alone and at once; refused where a promise or a cluster is on record.
     #[arg(long)]
@@ -208,6 +212,20 @@ pub(crate) struct FoundersArgs {
 }
 
 impl FoundersArgs {
+    /// Which of these options have no effect beside which other one.
+    pub(crate) fn idle(&self) -> Option<(&'static str, &'static str)> {
+        let founding_by = [
+            (self.expect.is_some(), "--expect"),
+            (self.force_bootstrap, "--force-bootstrap"),
+            (self.join_only, "--join-only"),
+        ];
+        let (_, by) = founding_by.into_iter().find(|(given, _)| *given)?;
+        let of_window =
+            [(self.window.is_some(), "--window"), (self.threshold.is_some(), "--threshold")];
+        let (_, idle) = of_window.into_iter().find(|(given, _)| *given)?;
+        Some((idle, by))
+    }
+
     /// The settings that these options are.
     pub(crate) fn settings(&self) -> Founders {
         let usual = Founders::default();
@@ -333,6 +351,16 @@ pub(crate) struct RemoveArgs {
     /// The node to remove, by its peer id.
     #[arg(value_name = "PEER_ID")]
     pub(crate) peer: PeerId,
+}
+
+/// Options of `transfer`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct TransferArgs {
+    #[command(flatten)]
+    pub(crate) change: ChangeArgs,
+    /// The voter that shall lead, by its peer id [default: the leader chooses].
+    #[arg(value_name = "PEER_ID")]
+    pub(crate) peer: Option<PeerId>,
 }
 
 /// Options of `join`.

@@ -1,4 +1,4 @@
-//! The commands that change who takes part: `leave`, `remove`, `join`.
+//! The commands that change who takes part and who leads: `leave`, `remove`, `join`, `transfer`.
 //!
 //! Each asks once in a while until it is done or its time is over, and tells on standard error what
 //! it waits for whenever that changes. Exit codes: 0 done, 1 failed, 2 usage.
@@ -17,7 +17,7 @@ use meshraft_transport::identity::{node_id, peer_id};
 use tokio::time::{Instant, sleep};
 
 use super::{
-    ChangeArgs, DONE, FAILED, Global, JoinArgs, LeaveArgs, RemoveArgs,
+    ChangeArgs, DONE, FAILED, Global, JoinArgs, LeaveArgs, RemoveArgs, TransferArgs,
     answer::{self, failure_object},
     connect::{self, Reach},
     json::Object,
@@ -69,6 +69,20 @@ pub(crate) fn join(args: &JoinArgs, global: &Global) -> ExitCode {
         command.again(async |client| client.rejoin(node).await).await?;
         let role = command.until_member(node).await?;
         Ok(command.told(node, answer::role(role)))
+    })
+}
+
+/// `meshraft transfer`.
+pub(crate) fn transfer(args: &TransferArgs, global: &Global) -> ExitCode {
+    let to = match args.peer.map(node_id).transpose() {
+        Ok(to) => to,
+        Err(error) => return usage(format_args!("PEER_ID: {error}")),
+    };
+    run(&args.change, global, Reach::All, async |command| {
+        let name = args.peer.map_or_else(|| "another voter".into(), |peer| peer.to_string());
+        command.say("handing over to", &name);
+        let leader = command.again(async |client| client.transfer(to).await).await?;
+        Ok(command.told(leader, "leader"))
     })
 }
 

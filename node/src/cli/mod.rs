@@ -33,9 +33,9 @@ pub(crate) const FAILED: u8 = 1;
 pub(crate) const USAGE: u8 = 2;
 
 /// Commands of the design that this build does not have.
-const PLANNED_COMMANDS: [&str; 11] = [
-    "watch", "txn", "transfer", "snapshot", "backup", "restore", "recover", "keyring", "doctor",
-    "bench", "batch",
+const PLANNED_COMMANDS: [&str; 10] = [
+    "watch", "txn", "snapshot", "backup", "restore", "recover", "keyring", "doctor", "bench",
+    "batch",
 ];
 
 /// Parses the command line, runs what it says, and gives the exit code.
@@ -74,6 +74,7 @@ fn dispatch(command: Command, global: &Global) -> ExitCode {
         Command::Members(args) => oneshot::members(&args, global),
         Command::Leave(args) => membership::leave(&args, global),
         Command::Remove(args) => membership::remove(&args, global),
+        Command::Transfer(args) => membership::transfer(&args, global),
         Command::Join(args) => membership::join(&args, global),
     }
 }
@@ -118,6 +119,8 @@ fn log() {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
+        // What can't be logged because standard error is gone can't be complained of there either.
+        .log_internal_errors(false)
         .init();
 }
 

@@ -38,6 +38,8 @@ pub(crate) enum Operation {
     Barrier,
     /// Takes a node out of the cluster.
     Remove { node: NodeId },
+    /// Hands leadership over.
+    Transfer { to: Option<NodeId> },
     /// Lets this node leave.
     Leave { node: NodeId },
     /// Lets this node ask to come back.

@@ -1,6 +1,9 @@
 //! Decides how values on the command line read: times, shares, numbers of voters.
 
-use std::{num::NonZeroU16, time::Duration};
+use std::{
+    num::{NonZeroU16, NonZeroU64},
+    time::Duration,
+};
 
 use meshraft::Voters;
 
@@ -11,6 +14,10 @@ pub(crate) enum ValueError {
     Duration,
     #[error("a share is a number above 0 and at most 1")]
     Share,
+    #[error(
+        "a size is a number above 0 and B, kB, MB, GB, KiB, MiB or GiB; without a unit it is bytes"
+    )]
+    Bytes,
     #[error("a number of voters is 1 to 65535, or `all`")]
     Voters,
 }
@@ -40,6 +47,24 @@ pub(crate) fn duration(text: &str) -> Result<Duration, ValueError> {
 /// A number above 0 and at most 1.
 pub(crate) fn share(text: &str) -> Result<f64, ValueError> {
     plain(text).filter(|share| *share > 0.0 && *share <= 1.0).ok_or(ValueError::Share)
+}
+
+/// `64MiB`, `500kB`; a number alone is bytes. At least one.
+pub(crate) fn bytes(text: &str) -> Result<NonZeroU64, ValueError> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let unit_bytes: u64 = match unit {
+        "" | "B" => 1,
+        "kB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return Err(ValueError::Bytes),
+    };
+    let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit_bytes));
+    bytes.and_then(NonZeroU64::new).ok_or(ValueError::Bytes)
 }
 
 /// A number from 1, or `all`.
@@ -76,6 +101,18 @@ mod tests {
         }
         for bad in ["", "s", "-1s", "5 s", "5sec", "1e3", "nan", "inf", ".", "25h", "1.2.3", "5S"] {
             assert_eq!(duration(bad), Err(ValueError::Duration), "{bad}");
+        }
+    }
+
+    #[test]
+    fn sizes_have_units_and_are_above_zero() {
+        for (text, expected) in
+            [("1", 1), ("64MiB", 64 << 20), ("500kB", 500_000), ("2GiB", 2 << 30)]
+        {
+            assert_eq!(bytes(text).map(NonZeroU64::get), Ok(expected), "{text}");
+        }
+        for bad in ["", "0", "0MiB", "-1", "64M", "64mib", "1.5MiB", "99999999999GiB", "MiB"] {
+            assert_eq!(bytes(bad), Err(ValueError::Bytes), "{bad}");
         }
     }
 

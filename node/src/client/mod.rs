@@ -253,6 +253,21 @@ impl Client {
         }
     }
 
+    /// Hands leadership over to a voter, or to one that the leader chooses; returns who leads then.
+    /// Any member takes the request.
+    ///
+    /// Dropping the future gives up waiting, not the transfer.
+    ///
+    /// # Errors
+    /// [`ServiceError::NotTransferred`] says why leadership stayed where it was;
+    /// [`CallError::maybe_applied`] whether it may have been handed over all the same.
+    pub async fn transfer(&self, to: Option<NodeId>) -> Result<NodeId, CallError> {
+        match self.call(Call::Transfer { to }).await? {
+            Reply::Transferred { leader } => Ok(leader),
+            _ => Err(CallError::UnexpectedReply { maybe: true }),
+        }
+    }
+
     /// Lets `member` leave its cluster; returns once it is out, durably. It comes back when it is
     /// started again, or told to ([`Client::rejoin`]).
     ///

@@ -34,6 +34,8 @@ pub(super) enum Purpose {
 pub(super) enum Asked {
     /// A request that the namespace's router passed on.
     Forward(ForwardId),
+    /// The removal of this node, which another member is to bring before the leader.
+    Removal,
     /// A part of a snapshot's file.
     Part {
         /// Which fetch of the namespace.

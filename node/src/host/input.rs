@@ -32,6 +32,9 @@ pub enum Input {
         /// Its name.
         namespace: Namespace,
     },
+    /// The node is to end: leadership is handed over wherever it leads. Everything goes on
+    /// meanwhile; ask [`super::Host::is_handing_over`].
+    HandOver,
     /// The addresses on which this node listens, as a whole.
     Listening(Vec<Address>),
     /// Something came from the network.

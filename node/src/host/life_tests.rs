@@ -8,9 +8,13 @@ use meshraft_consensus::{
     Member, Message, Moment, Namespace, NodeId, Position, Term,
 };
 use meshraft_discovery::{Departure, Record};
-use meshraft_service::{ServiceError, kv::Kv, wire::Operation};
+use meshraft_service::{
+    ServiceError,
+    kv::Kv,
+    wire::{self, NodeRole, Operation, Reply, Request, Response},
+};
 use meshraft_storage::{GroupId, Job, Opened, OpenedGroup, OpenedNamespace, Ticket};
-use meshraft_transport::{Body, Channel, Scope, Source};
+use meshraft_transport::{Body, Channel, PeerFacts, PeerRole, Scope, Source};
 
 use super::{
     CallId, Host, HostConfig, Input, NamespaceOptions, NetworkInput, NodeEvent, Output,
@@ -29,7 +33,12 @@ fn namespace() -> Namespace {
 
 /// A store of member 1 in a cluster of three, whose log ends at 5.
 fn found() -> OpenedNamespace {
-    let record = Record { cluster: Some(CLUSTER), ..Record::default() };
+    found_departed(None)
+}
+
+/// The same, of a member that is out.
+fn found_departed(departed: Option<Departure>) -> OpenedNamespace {
+    let record = Record { cluster: Some(CLUSTER), departed, ..Record::default() };
     let (node, incarnation) = (member(1).node, member(1).incarnation);
     let founding = record.encode().to_vec();
     let term = Term::new(1);
@@ -65,8 +74,12 @@ fn options() -> NamespaceOptions {
 }
 
 fn host() -> Host {
+    host_on(found())
+}
+
+fn host_on(found: OpenedNamespace) -> Host {
     let config = HostConfig { node: member(1).node, seed: [9; 32] };
-    let opened = Opened { next_group: GroupId::new(8), namespaces: vec![found()] };
+    let opened = Opened { next_group: GroupId::new(8), namespaces: vec![found] };
     let mut host = Host::new(config, opened, Moment::ZERO);
     let open = Input::Open { namespace: namespace(), options: options(), found: None };
     host.handle(Moment::ZERO, open);
@@ -104,6 +117,49 @@ fn from_leader(message: Message) -> Input {
     Input::Network(NetworkInput::Received { from, channel: Channel::Control, body })
 }
 
+/// A member of the cluster can be reached.
+fn meet(number: u8) -> Input {
+    let facts = PeerFacts {
+        role: PeerRole::Member,
+        cluster: Some(CLUSTER),
+        clusters: [CLUSTER].into(),
+        incarnation: Some(member(number).incarnation),
+    };
+    let peer = member(number).node;
+    Input::Network(NetworkInput::Shared { peer, namespace: namespace(), facts })
+}
+
+fn call(number: u64, operation: Operation) -> Input {
+    let (id, timeout) = (CallId::new(number), Duration::from_secs(20));
+    Input::Call { id, namespace: namespace(), operation, timeout }
+}
+
+fn answers(outputs: &[Output]) -> Vec<(CallId, Response)> {
+    let answer = |output: &Output| match output {
+        Output::Answer { id, response } => Some((*id, response.clone())),
+        _ => None,
+    };
+    outputs.iter().filter_map(answer).collect()
+}
+
+/// Makes durable what was written, until nothing more is.
+fn settle(host: &mut Host, now: Moment, mut outputs: Vec<Output>) -> Vec<Output> {
+    let mut all = Vec::new();
+    loop {
+        let ticket = |output: &Output| match output {
+            Output::Store(job) => Some(job.ticket()),
+            _ => None,
+        };
+        let tickets: Vec<_> = outputs.iter().filter_map(ticket).collect();
+        all.append(&mut outputs);
+        if tickets.is_empty() {
+            return all;
+        }
+        host.handle(now, Input::Stored(tickets));
+        outputs = drain(host);
+    }
+}
+
 fn shares(outputs: &[Output]) -> Vec<(Incarnation, BTreeSet<ClusterId>)> {
     let share = |output: &Output| match output {
         Output::Share { incarnation, clusters, .. } => Some((*incarnation, clusters.clone())),
@@ -135,13 +191,22 @@ fn a_store_that_went_back_in_time_begins_anew_in_one_write_before_anybody_hears_
     assert_eq!((record.incarnation, dropped), (renewed, vec![GroupId::new(7)]));
     assert_eq!((founding.cluster, founding.former), (None, Some(CLUSTER)));
 
+    // Nothing is said to a peer that is met now.
+    host.handle(Moment::ZERO, meet(3));
+    let outputs = drain(&mut host);
+    assert!(!outputs.iter().any(|output| matches!(output, Output::Send { .. })), "{outputs:?}");
+
     // Whatever the old life waited for is nothing to the new one.
     let written = jobs.iter().find(|job| record_of(job).is_some()).expect("as above").ticket();
     let others: Vec<_> = jobs.iter().map(Job::ticket).filter(|it| *it != written).collect();
     host.handle(Moment::ZERO, Input::Stored(others));
     assert!(shares(&drain(&mut host)).is_empty());
     host.handle(Moment::ZERO, Input::Stored(vec![written]));
-    assert_eq!(shares(&drain(&mut host)), [(renewed, BTreeSet::new())]);
+    let outputs = drain(&mut host);
+    assert_eq!(shares(&outputs), [(renewed, BTreeSet::new())]);
+    let asked =
+        |output: &Output| matches!(output, Output::Send { to, .. } if *to == member(3).node);
+    assert!(outputs.iter().any(asked), "it meets its peers now: {outputs:?}");
     let status = host.status(&namespace()).unwrap();
     assert_eq!((status.incarnation, status.cluster), (renewed, None));
 }
@@ -201,4 +266,59 @@ fn a_leave_is_durable_before_it_is_asked_for_and_answered_at_its_deadline() {
     }
     let expected = Err(ServiceError::Timeout { maybe: true });
     assert_eq!(answers, [(deadline, id, expected)]);
+}
+
+/// One that is out, and told to leave before it knows, hears of no leader: whoever it meets does.
+#[test]
+fn a_leave_goes_through_any_member_that_can_be_reached() {
+    let mut host = host_on(found_departed(Some(Departure::Left)));
+    let mut now = Moment::ZERO;
+    drain(&mut host);
+    host.handle(now, meet(2));
+    host.handle(now, meet(3));
+    host.handle(now, call(1, Operation::Leave));
+    let outputs = drain(&mut host);
+    let mut outputs = settle(&mut host, now, outputs);
+    let not_leader = || ServiceError::NotLeader { leader: None, term: Term::new(1) };
+    let refused: [Option<ServiceError>; 3] = [Some(not_leader()), Some(not_leader()), None];
+    for (to, refusal) in [2, 3, 2].into_iter().zip(refused) {
+        let asked = loop {
+            let asked = outputs.iter().find_map(|output| match output {
+                Output::Request { id, to, scope, channel, payload, .. } => {
+                    assert_eq!((*scope, *channel), (Scope::Cluster(CLUSTER), Channel::Command));
+                    let request = Request::decode(payload).unwrap();
+                    assert_eq!(request.operation, Operation::Remove { node: member(1).node });
+                    Some((*id, *to))
+                }
+                _ => None,
+            });
+            if let Some(asked) = asked {
+                break asked;
+            }
+            now = host.deadline().unwrap();
+            host.handle(now, Input::Timeout);
+            let drained = drain(&mut host);
+            outputs = settle(&mut host, now, drained);
+        };
+        assert_eq!(asked.1, member(to).node, "one after the other");
+        let response = match refusal {
+            Some(error) => Err(error),
+            None => Ok(Reply::Removed { members: Vec::new() }),
+        };
+        let result = Ok(wire::encode_response(&response));
+        host.handle(now, Input::Network(NetworkInput::Reply { id: asked.0, result }));
+        outputs = drain(&mut host);
+    }
+    assert_eq!(answers(&outputs), [(CallId::new(1), Ok(Reply::Left))]);
+    assert_eq!(host.status(&namespace()).unwrap().role, NodeRole::Left);
+}
+
+#[test]
+fn who_was_removed_is_no_member_that_could_leave() {
+    let mut host = host_on(found_departed(Some(Departure::Removed)));
+    drain(&mut host);
+    host.handle(Moment::ZERO, call(1, Operation::Leave));
+    let outputs = drain(&mut host);
+    assert_eq!(answers(&outputs), [(CallId::new(1), Err(ServiceError::NotMember))]);
+    assert!(jobs(outputs).iter().all(|job| record_of(job).is_none()), "nothing is forgotten");
 }

@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use meshraft_consensus::{ClusterId, Moment};
+use meshraft_consensus::{ClusterId, Moment, NodeId};
 use meshraft_discovery::{
     Departure,
     founding::{self, Phase},
@@ -14,16 +14,20 @@ use meshraft_discovery::{
 use meshraft_service::{
     ServiceError,
     router::RequestId,
-    wire::{NodeRole, Operation, Reply, Response},
+    wire::{NodeRole, Operation, Reply, Request, Response},
 };
+use meshraft_transport::{Channel, PeerFacts, Scope};
 
 use super::{
-    desk::Desk,
+    desk::{Asked, Desk},
     hosted::{Hosted, Origin},
+    output::Output,
 };
 
 /// How long one attempt to be removed may take; founding asks again anyway.
 const REMOVAL_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a member that is asked for it may take, so that its answer comes in time.
+const REMOVAL_TRAVELS_MS: u32 = 4_500;
 
 /// Those who wait until this node has left, and what is under way to that end.
 #[derive(Debug, Default)]
@@ -31,6 +35,8 @@ pub(super) struct Leavers {
     waiting: BTreeMap<RequestId, Moment>,
     /// Whether the leader is being asked to remove this node.
     asking: bool,
+    /// Who was asked to bring that before the leader last.
+    asked: Option<NodeId>,
     /// Whether to ask for admission as soon as that is settled: a removal that is under way must
     /// not take out the member that has just come back.
     returning: bool,
@@ -112,14 +118,41 @@ impl Hosted {
         self.answer(now, id, response, desk);
     }
 
-    /// Founding wants this node to be removed: brings it before the leader, once at a time.
+    /// Founding wants this node to be removed: brings it before the leader, once at a time. One
+    /// that is out already, and was not told, hears of no leader: members it meets do.
     pub(super) fn ask_removal(&mut self, now: Moment, desk: &mut Desk) {
         if std::mem::replace(&mut self.leavers.asking, true) {
             return;
         }
         let operation = Operation::Remove { node: self.me.node };
+        let cluster = self.record.cluster;
+        let leads = self.replica.status().is_some_and(|core| core.leader.is_some());
+        if let Some((cluster, to)) = cluster.zip(self.next_member(cluster)).filter(|_| !leads) {
+            let (timeout, deadline_ms) = (REMOVAL_TIMEOUT, REMOVAL_TRAVELS_MS);
+            let id = desk.request(&self.namespace, Asked::Removal);
+            return desk.push(Output::Request {
+                id,
+                to,
+                namespace: self.namespace.clone(),
+                scope: Scope::Cluster(cluster),
+                channel: Channel::Command,
+                payload: Request { deadline_ms, hops: 0, operation }.encode(),
+                timeout,
+            });
+        }
         let deadline = now.plus(REMOVAL_TIMEOUT);
         self.submit(now, Origin::Leaving, 0, deadline, operation, desk);
+    }
+
+    /// The member after the one that was asked last, of those that can be reached.
+    fn next_member(&mut self, cluster: Option<ClusterId>) -> Option<NodeId> {
+        let cluster = cluster?;
+        let speaks = |(_, facts): &(&NodeId, &PeerFacts)| facts.clusters.contains(&cluster);
+        let mut members = self.shared.iter().filter(speaks).map(|(node, _)| *node);
+        let after = self.leavers.asked;
+        let first = members.clone().next();
+        self.leavers.asked = members.find(|node| Some(*node) > after).or(first);
+        self.leavers.asked
     }
 
     /// The leader's answer to that, or that there is none.

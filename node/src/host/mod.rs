@@ -117,6 +117,7 @@ impl Host {
                 self.open(namespace, options, found.map(|found| *found));
             }
             Input::Close { namespace } => self.close(&namespace),
+            Input::HandOver => self.hand_over(),
             Input::Listening(addresses) => self.listening(addresses),
             Input::Network(input) => self.network(input),
             Input::Stored(tickets) => {
@@ -165,6 +166,13 @@ impl Host {
     /// When [`Input::Timeout`] is due if nothing else happens first. Ask after a drain.
     pub fn deadline(&self) -> Option<Moment> {
         self.deadlines.first()
+    }
+
+    /// Whether leadership of any namespace is on its way, from here, to somebody who is not known
+    /// to lead yet. Ask after a drain; after [`Input::HandOver`] that lasts two election time-outs
+    /// at most.
+    pub fn is_handing_over(&self) -> bool {
+        self.namespaces.values().any(|hosted| hosted.replica().is_handing_over())
     }
 
     /// A namespace as this node sees it; `None` if it does not host it.
@@ -258,6 +266,15 @@ impl Host {
             self.desk.forget_requests(namespace);
             self.closed.insert(namespace.clone());
             self.desk.push(Output::Unshare { namespace: namespace.clone() });
+        }
+    }
+
+    fn hand_over(&mut self) {
+        let namespaces: Vec<_> = self.namespaces.keys().cloned().collect();
+        for namespace in &namespaces {
+            self.with(namespace, |hosted, _, now| {
+                hosted.replica.handle(now, crate::replica::Input::HandOver);
+            });
         }
     }
 

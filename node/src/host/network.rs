@@ -131,6 +131,11 @@ impl Hosted {
                 };
                 self.replica.handle(now, replica::Input::Replied { forward, result });
             }
+            Asked::Removal => {
+                let response = result.ok().and_then(|bytes| wire::decode_response(&bytes).ok());
+                let response = response.unwrap_or(Err(ServiceError::OutcomeUnknown));
+                self.removal_resolved(now, &response, desk);
+            }
             Asked::Part { fetch, ask } => {
                 self.fetch_replied(now, fetch, ask, result.ok().as_ref(), desk);
             }

@@ -9,12 +9,12 @@ use meshraft_discovery::{founding, wire as founding_wire};
 use meshraft_service::{
     limits,
     wire::{
-        HeldBack, MemberRole, MemberState, MemberStatus, NodeRole, NotAdmitted, Status, Waiting,
-        WaitingCode,
+        Halted, HeldBack, MemberRole, MemberState, MemberStatus, NodeRole, NotAdmitted, Status,
+        Waiting, WaitingCode,
     },
 };
 
-use super::hosted::Hosted;
+use super::{event::HaltReason, hosted::Hosted};
 
 impl Hosted {
     /// This namespace as this node sees it. In no cluster, numbers are 0 and nobody is a member.
@@ -37,6 +37,7 @@ impl Hosted {
             waiting: self.founding.waiting().map(|waiting| told(&waiting)),
             snapshot: self.replica.snapshot().map_or(Index::ZERO, |at| at.index),
             forced: self.founding.record().forced,
+            halted: self.halted.map(halted),
         };
         let Some(core) = serving.filter(|_| status.cluster.is_some()) else { return status };
         status.role = self.role_away().unwrap_or_else(|| role(core));
@@ -48,6 +49,9 @@ impl Hosted {
         status.last = core.last.index;
         status.snapshot = core.snapshot;
         status.members = members(core);
+        if status.role == NodeRole::Learner {
+            self.say_why_no_vote(core, &mut status.members);
+        }
         if status.waiting.is_none() && status.leader.is_none() {
             let (have, need) = reachable_and_needed(self, core);
             let code = WaitingCode::Leader;
@@ -55,6 +59,16 @@ impl Hosted {
                 Some(Waiting { code, have, need, missing: self.missing_voters(core), why: None });
         }
         status
+    }
+
+    /// What a learner can know itself of why it does not vote; its leader knows better.
+    fn say_why_no_vote(&self, core: &CoreStatus, members: &mut [MemberStatus]) {
+        let enough = core.configuration.voters.len() >= self.core_config.knobs().voters_target;
+        let mine = members.iter_mut().find(|status| status.member == self.me);
+        if let Some(mine) = mine.filter(|status| status.role == MemberRole::Learner) {
+            let why = if enough { HeldBack::VotersTarget } else { HeldBack::CatchingUp };
+            mine.held_back = Some(why);
+        }
     }
 
     /// Where the members can be reached, as far as this node knows: the newest addresses of each.
@@ -140,6 +154,18 @@ fn members(core: &CoreStatus) -> Vec<MemberStatus> {
             MemberStatus { member, role, matched, state, held_back }
         })
         .collect()
+}
+
+const fn halted(reason: HaltReason) -> Halted {
+    match reason {
+        HaltReason::UnknownCommand => Halted::UnknownCommand,
+        HaltReason::UnknownConfiguration => Halted::UnknownConfiguration,
+        HaltReason::WrongResponses { .. } => Halted::WrongResponses,
+        HaltReason::Panicked => Halted::Panicked,
+        HaltReason::StoreFailed => Halted::StoreFailed,
+        HaltReason::SnapshotUnreadable { .. } => Halted::SnapshotUnreadable,
+        HaltReason::MachineNotReset => Halted::MachineNotReset,
+    }
 }
 
 fn held(why: CoreHeldBack) -> HeldBack {

@@ -12,7 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use bytes::Bytes;
 use meshraft_consensus::{
     Change, ChangeStep, Core, Entry, EntryKind, Event, Fate, Incarnation, Input, Member, Moment,
-    NodeId, Output, Position, ReadId, ReadLevel, Role, SnapshotMeta, Status, WriteId,
+    NodeId, Output, Position, ProposalId, ReadId, ReadLevel, Role, SnapshotMeta, Status, WriteId,
 };
 use meshraft_service::{
     HaltReason as ApplyHalt, QueryError, Replicated, Sequence, ServiceError, SessionId,
@@ -28,6 +28,9 @@ use super::{
     waiting::{Pending, Waiting},
 };
 use crate::host::HaltReason;
+
+/// The transfer that nobody waits for: no request has this number.
+const HAND_OVER: ProposalId = ProposalId::new(u64::MAX);
 
 /// What a drain asks the replica to do.
 pub(super) enum Effect {
@@ -189,6 +192,29 @@ impl Group {
             steps.push(ChangeStep::Remove(Member::new(node, Incarnation::new([0; 16]))));
         }
         self.core.handle(now, Input::Change { id, change: Change { steps } });
+    }
+
+    /// Hands leadership over. To one without a vote is left to the core to refuse.
+    pub(super) fn transfer(&mut self, now: Moment, id: RequestId, to: Option<NodeId>) {
+        let id = self.waiting.propose(id, Pending::Transfer(self.core.me().node));
+        let to = to.map(|node| {
+            let mut voters = self.core.configuration().voters.iter();
+            let voter = voters.find(|voter| voter.node == node).copied();
+            voter.unwrap_or_else(|| Member::new(node, Incarnation::new([0; 16])))
+        });
+        self.core.handle(now, Input::Transfer { id, to });
+    }
+
+    /// The node ends: somebody else shall lead.
+    pub(super) fn hand_over(&mut self, now: Moment) {
+        if self.core.role() == Role::Leader {
+            self.core.handle(now, Input::Transfer { id: HAND_OVER, to: None });
+        }
+    }
+
+    /// Whether leadership is on its way, from here, to somebody who is not known to lead yet.
+    pub(super) fn is_handing_over(&self) -> bool {
+        self.core.is_handing_over()
     }
 
     /// Everything that the core wants after the inputs so far; `None` if it wants nothing.

@@ -58,6 +58,8 @@ pub enum Input {
     FirstEntry(Fate),
     /// Campaign now.
     Campaign,
+    /// The node ends: hand leadership over, if this replica leads.
+    HandOver,
     /// A request. Answered by one [`Output::Answer`].
     Submit {
         /// The host's name for it.

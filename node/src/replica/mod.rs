@@ -30,7 +30,7 @@ use meshraft_consensus::{
 use meshraft_service::{
     QueryError, Replicated, Router, ServiceError,
     envelope::{Envelope, USER_VERSION, UserCommand},
-    router::{self, AdmitResult, ProposeResult, RemoveResult, RequestId},
+    router::{self, AdmitResult, ProposeResult, RemoveResult, RequestId, TransferResult},
     wire::{Level, Operation},
 };
 
@@ -99,6 +99,11 @@ impl Replica {
             Input::Loaded { id, result } => self.core(CoreInput::Loaded { id, result }),
             Input::FirstEntry(fate) => self.core(CoreInput::FirstEntry(fate)),
             Input::Campaign => self.core(CoreInput::Campaign),
+            Input::HandOver => {
+                if let Some(group) = &mut self.group {
+                    group.hand_over(now);
+                }
+            }
             Input::SnapshotTaken { meta, result } => self.snapshot_taken(meta, result),
             Input::SnapshotRestored { meta, state, result } => {
                 self.snapshot_restored(meta, state, result);
@@ -161,6 +166,11 @@ impl Replica {
     /// Whether a group waits for its state to be restored from a snapshot before it begins.
     pub fn is_restoring(&self) -> bool {
         self.starting.is_restoring()
+    }
+
+    /// Whether leadership is on its way, from here, to somebody who is not known to lead yet.
+    pub fn is_handing_over(&self) -> bool {
+        self.group.as_ref().is_some_and(Group::is_handing_over)
     }
 
     /// The term of the group's core; zero without a group.
@@ -242,6 +252,7 @@ impl Replica {
                 router::Output::Query { id, query } => self.query(id, &query),
                 router::Output::Admit { id, member } => self.admit(id, member),
                 router::Output::Remove { id, node } => self.remove(id, node),
+                router::Output::Transfer { id, to } => self.transfer(id, to),
                 router::Output::Forward { forward, to, request, timeout } => {
                     self.outputs.push_back(Output::Forward { forward, to, request, timeout });
                 }
@@ -307,6 +318,17 @@ impl Replica {
                 let reason = RejectReason::NotLeader { leader: None };
                 let result = RemoveResult::Rejected(reason);
                 self.router.handle(self.now, router::Input::RemovalDone { id, result });
+            }
+        }
+    }
+
+    fn transfer(&mut self, id: RequestId, to: Option<NodeId>) {
+        match &mut self.group {
+            Some(group) => group.transfer(self.now, id, to),
+            None => {
+                let reason = RejectReason::NotLeader { leader: None };
+                let result = TransferResult::Rejected(reason);
+                self.router.handle(self.now, router::Input::TransferDone { id, result });
             }
         }
     }

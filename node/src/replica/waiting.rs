@@ -6,10 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use meshraft_consensus::{Index, Member, Outcome, Position, ProposalId, RejectReason};
+use meshraft_consensus::{Index, Member, NodeId, Outcome, Position, ProposalId, RejectReason};
 use meshraft_service::{
     Applied, Replicated, Sequence, SessionId,
-    router::{self, AdmitResult, ProposeResult, RemoveResult, RequestId},
+    router::{self, AdmitResult, ProposeResult, RemoveResult, RequestId, TransferResult},
 };
 
 /// What a request waits for in the core.
@@ -21,6 +21,8 @@ pub(super) enum Pending {
     Admit,
     /// A member to be removed.
     Remove,
+    /// Leadership to be handed over by this node.
+    Transfer(NodeId),
 }
 
 /// A committed command that is not applied.
@@ -72,7 +74,7 @@ impl Waiting {
                         return None;
                     }
                     Outcome::Rejected(reason) => ProposeResult::Rejected(reason),
-                    Outcome::Unknown => ProposeResult::Unknown,
+                    Outcome::Unknown | Outcome::Transferred { .. } => ProposeResult::Unknown,
                 };
                 router::Input::Proposed { id, result }
             }
@@ -83,7 +85,7 @@ impl Waiting {
                         AdmitResult::Admitted(members().into_iter().collect())
                     }
                     Outcome::Rejected(reason) => AdmitResult::Rejected(reason),
-                    Outcome::Unknown => AdmitResult::Unknown,
+                    Outcome::Unknown | Outcome::Transferred { .. } => AdmitResult::Unknown,
                 };
                 router::Input::AdmissionDone { id, result }
             }
@@ -92,9 +94,21 @@ impl Waiting {
                     Outcome::Committed(_) => RemoveResult::Removed(members().into_iter().collect()),
                     Outcome::Rejected(RejectReason::NoSuchMember { .. }) => RemoveResult::Absent,
                     Outcome::Rejected(reason) => RemoveResult::Rejected(reason),
-                    Outcome::Unknown => RemoveResult::Unknown,
+                    Outcome::Unknown | Outcome::Transferred { .. } => RemoveResult::Unknown,
                 };
                 router::Input::RemovalDone { id, result }
+            }
+            Pending::Transfer(me) => {
+                let result = match outcome {
+                    Outcome::Transferred { leader, .. } => TransferResult::Leads(leader.node),
+                    // It leads already.
+                    Outcome::Rejected(RejectReason::AlreadyDone { .. }) => {
+                        TransferResult::Leads(me)
+                    }
+                    Outcome::Rejected(reason) => TransferResult::Rejected(reason),
+                    Outcome::Unknown | Outcome::Committed(_) => TransferResult::Unknown,
+                };
+                router::Input::TransferDone { id, result }
             }
         })
     }

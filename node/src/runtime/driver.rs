@@ -104,6 +104,8 @@ struct Engine {
     closing: Vec<(Namespace, oneshot::Sender<()>)>,
     closed: BTreeSet<Namespace>,
     addresses: watch::Sender<Vec<Multiaddr>>,
+    /// Told to end: it waits for leadership to be handed over.
+    leaving: bool,
     stop: Option<StopReason>,
 }
 
@@ -151,6 +153,7 @@ pub(super) async fn run(parts: Parts) {
         closing: Vec::new(),
         closed: BTreeSet::new(),
         addresses,
+        leaving: false,
         stop: None,
     };
     let mut sources =
@@ -259,6 +262,9 @@ impl Engine {
             self.host.handle(now, Input::Timeout);
         }
         self.drain();
+        if self.leaving && !self.host.is_handing_over() {
+            self.stop.get_or_insert(StopReason::Shutdown);
+        }
         self.host.deadline()
     }
 
@@ -299,7 +305,10 @@ impl Engine {
             Command::Peers { answer } => {
                 let _ = answer.send(self.transport.peers());
             }
-            Command::Shutdown => self.stop = Some(StopReason::Shutdown),
+            Command::Shutdown => {
+                self.leaving = true;
+                self.host.handle(now, Input::HandOver);
+            }
         }
     }
 

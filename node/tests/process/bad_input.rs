@@ -126,6 +126,18 @@ const CASES: &[Case] = &[
         names: "--window",
     },
     Case {
+        what: "a window below nothing",
+        prepare: NOTHING,
+        arguments: &["--data-dir", "DIR/new", "--window", "-5s"],
+        names: "a time is a number",
+    },
+    Case {
+        what: "a size of nothing",
+        prepare: NOTHING,
+        arguments: &["--data-dir", "DIR/new", "--snapshot-bytes", "0MiB"],
+        names: "a size is a number",
+    },
+    Case {
         what: "no window",
         prepare: NOTHING,
         arguments: &["--data-dir", "DIR/new", "--window", "0s"],

@@ -152,6 +152,15 @@ impl Nodes {
         self.running.remove(&node);
     }
 
+    /// Ends a node in order, as `kill` does, and waits until it has ended.
+    pub(crate) async fn end(&mut self, node: usize) {
+        let (mut server, _) = self.running.remove(&node).unwrap();
+        let told = Command::new("kill").arg(server.pid().to_string()).status();
+        assert!(told.is_ok_and(|status| status.success()), "node {node} can be told to end");
+        let ended = timeout(PATIENCE, async { while server.line().await.is_some() {} }).await;
+        ended.unwrap_or_else(|_| panic!("node {node} does not end"));
+    }
+
     /// The numbers of the running nodes.
     pub(crate) fn numbers(&self) -> Vec<usize> {
         self.running.keys().copied().collect()

@@ -14,3 +14,4 @@ mod membership;
 mod namespaces;
 mod reboots;
 mod renewal;
+mod transfer;

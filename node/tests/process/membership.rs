@@ -123,6 +123,49 @@ async fn a_forced_bootstrap_is_shown_and_refused_the_second_time() {
     assert_eq!(nodes.status(1)["forced"], true, "it is remembered");
 }
 
+/// The first node's status, once it is as wanted.
+async fn status_with(nodes: &Nodes, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    until(what, || async { Some(nodes.status(1)).filter(|status| wanted(status)) }).await
+}
+
+/// The newest file of a snapshot in a node's folder.
+fn newest_snapshot(folder: &std::path::Path) -> std::path::PathBuf {
+    let groups = std::fs::read_dir(folder.join("snapshots")).unwrap();
+    let files = groups.flat_map(|group| std::fs::read_dir(group.unwrap().path()).unwrap());
+    let files = files.map(|file| file.unwrap().path());
+    files.max_by_key(|file| file.metadata().unwrap().modified().unwrap()).expect("a snapshot")
+}
+
+#[tokio::test]
+async fn a_snapshot_that_can_not_be_read_halts_its_member_and_status_says_so() {
+    let _alone = alone().await;
+    let mut nodes = Nodes::new("unreadable");
+    nodes.expect = None;
+    nodes.arguments.extend(["--snapshot-entries".into(), "10".into()]);
+    nodes.start_with(1, &["--force-bootstrap".into()]).await;
+    nodes.leader().await;
+    let mut pipe = nodes.pipe(1);
+    for number in 0..30 {
+        let set = json!({"op": "set", "key": format!("key {number}"), "value": "value"});
+        assert_eq!(pipe.ask(set).await["ok"], true);
+    }
+    status_with(&nodes, "a snapshot", |status| status["snapshot"].as_u64() >= Some(20)).await;
+    nodes.kill(1);
+    let file = newest_snapshot(&nodes.data_dir(1));
+    let mut bytes = std::fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x55;
+    std::fs::write(&file, &bytes).unwrap();
+
+    nodes.start(1).await;
+    let status = status_with(&nodes, "the halt", |status| !status["halted"].is_null()).await;
+    assert_eq!(status["halted"], "snapshot_unreadable");
+    assert_eq!(status["role"], "stopped");
+    let spoken = nodes.client(&["status"], 1);
+    assert!(String::from_utf8_lossy(&spoken.stdout).contains("snapshot_unreadable"), "{spoken:?}");
+    assert_eq!(std::fs::read(&file).unwrap(), bytes, "nothing is deleted");
+}
+
 #[tokio::test]
 async fn three_nodes_without_an_expected_number_found_together_within_their_window() {
     let _alone = alone().await;

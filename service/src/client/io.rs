@@ -69,6 +69,11 @@ pub enum Call {
         /// Which.
         node: NodeId,
     },
+    /// Hand leadership over.
+    Transfer {
+        /// To which voter; `None` lets the leader choose.
+        to: Option<NodeId>,
+    },
     /// Let the asked member leave its cluster. Name it, or any may be asked.
     Leave,
     /// Let the asked node come back to its cluster. Name it, or any may be asked.
@@ -78,7 +83,14 @@ pub enum Call {
 impl Call {
     /// Whether it can change something.
     pub const fn is_write(&self) -> bool {
-        matches!(self, Self::Write { .. } | Self::Remove { .. } | Self::Leave | Self::Rejoin)
+        matches!(
+            self,
+            Self::Write { .. }
+                | Self::Remove { .. }
+                | Self::Transfer { .. }
+                | Self::Leave
+                | Self::Rejoin
+        )
     }
 }
 

@@ -181,6 +181,7 @@ impl Client {
             Call::Members if ongoing.plain => Operation::Members,
             Call::Status | Call::Members => Operation::Describe,
             Call::Remove { node } => Operation::Remove { node: *node },
+            Call::Transfer { to } => Operation::Transfer { to: *to },
             Call::Leave => Operation::Leave,
             Call::Rejoin => Operation::Rejoin,
         }

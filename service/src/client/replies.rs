@@ -187,6 +187,7 @@ const fn answers(call: &Call, reply: &Reply) -> bool {
             | (Call::Status, Reply::Status(_) | Reply::Described(_))
             | (Call::Members, Reply::Members(_) | Reply::Described(_))
             | (Call::Remove { .. }, Reply::Removed { .. })
+            | (Call::Transfer { .. }, Reply::Transferred { .. })
             | (Call::Leave, Reply::Left)
             | (Call::Rejoin, Reply::Rejoining)
     )

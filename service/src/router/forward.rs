@@ -90,5 +90,6 @@ const fn answers(operation: &Operation, reply: &Reply) -> bool {
         (Operation::Write { .. }, Reply::Written { .. })
             | (Operation::Admit { .. }, Reply::Admitted { .. })
             | (Operation::Remove { .. }, Reply::Removed { .. })
+            | (Operation::Transfer { .. }, Reply::Transferred { .. })
     )
 }

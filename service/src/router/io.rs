@@ -119,6 +119,13 @@ pub enum Input {
         /// How.
         result: RemoveResult,
     },
+    /// How a transfer of leadership ended.
+    TransferDone {
+        /// The request.
+        id: RequestId,
+        /// How.
+        result: TransferResult,
+    },
     /// The namespace is closing: what is parked is answered, what is under way goes on. Told a
     /// second time, everything is answered.
     Closing,
@@ -163,6 +170,17 @@ pub enum RemoveResult {
     /// The core did not take the change.
     Rejected(RejectReason),
     /// The change was appended and may yet be committed.
+    Unknown,
+}
+
+/// How a transfer of leadership ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TransferResult {
+    /// This node leads, as was asked.
+    Leads(NodeId),
+    /// The core did not hand over.
+    Rejected(RejectReason),
+    /// The core leads no more, and does not know who does.
     Unknown,
 }
 
@@ -229,6 +247,13 @@ pub enum Output {
         id: RequestId,
         /// Which.
         node: NodeId,
+    },
+    /// Have the own core, which leads, hand leadership over; answer [`Input::TransferDone`].
+    Transfer {
+        /// The request.
+        id: RequestId,
+        /// To which voter; `None` lets the core choose.
+        to: Option<NodeId>,
     },
     /// Answer a request; exactly once for each.
     Answer {

@@ -26,6 +26,7 @@ use meshraft_consensus::{Index, Moment, NodeId};
 
 pub use io::{
     AdmitResult, ForwardId, ForwardLost, Input, Output, ProposeResult, RemoveResult, RequestId,
+    TransferResult,
 };
 use leadership::Leadership;
 use requests::{Pending, Requests, Stage};
@@ -116,6 +117,7 @@ impl Router {
             Input::Replied { forward, result } => self.replied(now, forward, result),
             Input::AdmissionDone { id, result } => self.admission_done(now, id, result),
             Input::RemovalDone { id, result } => self.removal_done(now, id, result),
+            Input::TransferDone { id, result } => self.transfer_done(now, id, result),
             Input::Closing => self.close(),
         }
         self.wake(now);
@@ -193,9 +195,10 @@ impl Router {
         let Some(pending) = self.requests.get(id) else { return };
         match pending.operation {
             Operation::Read { level: Level::Stale, .. } => self.query(id),
-            Operation::Write { .. } | Operation::Admit { .. } | Operation::Remove { .. } => {
-                self.dispatch_write(now, id);
-            }
+            Operation::Write { .. }
+            | Operation::Admit { .. }
+            | Operation::Remove { .. }
+            | Operation::Transfer { .. } => self.dispatch_write(now, id),
             _ => self.dispatch_read(now, id),
         }
     }

@@ -4,11 +4,11 @@
 use meshraft_consensus::{Moment, RejectReason};
 
 use super::{
-    AdmitResult, Output, ProposeResult, RemoveResult, RequestId, Router, leadership::Path,
-    requests::Stage,
+    AdmitResult, Output, ProposeResult, RemoveResult, RequestId, Router, TransferResult,
+    leadership::Path, requests::Stage,
 };
 use crate::{
-    error::{BadRequest, Feature, ServiceError},
+    error::{BadRequest, Feature, NotTransferred, ServiceError},
     limits::HOPS_MAX,
     wire::{Operation, Reply},
 };
@@ -51,6 +51,7 @@ impl Router {
             }
             Operation::Admit { member } => (Stage::Changing, Output::Admit { id, member: *member }),
             Operation::Remove { node } => (Stage::Changing, Output::Remove { id, node: *node }),
+            Operation::Transfer { to } => (Stage::Changing, Output::Transfer { id, to: *to }),
             _ => return,
         };
         self.requests.enter(id, stage);
@@ -108,6 +109,17 @@ impl Router {
         }
     }
 
+    pub(super) fn transfer_done(&mut self, now: Moment, id: RequestId, result: TransferResult) {
+        if self.requests.get(id).is_none_or(|pending| pending.stage != Stage::Changing) {
+            return;
+        }
+        match result {
+            TransferResult::Leads(leader) => self.answer(id, Ok(Reply::Transferred { leader })),
+            TransferResult::Rejected(reason) => self.rejected(now, id, reason),
+            TransferResult::Unknown => self.unknown(now, id),
+        }
+    }
+
     /// A node that is unknown after a copy of unknown outcome is one that this copy removed, or
     /// that somebody else did: what was asked for is so.
     pub(super) fn removal_failed(&mut self, id: RequestId, error: ServiceError) {
@@ -129,6 +141,19 @@ impl Router {
                 self.requests.mark_crowded(id, true);
                 self.park(now, id);
             }
+            // The next leader is known soon, or this one takes it again.
+            RejectReason::TransferInProgress { .. } => {
+                self.requests.count_attempt(id);
+                self.park(now, id);
+            }
+            RejectReason::NoSuccessor => self.not_transferred(id, NotTransferred::NoSuccessor),
+            RejectReason::Behind { .. } => self.not_transferred(id, NotTransferred::Behind),
+            RejectReason::TransferAborted { .. } => {
+                self.not_transferred(id, NotTransferred::Aborted);
+            }
+            RejectReason::NoSuchMember { .. } if self.is_transfer(id) => {
+                self.not_transferred(id, NotTransferred::NoVoter);
+            }
             RejectReason::NoVoters => self.fail(id, ServiceError::LastVoter),
             RejectReason::Overloaded { .. } => self.fail(id, ServiceError::Overloaded),
             RejectReason::TooLarge { bytes, limit_bytes } => {
@@ -139,6 +164,15 @@ impl Router {
             }
             _ => self.fail(id, ServiceError::BadRequest(BadRequest::Change)),
         }
+    }
+
+    fn is_transfer(&self, id: RequestId) -> bool {
+        let pending = self.requests.get(id);
+        pending.is_some_and(|pending| matches!(pending.operation, Operation::Transfer { .. }))
+    }
+
+    fn not_transferred(&mut self, id: RequestId, why: NotTransferred) {
+        self.fail(id, ServiceError::NotTransferred(why));
     }
 
     /// A copy may have taken effect, or still may: only a repeatable request is tried again.

@@ -19,12 +19,12 @@ use crate::{
     session::{Sequence, SessionId},
 };
 pub use status::{
-    HeldBack, MemberRole, MemberState, MemberStatus, NodeRole, NotAdmitted, Status, Waiting,
-    WaitingCode,
+    Halted, HeldBack, MemberRole, MemberState, MemberStatus, NodeRole, NotAdmitted, Status,
+    Waiting, WaitingCode,
 };
 
 const VERSION: u8 = 1;
-const OPERATIONS: u32 = 11;
+const OPERATIONS: u32 = 12;
 
 /// One request on its way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,6 +83,11 @@ pub enum Operation {
     Rejoin,
     /// Tell how the asked member is, and who takes part, in all words.
     Describe,
+    /// Hand leadership over.
+    Transfer {
+        /// To which voter; `None` lets the leader choose.
+        to: Option<NodeId>,
+    },
 }
 
 /// How fresh a read is. The order of the variants is their number on the wire.
@@ -145,6 +150,11 @@ pub enum Reply {
     Rejoining,
     /// To a request for a description.
     Described(#[serde(with = "status::extended")] Box<Status>),
+    /// To a transfer.
+    Transferred {
+        /// Who leads now.
+        leader: NodeId,
+    },
 }
 
 impl Operation {
@@ -166,6 +176,7 @@ impl Operation {
                 | Self::Remove { .. }
                 | Self::Leave
                 | Self::Rejoin
+                | Self::Transfer { .. }
         )
     }
 
@@ -173,6 +184,8 @@ impl Operation {
     pub(crate) fn is_repeatable(&self) -> bool {
         match self {
             Self::Write { session, .. } => !session.is_none(),
+            // A second copy would hand it on.
+            Self::Transfer { to } => to.is_some(),
             _ => true,
         }
     }

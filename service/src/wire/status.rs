@@ -42,6 +42,9 @@ pub struct Status {
     /// Whether it founded its cluster alone because it was told to.
     #[serde(skip)]
     pub forced: bool,
+    /// Why it takes no part until it is started again.
+    #[serde(skip)]
+    pub halted: Option<Halted>,
 }
 
 impl Status {
@@ -85,6 +88,29 @@ pub enum NodeRole {
     Removed,
 }
 
+/// Why a replica stopped for good in its process. The order of the variants is their number on the
+/// wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Halted {
+    /// A command that this build does not know.
+    UnknownCommand,
+    /// A configuration that this build does not know.
+    UnknownConfiguration,
+    /// The state machine gave another number of responses than it got commands.
+    WrongResponses,
+    /// The state machine panicked.
+    Panicked,
+    /// The store failed.
+    StoreFailed,
+    /// The recorded snapshot can't be restored.
+    SnapshotUnreadable,
+    /// The store went back in time, and the state machine can't begin anew in this process.
+    MachineNotReset,
+    /// Something that has no name here.
+    Other,
+}
+
 /// One member, as the telling one sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberStatus {
@@ -96,7 +122,7 @@ pub struct MemberStatus {
     pub matched: Option<Index>,
     /// How the leader sends to it; only a leader knows.
     pub state: Option<MemberState>,
-    /// Why a learner does not vote yet; only a leader knows.
+    /// Why a learner does not vote yet; a leader knows, and the learner itself as far as it can.
     #[serde(skip)]
     pub held_back: Option<HeldBack>,
 }
@@ -153,7 +179,7 @@ pub(super) mod extended {
         Deserialize, Deserializer, Serialize, Serializer, de::Error as _, ser::Error as _,
     };
 
-    use super::{HeldBack, NotAdmitted, Status};
+    use super::{Halted, HeldBack, NotAdmitted, Status};
 
     /// What came after the first version, in order of coming.
     #[derive(Default, Serialize, Deserialize)]
@@ -162,6 +188,7 @@ pub(super) mod extended {
         forced: bool,
         held_back: Vec<(Member, HeldBack)>,
         why: Option<NotAdmitted>,
+        halted: Option<Halted>,
     }
 
     pub(in crate::wire) fn serialize<S: Serializer>(
@@ -174,6 +201,7 @@ pub(super) mod extended {
             forced: status.forced,
             held_back: status.members.iter().filter_map(held).collect(),
             why: status.waiting.as_ref().and_then(|waiting| waiting.why),
+            halted: status.halted,
         };
         let bytes = postcard::to_allocvec(&(status, second)).map_err(S::Error::custom)?;
         Bytes::from(bytes).serialize(serializer)
@@ -192,6 +220,7 @@ pub(super) mod extended {
             postcard::take_from_bytes(later).map_err(D::Error::custom)?.0
         };
         (status.snapshot, status.forced) = (second.snapshot, second.forced);
+        status.halted = second.halted;
         if let Some(waiting) = &mut status.waiting {
             waiting.why = second.why;
         }

@@ -58,6 +58,7 @@ impl Driver {
             Operation::Status => Call::Status,
             Operation::Members => Call::Members,
             Operation::Remove { node } => Call::Remove { node },
+            Operation::Transfer { to } => Call::Transfer { to },
             Operation::Leave => Call::Leave,
             Operation::Rejoin => Call::Rejoin,
             other => return Err(format!("{other:?} is no call").into()),

@@ -12,7 +12,8 @@ use meshraft_consensus::{Index, Moment, ReadError, RejectReason, Term};
 use meshraft_service::{
     ApplyError, Router, ServiceError,
     router::{
-        AdmitResult, ForwardId, Input, Output, ProposeResult, RemoveResult, RequestId, RouterLimits,
+        AdmitResult, ForwardId, Input, Output, ProposeResult, RemoveResult, RequestId,
+        RouterLimits, TransferResult,
     },
 };
 
@@ -79,6 +80,9 @@ fn show(output: &Output) -> String {
         ),
         Output::Admit { id, member } => format!("change {} {}", id.get(), name(member.node)),
         Output::Remove { id, node } => format!("take out {} {}", id.get(), name(*node)),
+        Output::Transfer { id, to } => {
+            format!("hand over {} {}", id.get(), to.map_or("to anybody".into(), name))
+        }
         Output::Answer { id, response } => {
             format!("answer {} {}", id.get(), show_response(response))
         }
@@ -94,6 +98,11 @@ fn rejection(word: &str) -> Result<RejectReason, Failure> {
         "overloaded" => RejectReason::Overloaded { pending_bytes: 9, limit_bytes: 8 },
         "too_large" => RejectReason::TooLarge { bytes: 9, limit_bytes: 8 },
         "no_voters" => RejectReason::NoVoters,
+        "handing_over" => RejectReason::TransferInProgress { to: member("n2")? },
+        "aborted" => RejectReason::TransferAborted { to: member("n2")? },
+        "behind" => RejectReason::Behind { member: member("n2")? },
+        "no_successor" => RejectReason::NoSuccessor,
+        "no_member" => RejectReason::NoSuchMember { member: member("n2")? },
         other => return Err(format!("unknown rejection {other}").into()),
     })
 }
@@ -140,6 +149,15 @@ fn removal(arguments: &mut Arguments<'_>) -> Result<RemoveResult, Failure> {
         "rejected" => RemoveResult::Rejected(rejection(arguments.word()?)?),
         "unknown" => RemoveResult::Unknown,
         other => return Err(format!("unknown removal {other}").into()),
+    })
+}
+
+fn handover(arguments: &mut Arguments<'_>) -> Result<TransferResult, Failure> {
+    Ok(match arguments.word()? {
+        "leads" => TransferResult::Leads(node(arguments.word()?)?),
+        "rejected" => TransferResult::Rejected(rejection(arguments.word()?)?),
+        "unknown" => TransferResult::Unknown,
+        other => return Err(format!("unknown end of a transfer {other}").into()),
     })
 }
 
@@ -210,6 +228,10 @@ impl Runner for Driver {
             "removal" => Input::RemovalDone {
                 id: RequestId::new(arguments.number()?),
                 result: removal(&mut arguments)?,
+            },
+            "transferred" => Input::TransferDone {
+                id: RequestId::new(arguments.number()?),
+                result: handover(&mut arguments)?,
             },
             "closing" => Input::Closing,
             other => return Err(format!("unknown command {other}").into()),

@@ -11,8 +11,8 @@ use meshraft_service::{
     BadRequest, Feature, Refusal, Sequence, ServiceError, SessionId,
     router::ForwardLost,
     wire::{
-        HeldBack, Level, MemberRole, MemberState, MemberStatus, NodeRole, NotAdmitted, Operation,
-        Reply, Response, Status, Waiting, WaitingCode,
+        Halted, HeldBack, Level, MemberRole, MemberState, MemberStatus, NodeRole, NotAdmitted,
+        Operation, Reply, Response, Status, Waiting, WaitingCode,
     },
 };
 
@@ -139,6 +139,7 @@ pub(crate) fn result(
         "barrier" => Reply::Barrier { index: Index::new(arguments.number()?) },
         "admitted" => Reply::Admitted { members: vec![member("n1")?, member("n2")?] },
         "removed" => Reply::Removed { members: vec![member("n1")?] },
+        "transferred" => Reply::Transferred { leader: node(arguments.word()?)? },
         "left" => Reply::Left,
         "rejoining" => Reply::Rejoining,
         "status" => Reply::Status(Box::new(status())),
@@ -188,6 +189,7 @@ pub(crate) fn show_operation(operation: &Operation) -> String {
         Operation::Read { level, .. } => format!("read {level:?}"),
         Operation::Admit { member } => format!("admit {}", name(member.node)),
         Operation::Remove { node } => format!("remove {}", name(*node)),
+        Operation::Transfer { to } => format!("transfer {}", to.map_or("-".into(), name)),
         other => format!("{other:?}").to_lowercase(),
     }
 }
@@ -198,6 +200,7 @@ pub(crate) fn show_response(response: &Response) -> String {
         Ok(Reply::Read { index, .. }) => format!("read at {index}"),
         Ok(Reply::Barrier { index }) => format!("barrier at {index}"),
         Ok(Reply::Admitted { members }) => format!("admitted, {} members", members.len()),
+        Ok(Reply::Transferred { leader }) => format!("{} leads", name(*leader)),
         Ok(Reply::Removed { members }) => format!("removed, {} members", members.len()),
         Ok(Reply::Status(status)) => format!("status snapshot={}", status.snapshot),
         Ok(Reply::Members(members)) => {
@@ -245,6 +248,7 @@ pub(crate) fn status() -> Status {
         }),
         snapshot: Index::new(6),
         forced: true,
+        halted: Some(Halted::SnapshotUnreadable),
     }
 }
 
@@ -271,6 +275,7 @@ pub(crate) fn operation(arguments: &mut Arguments<'_>) -> Result<Operation, Fail
         "status" => Operation::Status,
         "members" => Operation::Members,
         "remove" => Operation::Remove { node: node(arguments.word()?)? },
+        "transfer" => Operation::Transfer { to: arguments.word().ok().map(node).transpose()? },
         "leave" => Operation::Leave,
         "rejoin" => Operation::Rejoin,
         "describe" => Operation::Describe,

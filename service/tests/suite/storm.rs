@@ -11,6 +11,7 @@ use meshraft_service::{
     ApplyError, Router, Sequence, ServiceError, SessionId,
     router::{
         AdmitResult, ForwardId, ForwardLost, Input, Output, ProposeResult, RemoveResult, RequestId,
+        TransferResult,
     },
     wire::{Level, Operation, Reply, Response},
 };
@@ -35,6 +36,7 @@ enum Task {
     Propose,
     Admit,
     Remove,
+    Transfer,
     Ask,
     Query,
     Forward(ForwardId),
@@ -59,7 +61,7 @@ struct Storm {
 fn operation(choice: u16, number: u64) -> Operation {
     // The payload is the request's name, so that a copy shows whose it is.
     let payload = Bytes::copy_from_slice(&number.to_be_bytes());
-    match choice % 7 {
+    match choice % 8 {
         0 => Operation::Write {
             session: SessionId::NONE,
             sequence: Sequence::ZERO,
@@ -81,6 +83,11 @@ fn operation(choice: u16, number: u64) -> Operation {
             let mut name = [0; 32];
             name[..8].copy_from_slice(&number.to_be_bytes());
             Operation::Remove { node: NodeId::new(name) }
+        }
+        6 => {
+            let mut name = [0; 32];
+            name[..8].copy_from_slice(&number.to_be_bytes());
+            Operation::Transfer { to: Some(NodeId::new(name)) }
         }
         5 => Operation::Barrier,
         _ => Operation::Read { level: Level::Linearizable, query: payload },
@@ -191,6 +198,19 @@ impl Storm {
                 self.note(id, result == RemoveResult::Unknown);
                 Input::RemovalDone { id, result }
             }
+            Task::Transfer => {
+                let result = match how % 5 {
+                    0 => TransferResult::Leads(node(3)),
+                    1 => TransferResult::Rejected(RejectReason::NoSuccessor),
+                    2 => TransferResult::Rejected(RejectReason::TransferInProgress {
+                        to: Member::new(node(3), Incarnation::new([3; 16])),
+                    }),
+                    3 => TransferResult::Rejected(RejectReason::NotLeader { leader: None }),
+                    _ => TransferResult::Unknown,
+                };
+                self.note(id, result == TransferResult::Unknown);
+                Input::TransferDone { id, result }
+            }
             Task::Ask => {
                 let result = match how % 3 {
                     0 => Err(ReadError::NoLeader),
@@ -231,6 +251,7 @@ impl Storm {
         let good = match asked.operation {
             Operation::Admit { .. } => Reply::Admitted { members: Vec::new() },
             Operation::Remove { .. } => Reply::Removed { members: Vec::new() },
+            Operation::Transfer { .. } => Reply::Transferred { leader: node(3) },
             _ => Reply::Written { position, response: Bytes::new() },
         };
         let result = match how % 8 {
@@ -275,6 +296,7 @@ impl Storm {
                 }
                 Output::Admit { id, .. } => self.start(id, Task::Admit, None),
                 Output::Remove { id, .. } => self.start(id, Task::Remove, None),
+                Output::Transfer { id, .. } => self.start(id, Task::Transfer, None),
                 Output::Read { id, .. } => self.start(id, Task::Ask, None),
                 Output::Query { id, .. } => self.start(id, Task::Query, None),
                 Output::Forward { forward, to, request, timeout } => {

@@ -48,6 +48,8 @@ fn operation() -> impl Strategy<Value = Operation> {
         Just(Operation::Members),
         Just(Operation::Addresses),
         any::<u8>().prop_map(|number| Operation::Remove { node: member(number).node }),
+        prop::option::of(any::<u8>())
+            .prop_map(|to| Operation::Transfer { to: to.map(|number| member(number).node) }),
         Just(Operation::Leave),
         Just(Operation::Rejoin),
         Just(Operation::Describe),
@@ -64,7 +66,7 @@ fn request() -> impl Strategy<Value = Request> {
 
 /// A status without what the first version had no words for.
 fn of_version_1() -> Status {
-    let mut status = Status { snapshot: Index::ZERO, forced: false, ..status() };
+    let mut status = Status { snapshot: Index::ZERO, forced: false, halted: None, ..status() };
     status.waiting = status.waiting.map(|waiting| Waiting { why: None, ..waiting });
     for member in &mut status.members {
         member.held_back = None;
@@ -83,6 +85,7 @@ fn responses() -> Vec<Response> {
         Ok(Reply::Status(Box::new(of_version_1()))),
         Ok(Reply::Members(of_version_1().members)),
         Ok(Reply::Removed { members: vec![member(1)] }),
+        Ok(Reply::Transferred { leader: member(1).node }),
         Ok(Reply::Left),
         Ok(Reply::Rejoining),
         Ok(Reply::Described(Box::new(status()))),
@@ -200,6 +203,7 @@ fn operations_have_stable_numbers() {
         Operation::Leave,
         Operation::Rejoin,
         Operation::Describe,
+        Operation::Transfer { to: None },
     ];
     let all = [write, read, Operation::Barrier, admit].into_iter().chain(told);
     for (number, operation) in all.enumerate() {
@@ -236,7 +240,7 @@ fn a_request_is_checked_when_it_is_decoded() {
 fn what_a_later_build_asks_is_named() {
     let unsupported = |feature| Err(ServiceError::Unsupported(feature));
     assert_eq!(Request::decode(&[2, 5, 0, 2]), unsupported(Feature::WireVersion));
-    assert_eq!(Request::decode(&[1, 5, 0, 11, 1, 2, 3]), unsupported(Feature::Operation));
+    assert_eq!(Request::decode(&[1, 5, 0, 12, 1, 2, 3]), unsupported(Feature::Operation));
     assert_eq!(decode_response(&[3, 0]), Err(WireError::Version { version: 3 }));
 }
 

@@ -68,6 +68,10 @@ fn read(fields: Map<String, Value>) -> Result<Request, RequestError> {
         "members" => ("members", |_| Ok((Operation::Members, None))),
         "barrier" => ("barrier", Fields::barrier),
         "remove" => ("remove", |fields| Ok((Operation::Remove { node: fields.peer()? }, None))),
+        "transfer" => ("transfer", |fields| {
+            let to = if fields.0.contains_key("peer") { Some(fields.peer()?) } else { None };
+            Ok((Operation::Transfer { to }, None))
+        }),
         "leave" => ("leave", |fields| Ok((Operation::Leave { node: fields.peer()? }, None))),
         "join" => ("join", |fields| Ok((Operation::Join { node: fields.peer()? }, None))),
         planned if PLANNED.contains(&planned) => {

@@ -148,10 +148,15 @@ fn changes_of_the_members_name_the_one_that_is_meant() {
         ("remove", Operation::Remove { node }),
         ("leave", Operation::Leave { node }),
         ("join", Operation::Join { node }),
+        ("transfer", Operation::Transfer { to: Some(node) }),
     ] {
         let line = format!(r#"{{"id":1,"op":"{op}","peer":"{PEER}","timeout_ms":60000}}"#);
         assert_eq!(ok(&line).operation, operation);
         let nobody = format!(r#"{{"id":1,"op":"{op}"}}"#);
+        if op == "transfer" {
+            assert_eq!(ok(&nobody).operation, Operation::Transfer { to: None });
+            continue;
+        }
         assert_eq!(refused(&nobody), ("bad_request", "`peer` is missing".into()));
         let strange = format!(r#"{{"id":1,"op":"{op}","peer":"n1"}}"#);
         assert_eq!(refused(&strange).0, "bad_request");

@@ -204,6 +204,7 @@ fn access(operation: &Operation) -> Access {
         | Operation::Members
         | Operation::Barrier
         | Operation::Remove { .. }
+        | Operation::Transfer { .. }
         | Operation::Leave { .. }
         | Operation::Join { .. } => Access::None,
     }

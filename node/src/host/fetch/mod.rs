@@ -33,8 +33,11 @@ const FAILURES_MAX: u32 = 8;
 /// The pause after a first failure; twice as long after each further one.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
-/// The longest that a request may take, however slow the path has shown to be.
-const TIMEOUT_MAX: Duration = Duration::from_secs(60);
+/// The longest that a request may take, however slow the path has shown to be: one that was lost is
+/// missed for so long. After failures less is asked for at once, so that a slow path can do it.
+const TIMEOUT_MAX: Duration = Duration::from_secs(10);
+/// The least that is asked for at once after failures: 13 kbit/s carry it in time.
+const PART_BYTES_MIN: u32 = 16 * 1024;
 
 /// Names one request of a fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -366,7 +369,8 @@ impl Fetch {
             self.asks.insert(id, Ask { offset, bytes, departure: self.pace.depart(now) });
             let position: Position = self.meta.position;
             let request = FetchRequest { position, id: self.id, offset, bytes_max: bytes };
-            let timeout = self.timeout.saturating_mul(1 << self.failures).min(TIMEOUT_MAX);
+            let timeout = self.timeout.saturating_mul(1 << self.failures);
+            let timeout = timeout.min(TIMEOUT_MAX.max(self.timeout));
             self.outputs.push_back(Output::Ask { id, request, timeout });
         }
     }
@@ -384,14 +388,18 @@ impl Fetch {
         if self.asks.len() >= requests || !room {
             return None;
         }
-        if let Some(part) = self.again.pop_first() {
-            return Some(part);
+        let most = (self.chunk_bytes >> self.failures).max(PART_BYTES_MIN.min(self.chunk_bytes));
+        if let Some((offset, bytes)) = self.again.pop_first() {
+            if bytes > most {
+                self.again.insert(offset + u64::from(most), bytes - most);
+            }
+            return Some((offset, bytes.min(most)));
         }
         let left = match self.total {
             Some(total) => total.saturating_sub(self.asked),
             None => u64::from(self.chunk_bytes),
         };
-        let bytes = u32::try_from(left).unwrap_or(u32::MAX).min(self.chunk_bytes);
+        let bytes = u32::try_from(left).unwrap_or(u32::MAX).min(most);
         if bytes == 0 || (self.total.is_none() && !self.asks.is_empty()) {
             return None;
         }

@@ -145,6 +145,51 @@ fn a_silent_peer_is_given_up_after_growing_pauses() {
     assert_eq!(fetch.deadline(), None);
 }
 
+/// A request of a storm must not be waited for long after it, and a slow path must carry what is
+/// asked for in that time.
+#[test]
+fn after_failures_less_is_asked_for_and_waited_for_no_longer() {
+    const LARGE: u32 = 256 * 1024;
+    let mut fetch = Fetch::new(meta(), LARGE, SECOND);
+    fetch.handle(Moment::ZERO, Input::Resumed(Ok(None)));
+    let (mut now, mut sizes) = (Moment::ZERO, Vec::new());
+    for _ in 0..FAILURES_MAX {
+        let outputs = drain(&mut fetch);
+        let asked = outputs.iter().find_map(|output| match output {
+            Output::Ask { id, request, timeout } => Some((*id, request.bytes_max, *timeout)),
+            _ => None,
+        });
+        let (ask, bytes, timeout) = asked.unwrap();
+        assert!(timeout <= SECOND * 10, "{timeout:?}");
+        sizes.push(bytes / 1024);
+        now = now.plus(timeout);
+        fetch.handle(now, Input::Replied(ask, None));
+        now = fetch.deadline().unwrap();
+        fetch.handle(now, Input::Timeout);
+    }
+    assert_eq!(sizes, [256, 128, 64, 32, 16, 16, 16, 16]);
+
+    // What was to come with the first part comes in smaller ones, and no byte is forgotten.
+    let file = file(300 * 1024);
+    let mut written = 0;
+    let done = loop {
+        let Some(output) = fetch.poll() else { panic!("stuck at {written} bytes") };
+        match output {
+            Output::Ask { id, request, .. } => {
+                fetch.handle(now, Input::Replied(id, Some(chunk(ID, &file, &request))));
+            }
+            Output::Append { bytes, .. } => {
+                written += bytes.len() as u64;
+                fetch.handle(now, Input::Appended(Ok(written)));
+            }
+            Output::Finish => fetch.handle(now, Input::Finished(Ok(()))),
+            Output::Resume | Output::Progress { .. } => {}
+            Output::Done(result) => break result,
+        }
+    };
+    assert_eq!((done, written), (Ok(()), 300 * 1024));
+}
+
 #[test]
 fn what_is_gone_ends_the_fetch_at_once() {
     let (mut fetch, ask, _) = begun();
