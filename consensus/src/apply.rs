@@ -98,9 +98,7 @@ impl Core {
         let window = self.config.knobs().apply_bytes_max;
         let apply = &mut self.apply;
         let waits = apply.load.is_some() || apply.retry_due.is_some();
-        let installing = self.snapshots.is_installing()
-            && !self.config.knobs().plants(Mistake::AppliedWhileInstalling);
-        let stopped = self.damage.is_some() || installing;
+        let stopped = self.damage.is_some() || self.snapshots.is_installing();
         if apply.handed >= last || waits || stopped {
             return;
         }

@@ -101,8 +101,8 @@ impl Core {
         let RoleState::Candidate(candidate) = &self.role else { return };
         let current = self.membership.current();
         let unanswered = |member: &Member| !candidate.answers.contains_key(member);
-        let voters: Vec<Member> =
-            current.members().into_iter().filter(|one| current.is_voter(one)).collect();
+        let asked = |one: &Member| current.is_voter(one) || self.plants(Mistake::LearnersElect);
+        let voters: Vec<Member> = current.members().into_iter().filter(asked).collect();
         let asked: Vec<Member> =
             voters.into_iter().filter(|one| *one != self.me && unanswered(one)).collect();
         for member in asked {

@@ -161,8 +161,8 @@ mistakes! {
         InstalledEarly,
         /// The state is replaced before the snapshot is recorded.
         RestoredEarly,
-        /// Entries are applied while the state is being replaced.
-        AppliedWhileInstalling,
+        /// A leader takes an installed snapshot for the whole of its log.
+        SnapshotCountsForAll,
         /// The log that follows on a snapshot begins with the leader's term.
         SnapshotOfLeadersTerm,
     }

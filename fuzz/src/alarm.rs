@@ -4,11 +4,13 @@
 use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
+    time::Duration,
 };
 
 use crate::{
-    Plan, Violation,
+    Faults, Founding, Plan, Violation,
     cores::{CorePlan, simulate_cores},
+    faults::percent,
     mistake::Mistake,
     simulate,
 };
@@ -52,6 +54,20 @@ impl Planted {
     /// is no sign of a mistake.
     pub fn run(self, seed: u64) -> Option<Violation> {
         let violation = match self {
+            Self::Core(mistake @ meshraft_consensus::Mistake::ForgetfulCount) => {
+                // Old copies of disks are put back among whole nodes alone.
+                let faults = Faults {
+                    copy: percent(50),
+                    set_back: percent(50),
+                    cut: percent(20),
+                    pause: percent(10),
+                    ..Faults::NONE
+                };
+                let mut plan = Plan { faults, founders: 3, ..Plan::of_seed(seed) };
+                (plan.founding, plan.quiet) = (Founding::Expect(3), Duration::ZERO);
+                plan.core_mistake = Some(mistake);
+                of_nodes(&plan)
+            }
             Self::Core(mistake) => {
                 let mut plan = CorePlan::of_seed(seed);
                 plan.knobs.mistake = Some(mistake);
@@ -59,8 +75,7 @@ impl Planted {
             }
             Self::Around(mistake) => {
                 let plan = Plan { mistake: Some(mistake), ..Plan::of_seed(seed) };
-                let run = catch_unwind(AssertUnwindSafe(|| simulate(&plan).err()));
-                run.ok().flatten().map(|failure| *failure.violation)
+                of_nodes(&plan)
             }
         };
         violation.filter(|violation| !violation.is_liveness())
@@ -78,6 +93,12 @@ impl Planted {
         }
         None
     }
+}
+
+/// Runs whole nodes.
+fn of_nodes(plan: &Plan) -> Option<Violation> {
+    let run = catch_unwind(AssertUnwindSafe(|| simulate(plan).err()));
+    run.ok().flatten().map(|failure| *failure.violation)
 }
 
 impl fmt::Display for Planted {

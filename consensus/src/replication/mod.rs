@@ -187,10 +187,11 @@ impl Core {
     }
 
     pub(crate) fn append_response(&mut self, from: Member, response: AppendResponse) {
-        let (now, last) = (self.now, self.log.last().index);
+        let (now, last, term) = (self.now, self.log.last().index, self.hard.term);
         let Some(progress) = self.progress_of(from, response.term) else { return };
         let beyond = matches!(response.result, AppendResult::Matched(index) if index > last);
-        if beyond || response.sequence > progress.sequence {
+        let unasked = response.sequence > progress.sequence && response.term == term;
+        if beyond || unasked {
             return self.drop_message(from, DropReason::Impossible);
         }
         progress.contact = now;

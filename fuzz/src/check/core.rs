@@ -35,7 +35,9 @@ pub(crate) struct CoreChecks {
     /// The state of a machine after each index.
     states: Vec<u64>,
     promises: BTreeMap<ProposalId, Promise>,
-    reads: BTreeMap<ReadId, (GroupKey, Index)>,
+    /// Reads that have no answer yet, with what had been committed and the latest term in which
+    /// anyone led when they began.
+    reads: BTreeMap<ReadId, (GroupKey, Index, Term)>,
     /// Digests of commands that were said never to take effect.
     rejected: BTreeSet<Vec<u8>>,
     /// Configurations that were appended since the last look.
@@ -57,7 +59,7 @@ impl CoreChecks {
     pub(crate) fn crashed(&mut self, key: GroupKey) {
         let gone = |by: &GroupKey| by.0 == key.0;
         self.promises.retain(|_, promise| !matches!(promise, Promise::Open { by } if gone(by)));
-        self.reads.retain(|_, (by, _)| !gone(by));
+        self.reads.retain(|_, (by, _, _)| !gone(by));
         self.appended.retain(|(by, _)| !gone(by));
     }
 
@@ -89,13 +91,27 @@ impl CoreChecks {
     }
 
     /// A core leads.
-    pub(crate) fn leads(&mut self, key: GroupKey, me: Member, term: Term) -> Result<(), Violation> {
+    pub(crate) fn leads(
+        &mut self,
+        key: GroupKey,
+        me: Member,
+        term: Term,
+        configuration: &Configuration,
+    ) -> Result<(), Violation> {
         if !self.elections.leads(CLUSTER, term, me)? {
             return Ok(());
         }
         let hard = self.hard(key);
         if hard.term != term || hard.vote != Some(me) {
             let what = "that it leads, and has not voted for itself for good";
+            return Err(Violation::Claim { member: me, what });
+        }
+        let voted = |voter: &&Member| self.elections.vote_of(CLUSTER, **voter, term) == Some(me);
+        let quorum = |half: &BTreeSet<Member>| {
+            half.is_empty() || half.iter().filter(voted).count() * 2 > half.len()
+        };
+        if !quorum(&configuration.voters) || !quorum(&configuration.outgoing) {
+            let what = "that it leads, and has not the votes of a quorum";
             return Err(Violation::Claim { member: me, what });
         }
         self.logs.leads(CLUSTER, term, me)
@@ -213,8 +229,8 @@ impl CoreChecks {
 
     /// A read began.
     pub(crate) fn read(&mut self, key: GroupKey, id: ReadId) {
-        let committed = self.committed();
-        self.reads.insert(id, (key, committed));
+        let (committed, led) = (self.committed(), self.elections.last_led());
+        self.reads.insert(id, (key, committed, led));
     }
 
     /// How something that was asked for ended.
@@ -248,12 +264,22 @@ impl CoreChecks {
     }
 
     /// A read may be served, or failed.
-    pub(crate) fn read_ended(&mut self, id: ReadId, index: Option<Index>) -> Result<(), Violation> {
-        let Some((_, committed)) = self.reads.remove(&id) else {
+    pub(crate) fn read_ended(
+        &mut self,
+        id: ReadId,
+        index: Option<Index>,
+        term: Term,
+    ) -> Result<(), Violation> {
+        let Some((_, committed, led)) = self.reads.remove(&id) else {
             return Err(Violation::Promise { id: id.get(), what: "a read was answered twice" });
         };
         match index {
             Some(index) if index < committed => Err(Violation::StaleRead { index, committed }),
+            // Whoever led then had a quorum that has confirmed no older leader since.
+            Some(_) if term < led => Err(Violation::Promise {
+                id: id.get(),
+                what: "a read was allowed by a leader of old",
+            }),
             _ => Ok(()),
         }
     }

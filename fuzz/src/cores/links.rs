@@ -72,6 +72,10 @@ impl Links {
             let late = if random.hits(faults.delay) { self.late_max } else { self.latency_max };
             at.plus(random.between(Duration::ZERO, late))
         });
+        let again = match random.hits(faults.stale) {
+            true => Some(at.plus(random.between(Duration::ZERO, self.late_max * 4))),
+            false => again,
+        };
         [Some(at), again]
     }
 }

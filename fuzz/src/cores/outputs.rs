@@ -2,7 +2,7 @@
 
 use meshraft_consensus::{
     DropReason, Entry, Event, Fate, Index, Input, Member, Outcome, Output, Position, ProposalId,
-    Role,
+    Role, Term,
 };
 
 use super::{
@@ -78,9 +78,10 @@ impl Cluster {
             }
             Output::ReadReady { id, index } => {
                 self.counts.note(CoreRare::Read);
-                self.checks.read_ended(id, Some(index))?;
+                let term = node.core.as_ref().map_or(Term::ZERO, |core| core.term());
+                self.checks.read_ended(id, Some(index), term)?;
             }
-            Output::ReadFailed { id, .. } => self.checks.read_ended(id, None)?,
+            Output::ReadFailed { id, .. } => self.checks.read_ended(id, None, Term::ZERO)?,
             Output::FetchSnapshot { from, meta } => {
                 node.fetch = Some(Fetch { from, meta, parts: 0 });
                 self.wants.push(Want::Part(seat));
@@ -143,7 +144,7 @@ impl Cluster {
         if let Some(term) = leads
             && node.led != leads
         {
-            self.checks.leads(node.key, node.me, term)?;
+            self.checks.leads(node.key, node.me, term, &node.configuration)?;
         }
         let led = std::mem::replace(&mut node.led, leads);
         for Advance { to, configuration, led: leader } in std::mem::take(&mut node.advances) {

@@ -88,6 +88,8 @@ faults! {
     duplicate: percent(10),
     /// A message is late, by up to three election time-outs.
     delay: percent(5),
+    /// A message arrives again long after, when much else has happened.
+    stale: percent(4),
     /// A message overtakes others.
     reorder: percent(20),
     /// One direction of one link goes silent for a while.

@@ -62,5 +62,7 @@ impl World {
 fn core(plan: &Plan) -> ConfigBuilder {
     let preset = ConfigBuilder::simulation();
     let append_bytes_max = preset.append_bytes_max.max(plan.padding_bytes / 16);
+    #[cfg(feature = "mistakes")]
+    let preset = ConfigBuilder { mistake: plan.core_mistake, ..preset };
     ConfigBuilder { append_bytes_max, ..preset }
 }
