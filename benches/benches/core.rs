@@ -1,135 +1,45 @@
-//! What a committed entry costs the core: three cores in memory, nothing else.
-//!
-//! Disks acknowledge at once and messages arrive at once, so this is CPU alone: proposing,
-//! appending, replicating to two followers, committing and handing out to apply, on all three.
+//! What the core costs in CPU: a committed entry, a heartbeat, a round of reads, on all three cores
+//! of a cluster in memory together.
 
-use std::{collections::VecDeque, hint::black_box, time::Duration};
+use std::hint::black_box;
 
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use meshraft_consensus::{
-    ClusterId, ConfigBuilder, Configuration, Core, Entry, EntryKind, HardState, Incarnation, Index,
-    Input, Member, Message, Moment, NodeId, Output, Position, ProposalId, Restored, Term,
-};
+use meshraft_benches::Cores;
 
-/// Three cores and what is on its way between them.
-struct Cluster {
-    cores: Vec<Core>,
-    members: Vec<Member>,
-    way: VecDeque<(usize, usize, Message)>,
-    now: Moment,
-    proposals: u64,
-    applied: u64,
-}
-
-impl Cluster {
-    /// A cluster with a leader.
-    fn new() -> Self {
-        let member = |number| Member::new(NodeId::new([number; 32]), Incarnation::new([1; 16]));
-        let members: Vec<Member> = (1..=3).map(member).collect();
-        let configuration = Configuration::of_voters(members.iter().copied());
-        let first = Position::new(Term::new(1), Index::new(1));
-        let restored = |me: &Member| Restored {
-            me: *me,
-            cluster: ClusterId::new([7; 32]),
-            founding: None,
-            hard: HardState { term: first.term, vote: None, commit_hint: Index::ZERO },
-            snapshot: None,
-            terms: vec![first],
-            configurations: vec![(first.index, configuration.clone())],
-            last: first,
-            damage: None,
-        };
-        let now = Moment::from_millis(1);
-        let config = ConfigBuilder::lan().build().expect("the preset is valid");
-        let cores = members.iter().map(|me| Core::new(config.clone(), restored(me), now)).collect();
-        let way = VecDeque::new();
-        let mut cluster = Self { cores, members, way, now, proposals: 0, applied: 0 };
-        cluster.now = cluster.now.plus(Duration::from_secs(2));
-        cluster.handle(0, Input::Campaign);
-        cluster.settle();
-        assert!(cluster.cores[0].is_ready(), "the first core leads");
-        cluster
-    }
-
-    fn handle(&mut self, at: usize, input: Input) {
-        self.cores[at].handle(self.now, input);
-    }
-
-    /// Does what every core asks until none asks anything.
-    fn settle(&mut self) {
-        loop {
-            for at in 0..self.cores.len() {
-                self.drain(at);
-            }
-            let Some((from, to, message)) = self.way.pop_front() else { return };
-            let from = self.members[from];
-            self.handle(to, Input::Receive { from, message });
-            // What arrived together is handled together.
-            while self.way.front().is_some_and(|(_, next, _)| *next == to) {
-                if let Some((from, to, message)) = self.way.pop_front() {
-                    let from = self.members[from];
-                    self.handle(to, Input::Receive { from, message });
-                }
-            }
-        }
-    }
-
-    fn drain(&mut self, at: usize) {
-        while let Some(output) = self.cores[at].poll() {
-            match output {
-                Output::Send { to, message, .. } => {
-                    let to = self.members.iter().position(|member| *member == to);
-                    self.way.push_back((at, to.expect("a member of the cluster"), message));
-                }
-                Output::Persist(write) => self.handle(at, Input::Persisted(write.id)),
-                Output::Apply(entries) => self.apply(at, &entries),
-                // The first entry is older than the cores: it is only in the log on disk.
-                Output::Load { id, range, .. } => {
-                    assert_eq!(range.first, Index::new(1), "only the first entry is not in memory");
-                    let bytes = Configuration::of_voters(self.members.iter().copied()).encode();
-                    let position = Position::new(Term::new(1), Index::new(1));
-                    let entry = Entry { position, kind: EntryKind::Configuration, bytes };
-                    self.handle(at, Input::Loaded { id, result: Ok(vec![entry]) });
-                }
-                _ => {}
-            }
-        }
-    }
-
-    fn apply(&mut self, at: usize, entries: &[Entry]) {
-        let Some(last) = entries.last() else { return };
-        let index = last.position.index;
-        self.applied = if at == 0 { index.get() } else { self.applied };
-        self.handle(at, Input::Applied { index, backlog_bytes: 0 });
-    }
-
-    /// Commits so many commands that were proposed together.
-    fn commit(&mut self, command: &Bytes, batch: u64) {
-        let before = self.applied;
-        self.now = self.now.plus(Duration::from_micros(100));
-        for _ in 0..batch {
-            self.proposals += 1;
-            let id = ProposalId::new(self.proposals);
-            self.handle(0, Input::Propose { id, command: command.clone() });
-        }
-        self.settle();
-        assert_eq!(self.applied, before + batch, "all of them are committed");
-    }
-}
+const BATCHES: [u64; 3] = [1, 16, 256];
 
 fn committed_entries(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("core/committed entry");
     let command = Bytes::from(vec![7; 100]);
-    for batch in [1, 16, 256] {
+    for batch in BATCHES {
         group.throughput(Throughput::Elements(batch));
         group.bench_function(BenchmarkId::from_parameter(batch), |bencher| {
-            let mut cluster = Cluster::new();
-            bencher.iter(|| cluster.commit(black_box(&command), batch));
+            let mut cores = Cores::new();
+            bencher.iter(|| cores.commit(black_box(&command), batch));
         });
     }
     group.finish();
 }
 
-criterion_group!(benches, committed_entries);
+fn reads(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("core/read round");
+    for batch in BATCHES {
+        group.throughput(Throughput::Elements(batch));
+        group.bench_function(BenchmarkId::from_parameter(batch), |bencher| {
+            let mut cores = Cores::new();
+            bencher.iter(|| cores.read(black_box(batch)));
+        });
+    }
+    group.finish();
+}
+
+fn heartbeats(criterion: &mut Criterion) {
+    criterion.bench_function("core/heartbeat round", |bencher| {
+        let mut cores = Cores::new();
+        bencher.iter(|| cores.heartbeat());
+    });
+}
+
+criterion_group!(benches, committed_entries, reads, heartbeats);
 criterion_main!(benches);

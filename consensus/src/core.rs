@@ -4,7 +4,7 @@
 //! Writes, requests and rounds of reads are built when the driver drains, from everything that it
 //! handed in since: many proposals become one write and one request a follower.
 
-use alloc::collections::VecDeque;
+use alloc::{boxed::Box, collections::VecDeque};
 
 use crate::{
     apply::ApplyWindow,
@@ -353,12 +353,14 @@ impl Core {
         self.hard.commit_hint = self.commit;
         let hard = (due.hard || hinted != self.commit).then_some(self.hard);
         let keep_from = self.log.base().index.next();
-        let snapshot = due.snapshot.map(|due| SnapshotWrite {
-            meta: due.meta,
-            log: match due.replaces {
-                true => LogAfterSnapshot::Replace,
-                false => LogAfterSnapshot::KeepFrom(keep_from),
-            },
+        let snapshot = due.snapshot.map(|due| {
+            Box::new(SnapshotWrite {
+                meta: due.meta,
+                log: match due.replaces {
+                    true => LogAfterSnapshot::Replace,
+                    false => LogAfterSnapshot::KeepFrom(keep_from),
+                },
+            })
         });
         let truncate_from = due.truncate_from;
         self.outputs.push_back(Output::Persist(Write {

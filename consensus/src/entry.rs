@@ -1,6 +1,6 @@
 //! Log entries, and what a store restores and writes.
 
-use alloc::vec::Vec;
+use alloc::{boxed::Box, vec::Vec};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -65,8 +65,9 @@ pub struct HardState {
 pub struct Write {
     /// Its number; [`crate::Input::Persisted`] acknowledges it and every earlier one.
     pub id: WriteId,
-    /// The snapshot that the log begins after from now on; its file is durable already.
-    pub snapshot: Option<SnapshotWrite>,
+    /// The snapshot that the log begins after from now on; its file is durable already. In a box,
+    /// as few writes have one.
+    pub snapshot: Option<Box<SnapshotWrite>>,
     /// The hard state, if it changed.
     pub hard: Option<HardState>,
     /// Drop every entry from this slot on.

@@ -3,7 +3,7 @@
 //! Cluster id and both incarnations are not repeated here: the transport binds them to the handle
 //! that carries the message. The order of variants and fields is the wire format.
 
-use alloc::vec::Vec;
+use alloc::{boxed::Box, vec::Vec};
 
 use serde::{Deserialize, Serialize};
 
@@ -209,7 +209,7 @@ pub struct SnapshotOffer {
     /// The leader's term.
     pub term: Term,
     /// What it covers.
-    pub meta: SnapshotMeta,
+    pub meta: Box<SnapshotMeta>,
 }
 
 /// How a snapshot fared.

@@ -1,6 +1,6 @@
 //! Everything that a core asks of its driver.
 
-use alloc::vec::Vec;
+use alloc::{boxed::Box, vec::Vec};
 
 use crate::{
     entry::{Entry, SnapshotMeta, Write},
@@ -66,7 +66,7 @@ pub enum Output {
         /// The receiver.
         to: Member,
         /// Which.
-        meta: SnapshotMeta,
+        meta: Box<SnapshotMeta>,
     },
     /// Fetch a snapshot that is being offered, going on where an earlier attempt stopped, and
     /// answer [`crate::Input::SnapshotFetched`] once its file is durable and checked. A later one
@@ -75,11 +75,11 @@ pub enum Output {
         /// The leader that offers it.
         from: Member,
         /// What it covers.
-        meta: SnapshotMeta,
+        meta: Box<SnapshotMeta>,
     },
     /// Replace the state by a fetched snapshot, which is durable and recorded, and answer
     /// [`crate::Input::SnapshotInstalled`]. Nothing is handed out to apply meanwhile.
-    InstallSnapshot(SnapshotMeta),
+    InstallSnapshot(Box<SnapshotMeta>),
     /// A leader proved that this store went back in time: it no longer has what this incarnation
     /// acknowledged. Stop this group and draw a new incarnation; this one never acts again.
     Amnesia {

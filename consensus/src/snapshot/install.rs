@@ -8,6 +8,8 @@
 //! 3. The answer to the leader, and the order to the driver to replace the state, leave only when
 //!    the write that records the snapshot is durable.
 
+use alloc::boxed::Box;
+
 use super::{Fetch, Install};
 use crate::{
     core::Core,
@@ -48,7 +50,7 @@ impl Core {
         }
         // While one is being installed the leader repeats its offer until it is heard.
         if !self.snapshots.is_installing() {
-            self.fetch(from, offer.meta);
+            self.fetch(from, *offer.meta);
         }
     }
 
@@ -61,7 +63,7 @@ impl Core {
         if self.snapshots.fetching.as_ref().is_some_and(goes_on) {
             return;
         }
-        self.outputs.push_back(Output::FetchSnapshot { from, meta: meta.clone() });
+        self.outputs.push_back(Output::FetchSnapshot { from, meta: Box::new(meta.clone()) });
         self.snapshots.fetching = Some(Fetch { from, meta, offset: 0, moved: now });
     }
 
@@ -170,7 +172,7 @@ impl Core {
         }
         let meta = install.meta.clone();
         let position = meta.position;
-        self.outputs.push_back(Output::InstallSnapshot(meta));
+        self.outputs.push_back(Output::InstallSnapshot(Box::new(meta)));
         if let RoleState::Follower(follower) = &self.role
             && let Some(leader) = follower.leader
         {
@@ -206,7 +208,7 @@ impl Core {
 
 /// Checks what every correct leader keeps.
 fn check_offer(offer: &SnapshotOffer) -> Result<(), DropReason> {
-    let SnapshotMeta { position, configuration, configuration_index } = &offer.meta;
+    let SnapshotMeta { position, configuration, configuration_index } = &*offer.meta;
     let placed = position.index > Index::ZERO
         && position.index <= INDEX_MAX
         && position.term > Term::ZERO

@@ -5,7 +5,7 @@
 //! 1. While a snapshot is offered no entries are sent to that follower.
 //! 2. A transfer that does not move for two election time-outs is offered again.
 
-use alloc::vec::Vec;
+use alloc::{boxed::Box, vec::Vec};
 
 use crate::{
     core::Core,
@@ -113,12 +113,12 @@ impl Core {
 
     fn pin_snapshot(&mut self, to: Member) {
         let Some(meta) = self.transfer_to(to).map(|transfer| transfer.meta.clone()) else { return };
-        self.outputs.push_back(Output::SendSnapshot { to, meta });
+        self.outputs.push_back(Output::SendSnapshot { to, meta: Box::new(meta) });
     }
 
     fn send_offer(&mut self, to: Member) {
         let Some(meta) = self.transfer_to(to).map(|transfer| transfer.meta.clone()) else { return };
-        let offer = SnapshotOffer { term: self.hard.term, meta };
+        let offer = SnapshotOffer { term: self.hard.term, meta: Box::new(meta) };
         self.send(to, Lane::Control, Message::SnapshotOffer(offer));
     }
 

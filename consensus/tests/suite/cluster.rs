@@ -200,12 +200,12 @@ impl Cluster {
             }
             Output::SendSnapshot { to, meta } => self.pin(me, to, meta.position.index),
             Output::FetchSnapshot { from, meta } => {
-                self.node(me).fetch = Some(Fetch::new(from, meta));
+                self.node(me).fetch = Some(Fetch::new(from, *meta));
             }
             Output::InstallSnapshot(meta) => {
                 let node = self.node(me);
-                assert_eq!(node.disk.snapshot.as_ref(), Some(&meta), "{me} has recorded it");
-                node.install = Some(meta);
+                assert_eq!(node.disk.snapshot.as_ref(), Some(&*meta), "{me} has recorded it");
+                node.install = Some(*meta);
             }
             Output::Departed { index } => self.check_departed(me, index),
             Output::Amnesia { .. } if !self.node(me).stubborn => self.crash(me),

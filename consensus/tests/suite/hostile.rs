@@ -116,6 +116,7 @@ fn message() -> impl Strategy<Value = Message> {
         1 => (term(), position())
             .prop_map(|(term, last)| Message::Quiesce(Quiesce { term, last })),
         3 => (term(), meta())
+            .prop_map(|(term, meta)| (term, Box::new(meta)))
             .prop_map(|(term, meta)| Message::SnapshotOffer(SnapshotOffer { term, meta })),
         2 => (term(), position(), any::<bool>()).prop_map(|(term, position, installed)| {
             Message::SnapshotResponse(SnapshotResponse { term, position, installed })

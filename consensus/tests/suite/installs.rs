@@ -55,7 +55,7 @@ fn append(last: u64) -> Input {
 
 /// The leader offers what is fetched at once.
 fn install(cluster: &mut Cluster, position: Position) {
-    let offer = SnapshotOffer { term: Term::new(3), meta: meta(position) };
+    let offer = SnapshotOffer { term: Term::new(3), meta: Box::new(meta(position)) };
     let message = Message::SnapshotOffer(offer);
     cluster.input_only(member(2), Input::Receive { from: member(1), message });
     let file = File { meta: meta(position), state: 0 };
@@ -192,7 +192,7 @@ fn a_configuration_that_a_snapshot_replaces_is_forgotten() {
     });
     cluster.input(member(2), Input::Receive { from: member(1), message });
     assert!(cluster.core(2).configuration().contains(&member(4)));
-    let offer = SnapshotOffer { term: Term::new(4), meta: meta(at(9, 4)) };
+    let offer = SnapshotOffer { term: Term::new(4), meta: Box::new(meta(at(9, 4))) };
     let message = Message::SnapshotOffer(offer);
     cluster.input(member(2), Input::Receive { from: member(3), message });
     let (position, file) = (at(9, 4), File { meta: meta(at(9, 4)), state: 0 });

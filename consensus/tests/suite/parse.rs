@@ -92,7 +92,9 @@ pub(crate) fn message<'a>(kind: &str, key: impl Fn(&str) -> Option<&'a str>) -> 
         "vote-yes" => vote(VoteKind::Campaign, true),
         "vote-no" => vote(VoteKind::Campaign, false),
         "timeout-now" => Message::TimeoutNow(TimeoutNow { term }),
-        "snapshot-offer" => Message::SnapshotOffer(SnapshotOffer { term, meta: meta(key)? }),
+        "snapshot-offer" => {
+            Message::SnapshotOffer(SnapshotOffer { term, meta: Box::new(meta(key)?) })
+        }
         "snapshot-ok" | "snapshot-no" => Message::SnapshotResponse(SnapshotResponse {
             term,
             position: place("at")?,

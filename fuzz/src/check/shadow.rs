@@ -121,7 +121,7 @@ mod tests {
         };
         let snapshot = Some(SnapshotWrite { meta, log });
         let (hard, truncate_from, append) = (None, None, Vec::new());
-        Write { id: WriteId::ZERO, snapshot, hard, truncate_from, append }
+        Write { id: WriteId::ZERO, snapshot: snapshot.map(Box::new), hard, truncate_from, append }
     }
 
     #[test]

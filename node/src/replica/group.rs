@@ -228,7 +228,7 @@ impl Group {
             match output {
                 Output::Apply(batch) if entries.is_empty() => entries = batch,
                 Output::Apply(batch) => entries.extend(batch),
-                Output::InstallSnapshot(meta) => install = Some(meta),
+                Output::InstallSnapshot(meta) => install = Some(*meta),
                 Output::SendSnapshot { to, meta } => self.retained.pin(to, meta.position, now),
                 other => self.translate(other, &mut effects),
             }
@@ -291,7 +291,7 @@ impl Group {
             }
             Output::FetchSnapshot { from, meta } => {
                 self.retained.fetching(meta.position);
-                ReplicaOutput::FetchSnapshot { from, meta }
+                ReplicaOutput::FetchSnapshot { from, meta: *meta }
             }
             // The drain above takes these.
             Output::SendSnapshot { .. } | Output::InstallSnapshot(_) | Output::Apply(_) => return,

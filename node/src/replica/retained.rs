@@ -136,7 +136,7 @@ mod tests {
             configuration_index: Index::ZERO,
         };
         let log = LogAfterSnapshot::Replace;
-        let snapshot = snapshot.map(|index| SnapshotWrite { meta: meta(index), log });
+        let snapshot = snapshot.map(|index| Box::new(SnapshotWrite { meta: meta(index), log }));
         let id = WriteId::new(id);
         Write { id, snapshot, hard: None, truncate_from: None, append: Vec::new() }
     }

@@ -209,5 +209,5 @@ pub(crate) fn with_snapshot(covered: Position, log: LogAfterSnapshot, write: Wri
         configuration: configuration(&[1, 2, 3]),
         configuration_index: Index::new(1),
     };
-    Write { snapshot: Some(SnapshotWrite { meta, log }), ..write }
+    Write { snapshot: Some(Box::new(SnapshotWrite { meta, log })), ..write }
 }
