@@ -83,12 +83,12 @@ impl Cluster {
             }
             Output::ReadFailed { id, .. } => self.checks.read_ended(id, None, Term::ZERO)?,
             Output::FetchSnapshot { from, meta } => {
-                node.fetch = Some(Fetch { from, meta, parts: 0 });
+                node.fetch = Some(Fetch { from, meta: *meta, parts: 0 });
                 self.wants.push(Want::Part(seat));
             }
             Output::InstallSnapshot(meta) => {
                 self.checks.restores(node.key, node.me, meta.position)?;
-                node.install = Some(meta);
+                node.install = Some(*meta);
                 self.wants.push(Want::Install(seat));
             }
             Output::Amnesia { .. } => return Err(Violation::Forgot { member: node.me }),
