@@ -84,10 +84,7 @@ impl Core {
         // A store may know of terms in its log that its hard state was not told of.
         let term = restored.hard.term.max(last.term);
         let vote = restored.hard.vote.filter(|_| term == restored.hard.term);
-        let hint = match config.knobs().plants(Mistake::RestartCommitsAll) {
-            true => last.index,
-            false => restored.hard.commit_hint,
-        };
+        let hint = config.knobs().believed_hint(restored.hard.commit_hint);
         let commit = hint.min(last.index).max(snapshots.newest());
         let mut membership = History::restore(configuration, restored.configurations);
         let founding = match restored.founding {

@@ -7,7 +7,11 @@
 use alloc::borrow::Cow;
 
 use crate::{
-    config::ConfigBuilder, core::Core, identity::Member, membership::Configuration, types::Position,
+    config::ConfigBuilder,
+    core::Core,
+    identity::Member,
+    membership::Configuration,
+    types::{Index, Position},
 };
 
 macro_rules! mistakes {
@@ -97,7 +101,7 @@ mistakes! {
         HeartbeatCommitsAll,
         /// What is written is applied, committed or not.
         UncommittedApplied,
-        /// A member that counts for nothing, as it forgot what it acknowledged, counts for a commit.
+        /// A member that forgot what it acknowledged counts for a commit all the same.
         ForgetfulCount,
     }
     "membership" {
@@ -179,6 +183,16 @@ impl ConfigBuilder {
     #[cfg(not(feature = "mistakes"))]
     pub(crate) const fn plants(&self, _: Mistake) -> bool {
         false
+    }
+}
+
+impl ConfigBuilder {
+    /// What a restart takes for committed, at most, of the hint that its store held.
+    pub(crate) fn believed_hint(&self, stored: Index) -> Index {
+        match self.plants(Mistake::RestartCommitsAll) {
+            true => Index::new(u64::MAX),
+            false => stored,
+        }
     }
 }
 

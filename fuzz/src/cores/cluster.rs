@@ -3,7 +3,8 @@
 //! Invariants:
 //! 1. The same steps lead to the same cluster: nothing here is drawn, and nothing is planned.
 //! 2. After every step all that cores did is checked.
-//! 3. What should happen next is wanted, not done: whoever moves the cluster says when, and whether.
+//! 3. What should happen next is wanted, not done: whoever moves the cluster says when, and if at
+//!    all.
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -1,4 +1,5 @@
-//! How often runs of cores took the branches that are rarely taken: so that silence means something.
+//! How often runs of cores took the branches that are rarely taken, so that silence means
+//! something.
 
 use crate::counts::counted;
 
