@@ -43,8 +43,8 @@ impl Core {
         }
         let follower = Follower {
             leader: None,
-            heard: None,
             election_due: self.now,
+            asleep: false,
             reads: ForwardedReads::default(),
         };
         self.replace_role(RoleState::Follower(follower));

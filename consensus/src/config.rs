@@ -1,6 +1,6 @@
 //! The knobs of a core, checked as a whole before a core sees them.
 
-use core::time::Duration;
+use core::{num::NonZeroU16, time::Duration};
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -16,6 +16,10 @@ pub struct ConfigBuilder {
     /// Seeds every random choice of this core. To be drawn anew at every start: numbers that must
     /// not repeat those of an earlier run begin from it.
     pub seed: u64,
+    /// How late this member campaigns when no leader is heard: each step up waits half an election
+    /// time-out longer than the one below. Zero for whoever shall lead if it can; at most
+    /// [`Config::ELECTION_RANK_MAX`]. Never a matter of safety, and no vote depends on it.
+    pub election_rank: u8,
     /// Entries kept in memory, by cost; older ones are loaded when asked for.
     pub tail_bytes_max: u64,
     /// Entries of one append request, by cost (one larger entry goes alone).
@@ -32,6 +36,15 @@ pub struct ConfigBuilder {
     pub apply_bytes_max: u64,
     /// Reads that wait at once.
     pub reads_max: usize,
+    /// After how long without work a group falls asleep: no heartbeats, no deadlines. `None` never
+    /// sleeps. While it sleeps the driver must watch that the node of its leader lives, and say
+    /// [`crate::Input::PeerDown`] to its followers when it does not.
+    pub quiesce_after: Option<Duration>,
+    /// Lets a leader serve reads of [`crate::ReadLevel::Lease`] without asking (thesis 6.4.1). The
+    /// number is a promise: while an election time-out passes, no two members' clocks drift apart
+    /// by more than so many thousandths. `None` asks for every read. All members of a group must
+    /// have the same here and in `election`.
+    pub lease_drift_permille: Option<NonZeroU16>,
     /// Whether a leader promotes learners that have caught up.
     pub promote_learners: bool,
     /// A leader promotes learners while there are fewer voters than this; one that takes the place
@@ -54,6 +67,7 @@ impl ConfigBuilder {
             heartbeat: Duration::from_millis(heartbeat_ms),
             election: Duration::from_millis(election_ms),
             seed: 0,
+            election_rank: 0,
             tail_bytes_max: 16 * MIB,
             append_bytes_max: 256 * KIB,
             inflight_messages_max: 64,
@@ -62,6 +76,8 @@ impl ConfigBuilder {
             command_bytes_max: 9 * MIB,
             apply_bytes_max: 16 * MIB,
             reads_max: 10_000,
+            quiesce_after: None,
+            lease_drift_permille: None,
             promote_learners: true,
             voters_target: usize::MAX,
             keep_entries_max: 10_000,
@@ -124,6 +140,9 @@ impl ConfigBuilder {
         if self.election > Config::ELECTION_MAX {
             return Err(ConfigError::ElectionTooLong { election: self.election });
         }
+        if self.election_rank > Config::ELECTION_RANK_MAX {
+            return Err(ConfigError::RankTooHigh { rank: self.election_rank });
+        }
         let positive = [
             ("tail_bytes_max", self.tail_bytes_max),
             ("append_bytes_max", self.append_bytes_max),
@@ -149,6 +168,9 @@ pub struct Config(ConfigBuilder);
 impl Config {
     /// An election time-out is at least this many heartbeats, so that losing two is no election.
     pub const ELECTION_PER_HEARTBEAT_MIN: u32 = 4;
+    /// The highest election rank: a group that has only such members left waits three election
+    /// time-outs longer.
+    pub const ELECTION_RANK_MAX: u8 = 6;
     /// The longest election time-out: a longer one is a mistake of units.
     pub const ELECTION_MAX: Duration = Duration::from_secs(3600);
 
@@ -184,6 +206,12 @@ pub enum ConfigError {
         /// The heartbeat.
         heartbeat: Duration,
     },
+    /// The election rank is above the highest.
+    #[error("an election rank of {rank} is above 6")]
+    RankTooHigh {
+        /// The rank.
+        rank: u8,
+    },
     /// The election time-out is over an hour.
     #[error("an election time-out of {} ms is longer than an hour", election.as_millis())]
     ElectionTooLong {
@@ -217,6 +245,8 @@ mod tests {
             short.build(),
             Err(ConfigError::ElectionTooShort { election: Duration::from_millis(399), heartbeat })
         );
+        let late = ConfigBuilder { election_rank: 7, ..ConfigBuilder::lan() };
+        assert_eq!(late.build(), Err(ConfigError::RankTooHigh { rank: 7 }));
         let zero = ConfigBuilder { reads_max: 0, ..ConfigBuilder::lan() };
         assert_eq!(zero.build(), Err(ConfigError::Zero { field: "reads_max" }));
     }

@@ -14,7 +14,7 @@ use crate::{
     event::{DropReason, Event, Role},
     founding::Founding,
     identity::{ClusterId, Member},
-    input::Input,
+    input::{Input, ReadLevel},
     load::Loads,
     log::Log,
     membership::{Configuration, Departure, History},
@@ -26,7 +26,7 @@ use crate::{
     role::{Follower, RoleState},
     snapshot::{self, Snapshots},
     transfer::Handover,
-    types::{Index, IndexRange, Moment, Term, WriteId},
+    types::{Index, IndexRange, Moment, Position, Term, WriteId},
 };
 
 /// The furthest that one message may raise the term: a peer that counts wrongly can't use the
@@ -54,6 +54,9 @@ pub struct Core {
     pub(crate) snapshots: Snapshots,
     pub(crate) loads: Loads,
     pub(crate) read_number: u64,
+    /// When a leader was heard last, of whatever term: votes are refused for an election time-out
+    /// after.
+    pub(crate) heard: Option<Moment>,
     /// Leadership that this member gave up, for a successor that is not known to lead yet.
     pub(crate) handed: Option<Handover>,
     pub(crate) outputs: VecDeque<Output>,
@@ -92,11 +95,13 @@ impl Core {
             Some(_) if snapshots.newest() == Index::ZERO => Founding::Open,
             Some(_) | None => Founding::Lives,
         };
-        let first_election = config.knobs().election + random.below(config.knobs().election);
+        let knobs = config.knobs();
+        let deference = knobs.election / 2 * u32::from(knobs.election_rank);
+        let first_election = knobs.election + random.below(knobs.election) + deference;
         let follower = Follower {
             leader: None,
-            heard: None,
             election_due: now.plus(first_election),
+            asleep: false,
             reads: ForwardedReads::default(),
         };
         let mut core = Self {
@@ -114,6 +119,7 @@ impl Core {
             snapshots,
             loads: Loads::default(),
             read_number: random.next() >> 16,
+            heard: None,
             handed: None,
             outputs: VecDeque::new(),
             departure: Departure::default(),
@@ -147,6 +153,11 @@ impl Core {
             && alone
         {
             follower.election_due = self.now;
+        } else if self.config.knobs().lease_drift_permille.is_some()
+            && self.log.last() > Position::ZERO
+        {
+            // A lease may rest on the word of this member's last run.
+            self.heard = Some(self.now);
         }
         self.told = (self.role(), None);
     }
@@ -160,6 +171,7 @@ impl Core {
         if self.retired {
             return self.refuse(input);
         }
+        self.stir(&input);
         match input {
             Input::Timeout => self.timeout(),
             Input::Receive { from, message } => self.receive(from, message),
@@ -212,7 +224,7 @@ impl Core {
             return None;
         }
         let handed = self.handed.as_ref().map(|handed| handed.until);
-        [Some(self.role.deadline()), self.apply.due(), handed].into_iter().flatten().min()
+        [self.role.deadline(), self.apply.due(), handed].into_iter().flatten().min()
     }
 
     /// Who this core is.
@@ -256,9 +268,9 @@ impl Core {
         self.handover_due();
         match &self.role {
             RoleState::Follower(follower) => {
-                let election_due = follower.election_due;
+                let (election_due, asleep) = (follower.election_due, follower.asleep);
                 self.forwarded_reads_due();
-                if election_due <= self.now {
+                if election_due <= self.now && !asleep {
                     self.election_timed_out();
                 }
             }
@@ -283,12 +295,13 @@ impl Core {
             Message::Amnesia(message) => self.amnesia(from, message),
             Message::Dismissed(message) => self.dismissed(from, message),
             Message::TimeoutNow(message) => self.timeout_now(from, message),
-            Message::Quiesce(_) => self.drop_message(from, DropReason::Unsupported),
+            Message::Quiesce(message) => self.quiesce(from, message),
             Message::AppendResponse(_)
             | Message::HeartbeatResponse(_)
             | Message::VoteResponse(_)
             | Message::SnapshotResponse(_)
             | Message::ReadRequest(_)
+            | Message::LeaseRequest(_)
             | Message::ReadResponse(_) => self.receive_from_peer(from, term, message),
         }
     }
@@ -312,7 +325,10 @@ impl Core {
             Message::HeartbeatResponse(response) => self.heartbeat_response(from, response),
             Message::VoteResponse(response) => self.vote_response(from, response),
             Message::SnapshotResponse(response) => self.snapshot_response(from, response),
-            Message::ReadRequest(request) => self.read_request(from, request),
+            Message::ReadRequest(request) => {
+                self.read_request(from, request, ReadLevel::Linearizable);
+            }
+            Message::LeaseRequest(request) => self.read_request(from, request, ReadLevel::Lease),
             Message::ReadResponse(response) => self.read_response(from, response),
             _ => {}
         }
@@ -323,7 +339,7 @@ impl Core {
             true => self.durability.next().previous(),
             false => write,
         };
-        let Some(released) = self.durability.acknowledge(write) else { return };
+        let Some(released) = self.durability.acknowledge(write, self.now) else { return };
         let free_bytes = self.free_bytes();
         for mut output in released {
             // What was free when the answer was made ready is out of date.
@@ -340,7 +356,7 @@ impl Core {
     /// Closes the write that has gathered.
     fn write(&mut self) {
         let last = self.log.last().index;
-        let Some(due) = self.durability.take(last) else { return };
+        let Some(due) = self.durability.take(last, self.now) else { return };
         let append = self.log.slice(due.append_from, last, u64::MAX);
         assert!(
             append.len() as u64 == last.distance_from(due.append_from.previous()),

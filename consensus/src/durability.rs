@@ -15,12 +15,14 @@ use alloc::{
     collections::{BTreeMap, VecDeque},
     vec::Vec,
 };
+use core::time::Duration;
 
 use crate::{
+    disk_pace::DiskPace,
     entry::SnapshotMeta,
     message::{AppendResult, Message},
     output::Output,
-    types::{Index, WriteId},
+    types::{Index, Moment, WriteId},
 };
 
 /// A write that was handed out and not acknowledged.
@@ -29,6 +31,7 @@ struct Stamp {
     id: WriteId,
     last: Index,
     bytes: u64,
+    at: Moment,
 }
 
 /// Which writes are out, and what waits for them.
@@ -46,6 +49,7 @@ pub(crate) struct Durability {
     appended_bytes: u64,
     snapshot: Option<SnapshotDue>,
     waiting: BTreeMap<WriteId, Vec<Output>>,
+    pace: DiskPace,
 }
 
 /// A snapshot that the next write records.
@@ -73,7 +77,7 @@ pub(crate) struct Due {
 
 impl Durability {
     /// All of a restored log is durable.
-    pub(crate) const fn restore(last: Index) -> Self {
+    pub(crate) fn restore(last: Index) -> Self {
         Self {
             handed_out: WriteId::ZERO,
             acknowledged: WriteId::ZERO,
@@ -87,6 +91,7 @@ impl Durability {
             appended_bytes: 0,
             snapshot: None,
             waiting: BTreeMap::new(),
+            pace: DiskPace::default(),
         }
     }
 
@@ -113,6 +118,22 @@ impl Durability {
     /// The cost of all entries that were appended since the start.
     pub(crate) const fn appended_bytes(&self) -> u64 {
         self.appended_bytes
+    }
+
+    /// How long the oldest write that is not durable has been out; zero if there is none.
+    pub(crate) fn oldest_age(&self, now: Moment) -> Duration {
+        self.stamps.front().map_or(Duration::ZERO, |stamp| now.since(stamp.at))
+    }
+
+    /// Whether everything up to the end of the log, at `last`, is durable, and nothing else is to
+    /// be written or waits.
+    pub(crate) fn is_quiet(&self, last: Index) -> bool {
+        self.durable == last && self.stamps.is_empty() && !self.is_gathering(last)
+    }
+
+    /// How long writes take.
+    pub(crate) const fn pace(&self) -> &DiskPace {
+        &self.pace
     }
 
     /// Whether this write is durable.
@@ -203,7 +224,7 @@ impl Durability {
     }
 
     /// Closes the write being gathered, if there is anything to write; the log ends at `last`.
-    pub(crate) fn take(&mut self, last: Index) -> Option<Due> {
+    pub(crate) fn take(&mut self, last: Index, now: Moment) -> Option<Due> {
         if !self.is_gathering(last) {
             return None;
         }
@@ -215,7 +236,7 @@ impl Durability {
             truncate_from: self.truncate_from.take(),
             append_from: self.written.next(),
         };
-        self.stamps.push_back(Stamp { id: due.id, last, bytes: self.unwritten_bytes });
+        self.stamps.push_back(Stamp { id: due.id, last, bytes: self.unwritten_bytes, at: now });
         self.hard_changed = false;
         self.written = last;
         self.unwritten_bytes = 0;
@@ -244,7 +265,7 @@ impl Durability {
     }
 
     /// This write and all before it are durable; hands out what waited. `None` if it is no news.
-    pub(crate) fn acknowledge(&mut self, id: WriteId) -> Option<Vec<Output>> {
+    pub(crate) fn acknowledge(&mut self, id: WriteId, now: Moment) -> Option<Vec<Output>> {
         if id <= self.acknowledged || id > self.handed_out {
             return None;
         }
@@ -252,6 +273,7 @@ impl Durability {
         while self.stamps.front().is_some_and(|stamp| stamp.id <= id) {
             if let Some(stamp) = self.stamps.pop_front() {
                 self.durable = self.durable.max(stamp.last);
+                self.pace.note(now.since(stamp.at));
             }
         }
         let still = self.waiting.split_off(&id.next());

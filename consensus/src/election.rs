@@ -31,13 +31,13 @@ use crate::{
 impl Core {
     /// Whether this member may stand for election.
     ///
-    /// A member that its newest configuration leaves out may, while that configuration is not
+    /// A member that its newest configuration gives no vote may, while that configuration is not
     /// known to be committed and an earlier one has it: else a change that only the leaving have
     /// may leave nobody to finish it (thesis 4.2.2). A joiner knows no configuration, and waits.
     pub(crate) fn may_campaign(&self) -> bool {
         let current = self.membership.current();
         let outgoing = self.membership.index() > self.commit
-            && !current.contains(&self.me)
+            && !current.is_voter(&self.me)
             && self.membership.is_voter_in_any(&self.me);
         // At the end of all terms nobody can be elected any more.
         let term_left = self.hard.term.next() > self.hard.term;
@@ -49,6 +49,17 @@ impl Core {
     pub(crate) fn draw_election(&mut self) -> Duration {
         let election = self.config.knobs().election;
         election + self.random.below(election)
+    }
+
+    /// How much longer than others this member waits before it campaigns.
+    pub(crate) fn deference(&self) -> Duration {
+        let knobs = self.config.knobs();
+        knobs.election / 2 * u32::from(knobs.election_rank)
+    }
+
+    /// How long this member waits for a leader.
+    pub(crate) fn draw_wait(&mut self) -> Duration {
+        self.draw_election() + self.deference()
     }
 
     /// The election time-out of a member that follows, or waits.
@@ -94,6 +105,7 @@ impl Core {
         if candidate.ask_due <= now {
             candidate.ask_due = now.plus(heartbeat);
             self.ask_votes();
+            self.count_own_vote();
         }
     }
 
@@ -101,10 +113,15 @@ impl Core {
         let RoleState::Candidate(candidate) = &self.role else { return };
         let current = self.membership.current();
         let unanswered = |member: &Member| !candidate.answers.contains_key(member);
-        let asked = |one: &Member| current.is_voter(one) || self.plants(Mistake::LearnersElect);
-        let voters: Vec<Member> = current.members().into_iter().filter(asked).collect();
+        let mut asked = current.members();
+        asked.retain(|one| current.is_voter(one) || self.plants(Mistake::LearnersElect));
+        if candidate.kind == VoteKind::Pre {
+            // Its configuration may be long past. Whoever leads now answers a member that it does
+            // not know, and is perhaps none that this one knows.
+            asked.extend(self.departure.peers());
+        }
         let asked: Vec<Member> =
-            voters.into_iter().filter(|one| *one != self.me && unanswered(one)).collect();
+            asked.into_iter().filter(|one| *one != self.me && unanswered(one)).collect();
         for member in asked {
             self.ask_vote(member);
         }
@@ -133,10 +150,17 @@ impl Core {
     /// Counts the own vote as soon as it is durable.
     pub(crate) fn count_own_vote(&mut self) {
         let (me, is_voter) = (self.me, self.membership.current().is_voter(&self.me));
+        let hears_leader = self.hears_leader();
         let RoleState::Candidate(candidate) = &mut self.role else { return };
-        let durable = self.durability.is_durable(candidate.own_vote);
-        let durable = durable || self.config.knobs().plants(Mistake::OwnVoteEarly);
-        if is_voter && (durable || candidate.kind == VoteKind::Pre) {
+        // Asked by its driver it may campaign early; its own vote is no freer than others'.
+        let counts = match candidate.kind {
+            VoteKind::Pre => !hears_leader,
+            VoteKind::Campaign | VoteKind::Transfer => {
+                self.durability.is_durable(candidate.own_vote)
+                    || self.config.knobs().plants(Mistake::OwnVoteEarly)
+            }
+        };
+        if is_voter && counts {
             candidate.answers.insert(me, true);
         }
         self.count_votes();
@@ -160,6 +184,7 @@ impl Core {
         }
         self.answer_stranger(from);
         let sticky = request.kind != VoteKind::Transfer && self.hears_leader();
+        let sticky = sticky && !self.plants(Mistake::LeaderNotHeard);
         let granted = match request.kind {
             _ if sticky || self.damage.is_some() => false,
             VoteKind::Pre => request.term > self.hard.term && !self.is_ahead_of(request.last),
@@ -199,7 +224,7 @@ impl Core {
         if !matches!(self.role, RoleState::Follower(_)) {
             self.become_follower(self.hard.term, None);
         }
-        let election_due = self.now.plus(self.draw_election());
+        let election_due = self.now.plus(self.draw_wait());
         if let RoleState::Follower(follower) = &mut self.role {
             follower.election_due = election_due;
         }
@@ -219,6 +244,10 @@ impl Core {
         }
         let counts = current.is_voter(&from) || knobs.plants(Mistake::LearnersElect);
         if !counts {
+            if candidate.kind == VoteKind::Pre {
+                // It was asked only so that it may say who leads.
+                return;
+            }
             return self.drop_message(from, DropReason::Stranger);
         }
         let granted = response.granted || knobs.plants(Mistake::RefusalsCount);
@@ -231,15 +260,16 @@ impl Core {
         self.count_votes();
     }
 
-    /// Whether this member heard its leader, or as leader its quorum, within an election time-out.
+    /// Whether this member heard a leader, or as leader its quorum, within an election time-out.
     fn hears_leader(&self) -> bool {
         let election = self.config.knobs().election;
         match &self.role {
-            RoleState::Follower(follower) => {
-                follower.heard.is_some_and(|heard| self.now < heard.plus(election))
-            }
-            RoleState::Candidate(_) => false,
             RoleState::Leader(leader) => self.hears_quorum(leader),
+            // Neither a campaign of its own nor a higher term takes back what it let a leader
+            // count on.
+            RoleState::Follower(_) | RoleState::Candidate(_) => {
+                self.heard.is_some_and(|heard| self.now < heard.plus(election))
+            }
         }
     }
 
@@ -272,20 +302,20 @@ impl Core {
             }
             _ => None,
         };
-        let election_due = waiting.unwrap_or_else(|| self.now.plus(self.draw_election()));
-        let heard = leader.map(|_| self.now);
-        let reads = ForwardedReads::default();
-        let follower = Follower { leader, heard, election_due, reads };
+        let election_due = waiting.unwrap_or_else(|| self.now.plus(self.draw_wait()));
+        let follower =
+            Follower { leader, election_due, asleep: false, reads: ForwardedReads::default() };
         self.replace_role(RoleState::Follower(follower));
     }
 
     /// The path to the leader broke: waits no longer than others refuse their votes.
     pub(crate) fn leader_unreachable(&mut self, member: Member) {
         let election = self.config.knobs().election;
-        let stagger = self.random.below(election / 4);
+        let stagger = self.random.below(election / 4) + self.deference();
+        let heard = self.heard;
         let RoleState::Follower(follower) = &mut self.role else { return };
         if follower.leader == Some(member)
-            && let Some(heard) = follower.heard
+            && let Some(heard) = heard
         {
             let due = heard.plus(election).plus(stagger).max(self.now);
             follower.election_due = follower.election_due.min(due);

@@ -1,5 +1,7 @@
 //! Facts that a core observes: for logs, metrics and tests, never needed for correctness.
 
+use core::time::Duration;
+
 use crate::{
     entry::HardState,
     identity::Member,
@@ -64,6 +66,13 @@ pub enum Event {
         to: Member,
         /// The term that it still leads.
         term: Term,
+    },
+    /// A leader's disk has not finished a write for too long; it stepped down.
+    DiskStalled {
+        /// The term it led.
+        term: Term,
+        /// How long the write has been out.
+        elapsed: Duration,
     },
     /// A vote was given, durably.
     Voted {

@@ -64,7 +64,8 @@
 //! 3.6.1, 4.2.3, 6.2 and 9.6 in `election`; replication 3.5 and 10.2 in `replication` and
 //! `role::follower`; the commit rule 3.6.2 in `commit`; hand-over of leadership 3.10 in
 //! `transfer`; what must be durable 3.8 and 10.2.1 in `durability`; membership 4 in `membership`
-//! and `quorum`; snapshots 5 in `snapshot`; reads 6.4 in `read`. Founding is ours: `founding`.
+//! and `quorum`; snapshots 5 in `snapshot`; reads 6.4 in `read` and
+//! `lease`. Founding is ours: `founding`.
 #![no_std]
 #![forbid(unsafe_code)]
 #![warn(clippy::indexing_slicing)]
@@ -78,6 +79,7 @@ mod apply;
 mod commit;
 mod config;
 mod core;
+mod disk_pace;
 mod durability;
 mod election;
 mod entry;
@@ -87,12 +89,14 @@ mod founding;
 mod identity;
 mod input;
 mod invariant;
+mod lease;
 mod load;
 mod log;
 mod membership;
 mod message;
 mod mistake;
 mod output;
+mod quiescence;
 mod quorum;
 mod random;
 mod read;

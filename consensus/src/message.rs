@@ -43,6 +43,8 @@ pub enum Message {
     Amnesia(Amnesia),
     /// Leader to a member that is not in its committed configuration any more.
     Dismissed(Dismissed),
+    /// Follower to leader: an index to read at, on the leader's lease if it has one (thesis 6.4.1).
+    LeaseRequest(ReadRequest),
 }
 
 impl Message {
@@ -55,7 +57,7 @@ impl Message {
             Self::HeartbeatResponse(message) => message.term,
             Self::VoteRequest(message) => message.term,
             Self::VoteResponse(message) => message.term,
-            Self::ReadRequest(message) => message.term,
+            Self::ReadRequest(message) | Self::LeaseRequest(message) => message.term,
             Self::ReadResponse(message) => message.term,
             Self::TimeoutNow(message) => message.term,
             Self::Quiesce(message) => message.term,

@@ -157,6 +157,12 @@ mistakes! {
         FollowerReadsItsOwn,
         /// A leader reads at what is applied, not at what is committed.
         ReadAtApplied,
+        /// A leader's lease never ends.
+        LeaseNeverEnds,
+        /// A leader reads on its lease although it has asked another member to campaign.
+        LeaseOutlivesHandover,
+        /// Voters do not refuse their votes while they hear a leader, on which leases rest.
+        LeaderNotHeard,
     }
     "snapshots" {
         /// A snapshot leaves entries in the log that contradict it.

@@ -25,7 +25,6 @@ use crate::{
     message::{Message, ReadRequest, ReadResponse},
     mistake::Mistake,
     output::{Lane, Output},
-    quorum,
     role::RoleState,
     types::{Index, Moment, ReadId},
 };
@@ -63,6 +62,17 @@ impl LeaderReads {
         self.last_round
     }
 
+    /// Whether nobody waits.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Numbers another round.
+    pub(crate) const fn next_round(&mut self) -> u64 {
+        self.last_round = self.last_round.saturating_add(1);
+        self.last_round
+    }
+
     fn push(&mut self, reader: Reader, now: Moment) {
         if self.waiting.is_empty() {
             self.waiting_since = now;
@@ -87,6 +97,7 @@ impl LeaderReads {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Asked {
     id: u64,
+    level: ReadLevel,
     reads: Vec<ReadId>,
     /// When to ask again.
     again: Moment,
@@ -98,14 +109,27 @@ struct Asked {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct ForwardedReads {
     fresh: Vec<ReadId>,
+    /// Whether one of the fresh ones may not rest on a lease.
+    fresh_linearizable: bool,
     asked: VecDeque<Asked>,
     count: usize,
 }
 
 impl ForwardedReads {
+    /// Whether nobody waits.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
     /// When to ask again, or to give up.
     pub(crate) fn due(&self) -> Option<Moment> {
         self.asked.iter().map(|asked| asked.again.min(asked.until)).min()
+    }
+
+    fn push(&mut self, id: ReadId, level: ReadLevel) {
+        self.fresh_linearizable |= level == ReadLevel::Linearizable;
+        self.fresh.push(id);
+        self.count += 1;
     }
 
     fn settle(&mut self, count: usize) -> Drain<'_, Asked> {
@@ -120,8 +144,9 @@ impl Core {
         let (limit, now) = (self.config.knobs().reads_max, self.now);
         let error = if self.is_founding() {
             ReadError::Founding
-        } else if level == ReadLevel::Lease {
-            ReadError::Unsupported { operation: "lease read" }
+        } else if level == ReadLevel::Lease && self.holds_lease() {
+            let index = self.commit;
+            return self.outputs.push_back(Output::ReadReady { id, index });
         } else {
             match &mut self.role {
                 RoleState::Leader(leader) if leader.reads.count < limit => {
@@ -132,8 +157,7 @@ impl Core {
                 }
                 RoleState::Follower(follower) if follower.leader.is_none() => ReadError::NoLeader,
                 RoleState::Follower(follower) if follower.reads.count < limit => {
-                    follower.reads.count += 1;
-                    return follower.reads.fresh.push(id);
+                    return follower.reads.push(id, level);
                 }
                 RoleState::Follower(follower) => {
                     ReadError::Overloaded { pending: follower.reads.count, limit }
@@ -170,8 +194,7 @@ impl Core {
         {
             return round.readers.append(&mut reads.waiting);
         }
-        reads.last_round = reads.last_round.saturating_add(1);
-        let (number, readers) = (reads.last_round, mem::take(&mut reads.waiting));
+        let (number, readers) = (reads.next_round(), mem::take(&mut reads.waiting));
         reads.rounds.push_back(Round { number, index, readers });
         self.send_heartbeats();
         self.confirm_reads();
@@ -183,22 +206,18 @@ impl Core {
         if leader.reads.rounds.is_empty() {
             return;
         }
-        let confirmed = quorum::agreed(self.membership.current(), |member| {
-            if *member == self.me || self.plants(Mistake::ReadWithoutRound) {
-                return leader.reads.last_round;
-            }
-            let counts = leader.progress.get(member).filter(|one| one.amnesiac.is_none());
-            counts.map_or(0, |progress| progress.round)
-        });
-        let Some(confirmed) = confirmed else { return };
-        while let Some(round) = self.confirmed_round(confirmed) {
+        let confirmed = match self.plants(Mistake::ReadWithoutRound) {
+            true => leader.reads.round(),
+            false => self.confirmed_round(leader),
+        };
+        while let Some(round) = self.finished_round(confirmed) {
             for reader in round.readers {
                 self.answer_reader(reader, Some(round.index));
             }
         }
     }
 
-    fn confirmed_round(&mut self, confirmed: u64) -> Option<Round> {
+    fn finished_round(&mut self, confirmed: u64) -> Option<Round> {
         let RoleState::Leader(leader) = &mut self.role else { return None };
         let round = leader.reads.rounds.pop_front_if(|round| round.number <= confirmed)?;
         leader.reads.count = leader.reads.count.saturating_sub(round.readers.len());
@@ -249,10 +268,14 @@ impl Core {
         self.read_number = self.read_number.saturating_add(1);
         let id = self.read_number;
         let reads = mem::take(&mut follower.reads.fresh);
+        let level = match mem::take(&mut follower.reads.fresh_linearizable) {
+            true => ReadLevel::Linearizable,
+            false => ReadLevel::Lease,
+        };
         let (again, until) = (now.plus(knobs.heartbeat), now.plus(knobs.election));
-        follower.reads.asked.push_back(Asked { id, reads, again, until });
-        let request = ReadRequest { term: self.hard.term, id };
-        self.send(leader, Lane::Control, Message::ReadRequest(request));
+        follower.reads.asked.push_back(Asked { id, level, reads, again, until });
+        let message = question(ReadRequest { term: self.hard.term, id }, level);
+        self.send(leader, Lane::Control, message);
     }
 
     /// Asks again for what has no answer, and gives up on what has waited for an election
@@ -267,20 +290,23 @@ impl Core {
         let mut again = Vec::new();
         for asked in follower.reads.asked.iter_mut().filter(|asked| asked.again <= now) {
             asked.again = now.plus(heartbeat);
-            again.push(asked.id);
+            again.push(question(ReadRequest { term, id: asked.id }, asked.level));
         }
         for id in failed {
             self.fail_read(id, ReadError::Unconfirmed);
         }
-        for (id, leader) in again.into_iter().filter_map(|id| Some((id, leader?))) {
-            self.send(leader, Lane::Control, Message::ReadRequest(ReadRequest { term, id }));
+        for (message, leader) in again.into_iter().filter_map(|one| Some((one, leader?))) {
+            self.send(leader, Lane::Control, message);
         }
     }
 
-    pub(crate) fn read_request(&mut self, from: Member, request: ReadRequest) {
+    pub(crate) fn read_request(&mut self, from: Member, request: ReadRequest, level: ReadLevel) {
         let (limit, now) = (self.config.knobs().reads_max, self.now);
         let reader = Reader::Follower { member: from, id: request.id };
         let lives = !self.is_founding();
+        if level == ReadLevel::Lease && lives && self.holds_lease() {
+            return self.answer_reader(reader, Some(self.commit));
+        }
         match &mut self.role {
             RoleState::Leader(leader) if lives && leader.reads.count < limit => {
                 leader.reads.push(reader, now);
@@ -324,5 +350,13 @@ impl Core {
 
     fn fail_read(&mut self, id: ReadId, error: ReadError) {
         self.outputs.push_back(Output::ReadFailed { id, error });
+    }
+}
+
+/// The message that asks a leader for an index.
+const fn question(request: ReadRequest, level: ReadLevel) -> Message {
+    match level {
+        ReadLevel::Linearizable => Message::ReadRequest(request),
+        ReadLevel::Lease => Message::LeaseRequest(request),
     }
 }

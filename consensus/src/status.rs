@@ -32,6 +32,8 @@ pub struct Status {
     pub damage: Option<IndexRange>,
     /// Whether it was taken out of the group, and not admitted again.
     pub departed: bool,
+    /// Whether the group is idle and it sleeps.
+    pub asleep: bool,
     /// Known to be committed.
     pub commit: Index,
     /// Applied by the driver.
@@ -106,6 +108,7 @@ impl Core {
             founding: self.is_founding(),
             damage: self.damage,
             departed: self.is_departed(),
+            asleep: self.is_dormant(),
             commit: self.commit,
             applied: self.apply.applied(),
             snapshot: self.snapshots.newest(),

@@ -75,7 +75,7 @@ impl Core {
     }
 
     /// The other voter that has most of the log, and of those the one heard last.
-    fn successor(&self, leader: &Leader) -> Option<Member> {
+    pub(crate) fn successor(&self, leader: &Leader) -> Option<Member> {
         let voters = self.membership.current().voters.iter();
         let able = voters.filter(|one| **one != self.me && self.may_succeed(leader, one));
         let rank = |one: &&Member| leader.progress.get(*one).map(|it| (it.matched, it.contact));

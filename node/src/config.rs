@@ -1,6 +1,6 @@
 //! Settings of a node and of a namespace: presets by environment, checked as a whole.
 
-use std::time::Duration;
+use std::{num::NonZeroU16, time::Duration};
 
 use meshraft_consensus::{Config, ConfigBuilder, ConfigError};
 
@@ -39,6 +39,10 @@ pub(crate) struct Pace {
     pub(crate) heartbeat: Option<Duration>,
     /// The shortest election time-out; the longest is twice that.
     pub(crate) election: Option<Duration>,
+    /// How late a member campaigns.
+    pub(crate) election_rank: u8,
+    /// What clocks may drift while a lease lasts; without it there are no leases.
+    pub(crate) lease_drift_permille: Option<NonZeroU16>,
 }
 
 impl Pace {
@@ -53,6 +57,8 @@ impl Pace {
         ConfigBuilder {
             heartbeat: self.heartbeat.unwrap_or(preset.heartbeat),
             election: self.election.unwrap_or(preset.election),
+            election_rank: self.election_rank,
+            lease_drift_permille: self.lease_drift_permille,
             keep_entries_max: keep_entries.unwrap_or(preset.keep_entries_max),
             ..preset
         }

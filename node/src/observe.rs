@@ -81,6 +81,13 @@ fn core(node: NodeId, namespace: &Namespace, event: &CoreEvent) {
             info!(%node, %namespace, index = %from, at = %last, "conflicting tail truncated");
         }
         CoreEvent::QuorumLost { term } => warn!(%node, %namespace, %term, "quorum lost"),
+        CoreEvent::DiskStalled { term, elapsed } => {
+            let elapsed_ms = elapsed.as_millis();
+            warn!(%node, %namespace, %term, elapsed_ms, "disk stalled, leadership given up");
+        }
+        CoreEvent::HandingOver { to, term } => {
+            info!(%node, %namespace, %term, peer = %peer_id(to.node), "leadership handed over");
+        }
         CoreEvent::Damaged { range } => {
             let (first, last) = (range.first, range.last);
             error!(%node, %namespace, %first, %last, "log damaged");

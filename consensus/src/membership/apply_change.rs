@@ -30,9 +30,6 @@ pub(crate) fn apply_change(
     }
     if to.voters != from.voters {
         to.outgoing.clone_from(&from.voters);
-        // A voter that leaves and comes back as a learner in one change learns after the joint
-        // configuration is left: in it, it still votes.
-        to.learners.retain(|learner| !from.voters.contains(learner));
     }
     Ok(to)
 }
@@ -62,6 +59,15 @@ fn apply_step(to: &mut Configuration, step: ChangeStep) -> Result<(), RejectReas
             to.voters.retain(|voter| !other(voter));
             to.learners.retain(|learner| !other(learner));
             to.voters.insert(member);
+        }
+        ChangeStep::Demote(member) => {
+            if to.learners.contains(&member) {
+                return Err(RejectReason::AlreadyDone { member });
+            }
+            if !to.voters.remove(&member) {
+                return Err(RejectReason::NoSuchMember { member });
+            }
+            to.learners.insert(member);
         }
         ChangeStep::Remove(member) => {
             if !to.voters.remove(&member) && !to.learners.remove(&member) {
@@ -114,6 +120,20 @@ mod tests {
         assert_eq!(refused(vec![]), RejectReason::StepCount { steps: 0 });
         let everyone = from.voters.iter().map(|voter| ChangeStep::Remove(*voter)).collect();
         assert_eq!(refused(everyone), RejectReason::NoVoters);
+    }
+
+    #[test]
+    fn a_demoted_voter_votes_until_the_joint_configuration_is_left() {
+        let from = three_voters_and_a_learner();
+        let change = Change { steps: vec![ChangeStep::Demote(member(1, 0))] };
+        let joint = apply_change(&from, &change).unwrap();
+        assert!(joint.is_voter(&member(1, 0)) && joint.learners.contains(&member(1, 0)));
+        assert_eq!(Configuration::decode(&joint.encode()), Ok(joint.clone()));
+        let left = leave_joint(&joint);
+        assert!(!left.is_voter(&member(1, 0)) && left.learners.contains(&member(1, 0)));
+        // To take it out and add it again in one change is the same.
+        let again = vec![ChangeStep::Remove(member(1, 0)), ChangeStep::AddLearner(member(1, 0))];
+        assert_eq!(apply_change(&from, &Change { steps: again }).unwrap(), joint);
     }
 
     #[test]

@@ -19,6 +19,9 @@ pub enum ChangeStep {
     AddLearner(Member),
     /// Make a learner a voter; every other incarnation of its node leaves in the same change.
     Promote(Member),
+    /// Make a voter a learner; it votes until the joint configuration is left. A leader that
+    /// promotes learners by itself may promote it again.
+    Demote(Member),
     /// Take a member out.
     Remove(Member),
 }

@@ -1,7 +1,8 @@
 //! The configuration of a group: voters, the outgoing voters of a joint change, learners.
 //!
 //! Invariants:
-//! 1. No member is a voter (of either half) and a learner at once.
+//! 1. No member is a voter and a learner at once; but an outgoing voter may be a learner, which is
+//!    all that it is once the joint change is left.
 //! 2. Outside a joint change `outgoing` is empty (thesis 4.3).
 //!
 //! The encoding is our own, versioned, and part of the log for ever: a version byte, then the three
@@ -24,7 +25,8 @@ pub struct Configuration {
     pub voters: BTreeSet<Member>,
     /// The outgoing half of a joint change; empty outside one.
     pub outgoing: BTreeSet<Member>,
-    /// Members that receive the log and do not vote (thesis 4.2.1).
+    /// Members that receive the log and do not vote (thesis 4.2.1), or will not once a joint change
+    /// is left.
     pub learners: BTreeSet<Member>,
 }
 
@@ -93,7 +95,7 @@ impl Configuration {
         if bytes.has_remaining() {
             return Err(ConfigurationError::Trailing { bytes: bytes.remaining() });
         }
-        if configuration.learners.iter().any(|learner| configuration.is_voter(learner)) {
+        if !configuration.voters.is_disjoint(&configuration.learners) {
             return Err(ConfigurationError::VoterAndLearner);
         }
         Ok(configuration)

@@ -31,6 +31,13 @@ pub(crate) struct Departure {
     peers: BTreeSet<Member>,
 }
 
+impl Departure {
+    /// Peers to which there is a path.
+    pub(crate) fn peers(&self) -> impl Iterator<Item = Member> + '_ {
+        self.peers.iter().copied()
+    }
+}
+
 /// Of so many peers one surely knows better.
 const PEERS_MAX: usize = 64;
 

@@ -106,8 +106,8 @@ impl History {
         let slots = vec![self.base.0].into_iter().chain(self.later.iter().map(|(slot, _)| *slot));
         assert!(slots.is_sorted_by(|one, next| one < next), "configurations are ascending");
         for (_, configuration) in core::iter::once(&self.base).chain(&self.later) {
-            let overlap = configuration.learners.iter().any(|one| configuration.is_voter(one));
-            assert!(!overlap, "no member is voter and learner at once");
+            let apart = configuration.voters.is_disjoint(&configuration.learners);
+            assert!(apart, "no member is voter and learner at once");
         }
     }
 }

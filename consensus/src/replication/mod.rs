@@ -152,6 +152,7 @@ impl Core {
 
     /// Sends every follower the commit index and the newest round.
     pub(crate) fn send_heartbeats(&mut self) {
+        self.note_round();
         let Self { role, log, config, outputs, now, commit, hard, .. } = self;
         let RoleState::Leader(leader) = role else { return };
         let round = leader.reads.round();

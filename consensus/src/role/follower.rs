@@ -26,18 +26,19 @@ use crate::{
 pub(crate) struct Follower {
     /// Whom it follows in this term.
     pub(crate) leader: Option<Member>,
-    /// When it last heard from that leader; votes are refused for an election time-out after.
-    pub(crate) heard: Option<Moment>,
     /// When it stops waiting for a leader.
     pub(crate) election_due: Moment,
+    /// Whether its leader let it sleep: it waits for nothing.
+    pub(crate) asleep: bool,
     /// Reads that wait for the leader's index.
     pub(crate) reads: ForwardedReads,
 }
 
 impl Follower {
     /// When it next acts by itself.
-    pub(crate) fn deadline(&self) -> Moment {
-        self.reads.due().map_or(self.election_due, |due| due.min(self.election_due))
+    pub(crate) fn deadline(&self) -> Option<Moment> {
+        let election = (!self.asleep).then_some(self.election_due);
+        [self.reads.due(), election].into_iter().flatten().min()
     }
 }
 
@@ -206,9 +207,9 @@ impl Core {
 
     /// The leader that this member follows lives.
     pub(crate) fn heard_leader(&mut self) {
-        let (now, election_due) = (self.now, self.now.plus(self.draw_election()));
+        let (now, election_due) = (self.now, self.now.plus(self.draw_wait()));
+        self.heard = Some(now);
         if let RoleState::Follower(follower) = &mut self.role {
-            follower.heard = Some(now);
             follower.election_due = election_due;
         }
     }
@@ -241,7 +242,7 @@ impl Core {
         limit.saturating_sub(self.durability.pending_bytes())
     }
 
-    fn advance_commit_to(&mut self, index: Index) {
+    pub(crate) fn advance_commit_to(&mut self, index: Index) {
         if index > self.commit {
             self.set_commit(index);
         }

@@ -16,6 +16,7 @@ use crate::{
     error::RejectReason,
     event::{DropReason, Event},
     identity::Member,
+    lease::Sent,
     output::{Outcome, Output},
     read::LeaderReads,
     replication::Progress,
@@ -51,17 +52,24 @@ pub(crate) struct Leader {
     pub(crate) change: Option<(ProposalId, Option<Index>)>,
     /// Reads that wait for a round.
     pub(crate) reads: LeaderReads,
+    /// When rounds were sent.
+    pub(crate) sent: Sent,
     /// Leadership that is on its way to another member.
     pub(crate) handover: Option<Handover>,
     /// Whether any member was asked to campaign in this term.
     pub(crate) asked_successor: bool,
+    /// Since when it has been seen that there is nothing to do.
+    pub(crate) idle_since: Option<Moment>,
+    /// Whether the group sleeps.
+    pub(crate) asleep: bool,
 }
 
 impl Leader {
     /// When it next acts by itself.
-    pub(crate) fn deadline(&self) -> Moment {
-        let handover = self.handover.as_ref();
-        handover.map_or(self.heartbeat_due, |one| one.until.min(self.heartbeat_due))
+    pub(crate) fn deadline(&self) -> Option<Moment> {
+        let handover = self.handover.as_ref().map(|one| one.until);
+        let heartbeat = (!self.asleep).then_some(self.heartbeat_due);
+        [handover, heartbeat].into_iter().flatten().min()
     }
 }
 
@@ -78,8 +86,11 @@ impl Core {
             uncommitted_bytes: 0,
             change: None,
             reads: LeaderReads::default(),
+            sent: Sent::default(),
             handover: None,
             asked_successor: false,
+            idle_since: None,
+            asleep: false,
         };
         self.replace_role(RoleState::Leader(leader));
         self.meet_members();
@@ -161,7 +172,7 @@ impl Core {
     pub(crate) fn heartbeat_due(&mut self) {
         let (now, heartbeat) = (self.now, self.config.knobs().heartbeat);
         let RoleState::Leader(leader) = &mut self.role else { return };
-        if leader.heartbeat_due > now {
+        if leader.heartbeat_due > now || leader.asleep {
             return;
         }
         leader.heartbeat_due = now.plus(heartbeat);
@@ -171,9 +182,15 @@ impl Core {
             self.observe(Event::QuorumLost { term: self.hard.term });
             return self.become_follower(self.hard.term, None);
         }
+        if self.yield_stalled() {
+            return;
+        }
         self.dismiss_departed();
         self.promote_learners();
         self.expire_reads();
+        if self.fall_asleep() {
+            return;
+        }
         self.send_heartbeats();
         self.probe_losses();
         self.repeat_offers();

@@ -24,10 +24,10 @@ pub(crate) enum RoleState {
 
 impl RoleState {
     /// When this role next wants to act.
-    pub(crate) fn deadline(&self) -> Moment {
+    pub(crate) fn deadline(&self) -> Option<Moment> {
         match self {
             Self::Follower(follower) => follower.deadline(),
-            Self::Candidate(candidate) => candidate.deadline(),
+            Self::Candidate(candidate) => Some(candidate.deadline()),
             Self::Leader(leader) => leader.deadline(),
         }
     }

@@ -214,7 +214,7 @@ fn check_offer(offer: &SnapshotOffer) -> Result<(), DropReason> {
         && position.term > Term::ZERO
         && position.term <= offer.term
         && *configuration_index <= position.index;
-    let learner_votes = configuration.learners.iter().any(|one| configuration.is_voter(one));
+    let learner_votes = !configuration.voters.is_disjoint(&configuration.learners);
     let readable = !configuration.voters.is_empty()
         && !learner_votes
         && configuration.members().len() <= Configuration::MEMBERS_MAX;

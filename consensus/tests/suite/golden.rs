@@ -1,7 +1,7 @@
 //! Runs the golden scenarios of `testdata/`: one scenario a file, its first sentence says what it
 //! holds. `UPDATE_GOLDENFILES=1` rewrites what they print; review the difference.
 
-use std::{error::Error, path::Path};
+use std::{error::Error, path::Path, time::Duration};
 
 use goldenscript::{Command, Context};
 use meshraft_consensus::{
@@ -131,6 +131,12 @@ impl Scenario {
             "restart" => self.cluster.start(arguments.member(0)?),
             "stall" => self.cluster.node(arguments.member(0)?).stalled = true,
             "resume" => self.cluster.node(arguments.member(0)?).stalled = false,
+            "rank" => {
+                let me = arguments.member(0)?;
+                self.cluster.node(me).rank = u8::try_from(arguments.number(1)?)?;
+                self.cluster.crash(me);
+                self.cluster.start(me);
+            }
             "slow-transfer" => self.cluster.node(arguments.member(0)?).slow_transfer = true,
             "make-file" => self.make_file(arguments)?,
             "keep-running" => self.cluster.node(arguments.member(0)?).stubborn = true,
@@ -162,6 +168,12 @@ impl Scenario {
         }
         if let Some(keep) = arguments.key("keep") {
             knobs.keep_entries_max = keep.parse()?;
+        }
+        if let Some(after) = arguments.key("sleep") {
+            knobs.quiesce_after = Some(Duration::from_millis(after.parse()?));
+        }
+        if let Some(drift) = arguments.key("lease") {
+            knobs.lease_drift_permille = Some(drift.parse()?);
         }
         knobs.promote_learners = arguments.key("promote") != Some("off");
         self.cluster = match arguments.has("founding") {
@@ -322,8 +334,9 @@ impl Scenario {
             match *what {
                 "add" => Ok(ChangeStep::AddLearner(one)),
                 "promote" => Ok(ChangeStep::Promote(one)),
+                "demote" => Ok(ChangeStep::Demote(one)),
                 "remove" => Ok(ChangeStep::Remove(one)),
-                _ => Err("a step adds, promotes or removes".into()),
+                _ => Err("a step adds, promotes, demotes or removes".into()),
             }
         };
         let steps = arguments.keyed.iter().map(step).collect::<Fallible<_>>()?;

@@ -1,7 +1,7 @@
 //! Any message, with any numbers in it, at any time: nothing panics, no invariant breaks, the term
 //! never falls, and what is committed stays.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, num::NonZeroU16, time::Duration};
 
 use bytes::Bytes;
 use meshraft_consensus::{
@@ -109,6 +109,9 @@ fn message() -> impl Strategy<Value = Message> {
         1 => (term(), number())
             .prop_map(|(term, id)| ReadRequest { term, id })
             .prop_map(Message::ReadRequest),
+        1 => (term(), number())
+            .prop_map(|(term, id)| ReadRequest { term, id })
+            .prop_map(Message::LeaseRequest),
         1 => (term(), number(), prop::option::of(index())).prop_map(|(term, id, index)| {
             Message::ReadResponse(ReadResponse { term, id, index })
         }),
@@ -154,6 +157,7 @@ enum Step {
     Read,
     Add(u8),
     Remove(u8),
+    Demote(u8),
     Transfer(Option<u8>),
     Peer(u8, bool),
     Restart,
@@ -179,6 +183,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Step::Read),
         1 => peer.clone().prop_map(Step::Add),
         1 => (1_u8..6).prop_map(Step::Remove),
+        1 => (1_u8..6).prop_map(Step::Demote),
         1 => prop::option::of(1_u8..6).prop_map(Step::Transfer),
         1 => (peer, any::<bool>()).prop_map(|(peer, up)| Step::Peer(peer, up)),
         1 => Just(Step::Restart),
@@ -211,6 +216,7 @@ fn take(cluster: &mut Cluster, step: Step, nth: usize) {
     let me = member(1);
     let id = ProposalId::new(nth as u64);
     let change = |step| meshraft_consensus::Change { steps: vec![step] };
+    let demote = matches!(step, Step::Demote(_));
     match step {
         Step::Receive(from, message) => {
             cluster.input(me, Input::Receive { from: member(from), message });
@@ -228,16 +234,16 @@ fn take(cluster: &mut Cluster, step: Step, nth: usize) {
             cluster.input(me, Input::Propose { id, command: Bytes::from(vec![1; nth * 10]) });
         }
         Step::Read => {
-            let level = ReadLevel::Linearizable;
+            let level = [ReadLevel::Linearizable, ReadLevel::Lease][nth % 2];
             cluster.input(me, Input::Read { id: ReadId::new(nth as u64), level });
         }
         Step::Add(peer) => {
             let change = change(ChangeStep::AddLearner(member(peer)));
             cluster.input(me, Input::Change { id, change });
         }
-        Step::Remove(peer) => {
-            let change = change(ChangeStep::Remove(member(peer)));
-            cluster.input(me, Input::Change { id, change });
+        Step::Remove(peer) | Step::Demote(peer) => {
+            let step = if demote { ChangeStep::Demote } else { ChangeStep::Remove };
+            cluster.input(me, Input::Change { id, change: change(step(member(peer))) });
         }
         Step::Transfer(to) => cluster.input(me, Input::Transfer { id, to: to.map(member) }),
         Step::Peer(peer, true) => cluster.input(me, Input::PeerUp(member(peer))),
@@ -279,7 +285,13 @@ fn take(cluster: &mut Cluster, step: Step, nth: usize) {
 
 /// Three voters, of which only the first runs, its log beginning where a snapshot ends.
 fn one_of_three(base: u64) -> Cluster {
-    let mut cluster = Cluster::with_knobs(3, ConfigBuilder::simulation());
+    let lease_drift_permille = NonZeroU16::new(100);
+    let knobs = ConfigBuilder {
+        lease_drift_permille,
+        quiesce_after: Some(Duration::from_millis(100)),
+        ..ConfigBuilder::simulation()
+    };
+    let mut cluster = Cluster::with_knobs(3, knobs);
     (2..=3).for_each(|number| cluster.crash(member(number)));
     cluster.node(member(1)).stubborn = true;
     if base > 0 {

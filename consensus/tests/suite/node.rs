@@ -38,6 +38,8 @@ pub(crate) struct Node {
     pub(crate) load_error: Option<LoadError>,
     pub(crate) backlog_bytes: u64,
     pub(crate) starts: u64,
+    /// How late it campaigns.
+    pub(crate) rank: u8,
     /// The first entry that its core's log still held.
     pub(crate) first: Index,
 }
@@ -63,6 +65,7 @@ impl Node {
             load_error: None,
             backlog_bytes: 0,
             starts: 0,
+            rank: 0,
             first: Index::ZERO,
         }
     }

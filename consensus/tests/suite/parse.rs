@@ -5,9 +5,9 @@ use std::error::Error;
 use bytes::Bytes;
 use meshraft_consensus::{
     Amnesia, AppendRequest, AppendResponse, AppendResult, Configuration, Dismissed, Entry,
-    EntryKind, Heartbeat, HeartbeatResponse, Index, Member, Message, Position, ReadResponse,
-    SnapshotMeta, SnapshotOffer, SnapshotResponse, Term, TimeoutNow, VoteKind, VoteRequest,
-    VoteResponse,
+    EntryKind, Heartbeat, HeartbeatResponse, Index, Member, Message, Position, Quiesce,
+    ReadResponse, SnapshotMeta, SnapshotOffer, SnapshotResponse, Term, TimeoutNow, VoteKind,
+    VoteRequest, VoteResponse,
 };
 
 use crate::cluster::member;
@@ -92,6 +92,7 @@ pub(crate) fn message<'a>(kind: &str, key: impl Fn(&str) -> Option<&'a str>) -> 
         "vote-yes" => vote(VoteKind::Campaign, true),
         "vote-no" => vote(VoteKind::Campaign, false),
         "timeout-now" => Message::TimeoutNow(TimeoutNow { term }),
+        "quiesce" => Message::Quiesce(Quiesce { term, last: place("last")? }),
         "snapshot-offer" => {
             Message::SnapshotOffer(SnapshotOffer { term, meta: Box::new(meta(key)?) })
         }

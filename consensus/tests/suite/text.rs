@@ -82,6 +82,7 @@ fn message(message: &Message) -> String {
             it.request_term
         ),
         Message::ReadRequest(_) => "read-request".into(),
+        Message::LeaseRequest(_) => "lease-request".into(),
         Message::ReadResponse(it) => match it.index {
             Some(index) => format!("read-response t{} index={index}", it.term),
             None => format!("read-response t{} none", it.term),
@@ -95,8 +96,8 @@ fn message(message: &Message) -> String {
         }
         Message::Amnesia(it) => format!("amnesia t{} acknowledged={}", it.term, it.acknowledged),
         Message::Dismissed(it) => format!("dismissed t{} index={}", it.term, it.index),
+        Message::Quiesce(it) => format!("quiesce t{} last={}", it.term, it.last),
         Message::TimeoutNow(it) => format!("timeout-now t{}", it.term),
-        other => format!("{other:?}"),
     }
 }
 
@@ -194,6 +195,9 @@ fn event(me: &str, event: &Event) -> Option<String> {
         Event::Amnesia { member, acknowledged, .. } => {
             format!("{me} found {} without {acknowledged}, which it acknowledged", name(*member))
         }
+        Event::DiskStalled { term, elapsed } => {
+            format!("{me} stalled for {} ms in t{term}", elapsed.as_millis())
+        }
         Event::HandingOver { to, term } => format!("{me} hands over to {} t{term}", name(*to)),
         Event::Readmitted { index } => format!("{me} readmitted at {index}"),
         Event::Compacted { base, .. } => format!("{me} compacted to {base}"),
@@ -228,6 +232,9 @@ pub(crate) fn status(core: &Core) -> String {
         status.applied,
         configuration(&status.configuration)
     );
+    if status.asleep {
+        text.push_str(" asleep");
+    }
     if status.departed {
         text.push_str(" departed");
     }

@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, time::Duration};
 use bytes::Bytes;
 use meshraft_consensus::{
     ConfigBuilder, Configuration, Core, Index, Input, LoadError, Member, Message, Moment,
-    ProposalId, ReadLevel, Role,
+    ProposalId, Role,
 };
 use meshraft_storage::GroupId;
 
@@ -161,12 +161,12 @@ impl Cluster {
                 self.ask(seat, id);
                 Some(Input::Transfer { id, to })
             }
-            Step::Read { id, .. } => {
+            Step::Read { id, level, .. } => {
                 let key = self.node(seat).key;
                 if self.node(seat).core.is_some() {
                     self.checks.read(key, id);
                 }
-                Some(Input::Read { id, level: ReadLevel::Linearizable })
+                Some(Input::Read { id, level })
             }
             Step::Campaign { .. } => Some(Input::Campaign),
             Step::Peer { peer, up: true, .. } => Some(Input::PeerUp(peer)),

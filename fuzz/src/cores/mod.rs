@@ -23,7 +23,7 @@ use std::{
     time::Duration,
 };
 
-use meshraft_consensus::{Moment, ProposalId, ReadId};
+use meshraft_consensus::{Moment, ProposalId, ReadId, ReadLevel};
 
 use self::{
     cluster::{Cluster, Want},
@@ -378,7 +378,9 @@ impl CoreWorld {
         let seat = if guess { leaders[self.random.place(leaders.len())] } else { self.some() };
         let id = self.next_id();
         let step = if self.random.below(3) == 0 {
-            Step::Read { seat, id: ReadId::new(id) }
+            let lease = self.random.below(2) == 0;
+            let level = if lease { ReadLevel::Lease } else { ReadLevel::Linearizable };
+            Step::Read { seat, id: ReadId::new(id), level }
         } else {
             let bytes = self.random.below(self.plan.command_bytes_max + 1) as usize;
             Step::Propose { seat, id: ProposalId::new(id), bytes }

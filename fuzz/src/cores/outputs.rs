@@ -138,14 +138,17 @@ impl Cluster {
 
     /// Looks at a core that has nothing more to ask for.
     fn observe(&mut self, seat: Seat) -> Result<(), Violation> {
-        let node = &mut self.nodes[seat.0];
+        let node = &self.nodes[seat.0];
         let Some(core) = &node.core else { return Ok(()) };
         let leads = (core.role() == Role::Leader).then(|| core.term());
         if let Some(term) = leads
             && node.led != leads
         {
             self.checks.leads(node.key, node.me, term, &node.configuration)?;
+            self.expect_no_lease(seat, term)?;
         }
+        let node = &mut self.nodes[seat.0];
+        let Some(core) = &node.core else { return Ok(()) };
         let led = std::mem::replace(&mut node.led, leads);
         for Advance { to, configuration, led: leader } in std::mem::take(&mut node.advances) {
             let by = led.filter(|_| leader && leads == led);
@@ -164,6 +167,19 @@ impl Cluster {
         self.wants.push(Want::Applied(seat));
         handed.iter().try_for_each(|entry| self.apply(seat, entry))?;
         self.consider_snapshot(seat);
+        Ok(())
+    }
+
+    /// Whoever leads in a new term: nobody may still read on the lease of an older one.
+    fn expect_no_lease(&self, seat: Seat, term: Term) -> Result<(), Violation> {
+        for other in self.seats().filter(|other| *other != seat) {
+            let node = self.node(other);
+            let Some(core) = node.core.as_ref().filter(|core| core.term() < term) else { continue };
+            if core.lease_until().is_some_and(|until| node.clock.local(self.now) < until) {
+                let what = "that it may read on its lease, when another leads already";
+                return Err(Violation::Claim { member: node.me, what });
+            }
+        }
         Ok(())
     }
 

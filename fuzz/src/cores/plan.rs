@@ -1,6 +1,6 @@
 //! What a run of cores alone is like: members, knobs, faults, and how long.
 
-use std::{fmt, time::Duration};
+use std::{fmt, num::NonZeroU16, time::Duration};
 
 use meshraft_consensus::ConfigBuilder;
 
@@ -158,6 +158,20 @@ impl CorePlan {
             voters_target: if random.below(4) == 0 { founders } else { usize::MAX },
             ..preset
         };
+        let mut faults = CoreFaults::draw(&mut random);
+        let mut extra = Random::new(seed).fork(5);
+        let leases = extra.below(2) == 0;
+        if leases {
+            // Leases rest on clocks that run evenly.
+            faults.leap = Rate::NEVER;
+        }
+        let permille = u64::from(faults.drift.per_million()) * 21 / 10_000 + 1;
+        let permille = NonZeroU16::new(u16::try_from(permille).unwrap_or(u16::MAX));
+        let knobs = ConfigBuilder {
+            lease_drift_permille: permille.filter(|_| leases),
+            quiesce_after: (extra.below(4) == 0).then(|| knobs.election * 2),
+            ..knobs
+        };
         let snapshot_entries = if random.below(4) == 0 { 1 << 40 } else { 4 << random.below(4) };
         let most = [1, 4, 20][random.place(3)];
         Self {
@@ -170,7 +184,7 @@ impl CorePlan {
             client_every: Duration::from_millis(2 + random.below(30)),
             command_bytes_max: 1 + random.below(200),
             latency_max: Duration::from_millis(most),
-            faults: CoreFaults::draw(&mut random),
+            faults,
             stormy: Duration::from_secs(5),
             recovery: Duration::from_millis(40 * election + 2000),
             print: false,

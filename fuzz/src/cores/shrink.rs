@@ -167,5 +167,6 @@ const fn kind(message: &Message) -> usize {
         Message::SnapshotResponse(_) => 9,
         Message::Amnesia(_) => 10,
         Message::Dismissed(_) => 11,
+        _ => 12,
     }
 }

@@ -6,7 +6,8 @@
 use std::{fmt, time::Duration};
 
 use meshraft_consensus::{
-    AppendResult, Change, ChangeStep, Member, Message, Moment, ProposalId, ReadId, VoteKind,
+    AppendResult, Change, ChangeStep, Member, Message, Moment, ProposalId, ReadId, ReadLevel,
+    VoteKind,
 };
 
 use crate::world::Seat;
@@ -33,7 +34,7 @@ pub(crate) enum Step {
     /// A client proposes.
     Propose { seat: Seat, id: ProposalId, bytes: usize },
     /// A client reads.
-    Read { seat: Seat, id: ReadId },
+    Read { seat: Seat, id: ReadId, level: ReadLevel },
     /// A change of members is asked for.
     Change { seat: Seat, id: ProposalId, change: Box<Change> },
     /// Leadership is asked to be handed over.
@@ -125,12 +126,16 @@ impl fmt::Display for Step {
             Self::Leap { span, .. } => write!(f, "{node}'s clock leaps {span:?}"),
             Self::Drain { .. } => write!(f, "drain {node}"),
             Self::Propose { id, .. } => write!(f, "propose {node} p{id}"),
+            Self::Read { id, level: ReadLevel::Lease, .. } => {
+                write!(f, "read {node} r{id} on its lease")
+            }
             Self::Read { id, .. } => write!(f, "read {node} r{id}"),
             Self::Change { id, change, .. } => {
                 write!(f, "change {node} p{id}")?;
                 change.steps.iter().try_for_each(|step| match step {
                     ChangeStep::AddLearner(member) => write!(f, " +{}", name(*member)),
                     ChangeStep::Promote(member) => write!(f, " ^{}", name(*member)),
+                    ChangeStep::Demote(member) => write!(f, " v{}", name(*member)),
                     ChangeStep::Remove(member) => write!(f, " -{}", name(*member)),
                 })
             }

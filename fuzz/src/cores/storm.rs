@@ -125,7 +125,10 @@ impl CoreWorld {
                 if lost {
                     continue;
                 }
-                ChangeStep::Remove(member)
+                match self.random.below(3) {
+                    0 if to.voters.contains(&member) => ChangeStep::Demote(member),
+                    _ => ChangeStep::Remove(member),
+                }
             } else if to.learners.contains(&member) {
                 ChangeStep::Promote(member)
             } else {
@@ -139,6 +142,10 @@ impl CoreWorld {
                 ChangeStep::Promote(member) => {
                     to.learners.remove(&member);
                     to.voters.insert(member);
+                }
+                ChangeStep::Demote(member) => {
+                    to.voters.remove(&member);
+                    to.learners.insert(member);
                 }
                 ChangeStep::AddLearner(member) => {
                     to.learners.insert(member);

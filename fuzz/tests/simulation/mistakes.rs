@@ -7,7 +7,7 @@ use meshraft_fuzz::{
 };
 
 /// Mistakes that show themselves once in some hundred seeds or less; the program looks for all.
-const SHY: [Mistake; 8] = [
+const SHY: [Mistake; 10] = [
     Mistake::VoteForLongerLog,
     Mistake::RepeatedVotesCount,
     Mistake::OldVotesCount,
@@ -16,6 +16,8 @@ const SHY: [Mistake; 8] = [
     Mistake::ForgetfulCount,
     Mistake::ConfigurationNotRolledBack,
     Mistake::ContradictionKept,
+    Mistake::LeaseNeverEnds,
+    Mistake::LeaderNotHeard,
 ];
 
 #[test]

@@ -102,7 +102,8 @@ impl NamespaceBuilder {
 
     /// How far apart the members are; default is the node's.
     pub fn timing(mut self, timing: Timing) -> Self {
-        self.pace = Pace { timing, ..Pace::default() };
+        let Pace { election_rank, lease_drift_permille, .. } = self.pace;
+        self.pace = Pace { timing, election_rank, lease_drift_permille, ..Pace::default() };
         self
     }
 
@@ -116,6 +117,23 @@ impl NamespaceBuilder {
     /// least four heartbeats. Call it after [`NamespaceBuilder::timing`].
     pub fn election(mut self, election: Duration) -> Self {
         self.pace.election = Some(election);
+        self
+    }
+
+    /// How late this node campaigns when no leader is heard: each step from zero, the default, to
+    /// six waits half an election time-out longer, so that nodes of a lower rank lead if they can.
+    pub fn election_rank(mut self, rank: u8) -> Self {
+        self.pace.election_rank = rank;
+        self
+    }
+
+    /// Lets a leader serve reads of level `lease` without asking anybody, as long as it is sure to
+    /// be the only one. The number is a promise: while an election time-out passes, no two members'
+    /// clocks drift apart by more than so many thousandths. All members must be given the same, and
+    /// the same election time-out; a member that restarts gives no vote for that long. Zero takes
+    /// it back, and is the default.
+    pub fn lease_drift_permille(mut self, permille: u16) -> Self {
+        self.pace.lease_drift_permille = NonZeroU16::new(permille);
         self
     }
 

@@ -1,6 +1,6 @@
 //! A node: one identity, one log, one transport, any number of namespaces.
 
-use std::{path::PathBuf, time::Duration};
+use std::{num::NonZeroU16, path::PathBuf, time::Duration};
 
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 use meshraft_consensus::NodeId;
@@ -126,6 +126,13 @@ impl NodeBuilder {
     /// How far apart the nodes are; default [`Timing::Lan`]. Namespaces may differ.
     pub fn timing(mut self, timing: Timing) -> Self {
         self.pace.timing = timing;
+        self
+    }
+
+    /// Lets leaders serve reads of level `lease` without asking anybody, in every namespace that
+    /// does not say otherwise: see [`super::NamespaceBuilder::lease_drift_permille`].
+    pub fn lease_drift_permille(mut self, permille: u16) -> Self {
+        self.pace.lease_drift_permille = NonZeroU16::new(permille);
         self
     }
 

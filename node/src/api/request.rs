@@ -126,6 +126,13 @@ impl<T> Read<T> {
         self
     }
 
+    /// The same, as long as the members' clocks run alike: the leader need not ask anybody, if the
+    /// namespace allows it ([`super::NamespaceBuilder::lease_drift_permille`]); else it asks.
+    pub fn lease(mut self) -> Self {
+        self.level = Level::Lease;
+        self
+    }
+
     /// What this node has applied; may be old, needs nobody else.
     pub fn stale(mut self) -> Self {
         self.level = Level::Stale;

@@ -92,6 +92,14 @@ fn core(namespace: &str, event: &CoreEvent) -> Option<Value> {
         CoreEvent::QuorumLost { term } => json!({
             "event": "quorum_lost", "namespace": namespace, "term": term.get(),
         }),
+        CoreEvent::DiskStalled { term, elapsed } => json!({
+            "event": "disk_stalled", "namespace": namespace, "term": term.get(),
+            "elapsed_ms": u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
+        }),
+        CoreEvent::HandingOver { to, term } => json!({
+            "event": "handing_over", "namespace": namespace, "term": term.get(),
+            "peer": name(to.node),
+        }),
         CoreEvent::Damaged { range } => json!({
             "event": "damage", "namespace": namespace,
             "first": range.first.get(), "last": range.last.get(),

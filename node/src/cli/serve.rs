@@ -146,6 +146,9 @@ fn builder(args: &ServeArgs) -> meshraft::NodeBuilder {
     for address in &args.listen {
         builder = builder.listen(address);
     }
+    if let Some(permille) = args.lease_drift {
+        builder = builder.lease_drift_permille(permille);
+    }
     if let Some(heartbeat) = args.heartbeat {
         builder = builder.heartbeat(heartbeat);
     }

@@ -109,9 +109,6 @@ impl Client {
             Call::Read { level: Level::Session, .. } => {
                 return Some(ServiceError::Unsupported(Feature::SessionRead));
             }
-            Call::Read { level: Level::Lease, .. } => {
-                return Some(ServiceError::Unsupported(Feature::LeaseRead));
-            }
             Call::Write { payload } => payload.len(),
             Call::Read { query, .. } => query.len(),
             _ => 0,

@@ -170,9 +170,6 @@ impl Router {
             Operation::Read { level: Level::Session, .. } => {
                 return Some(ServiceError::Unsupported(Feature::SessionRead));
             }
-            Operation::Read { level: Level::Lease, .. } => {
-                return Some(ServiceError::Unsupported(Feature::LeaseRead));
-            }
             // These tell of the member itself: whoever owns it answers them, nothing is routed.
             Operation::Status
             | Operation::Members

@@ -7,14 +7,19 @@ use super::{Output, RequestId, Router, requests::Stage};
 use crate::{
     error::{Feature, ServiceError},
     machine::QueryError,
-    wire::{Operation, Reply},
+    wire::{Level, Operation, Reply},
 };
 
 impl Router {
     pub(super) fn dispatch_read(&mut self, now: Moment, id: RequestId) {
         if self.leadership.core_can_read() {
+            let operation = self.requests.get(id).map(|pending| &pending.operation);
+            let level = match operation {
+                Some(Operation::Read { level: Level::Lease, .. }) => ReadLevel::Lease,
+                _ => ReadLevel::Linearizable,
+            };
             self.requests.enter(id, Stage::AskingIndex);
-            self.outputs.push_back(Output::Read { id, level: ReadLevel::Linearizable });
+            self.outputs.push_back(Output::Read { id, level });
         } else {
             self.requests.mark_leaderless(id);
             self.park(now, id);

@@ -60,6 +60,7 @@ fn histories_stay_safe_under_faults_and_converge_after_them() {
         sum.departures += one.departures;
         sum.readmissions += one.readmissions;
         sum.transfers += one.transfers;
+        sum.leases += one.leases;
     }
     println!("{sum:?}");
     let histories = (seeds.end - seeds.start) as usize;
@@ -68,6 +69,7 @@ fn histories_stay_safe_under_faults_and_converge_after_them() {
         assert!(sum.snapshots > histories, "few snapshots taken: {sum:?}");
         assert!(sum.installs > histories / 2, "few snapshots installed: {sum:?}");
         assert!(sum.departures > histories / 8, "few departures: {sum:?}");
+        assert!(sum.leases > histories * 50, "few leases: {sum:?}");
         assert!(sum.transfers > histories / 8, "few transfers: {sum:?}");
         assert!(sum.readmissions > 0, "nobody came back: {sum:?}");
     }

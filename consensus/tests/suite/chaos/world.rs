@@ -1,11 +1,11 @@
 //! A cluster under faults: what may happen next, and what is demanded once they stop.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, num::NonZeroU16, time::Duration};
 
 use bytes::Bytes;
 use meshraft_consensus::{
     Change, ChangeStep, ConfigBuilder, Core, Fate, Index, Input, LoadError, Member, ProposalId,
-    ReadId, ReadLevel,
+    ReadId, ReadLevel, Role,
 };
 
 use super::clients::Clients;
@@ -24,6 +24,8 @@ pub(super) struct Tally {
     pub(super) departures: usize,
     pub(super) readmissions: usize,
     pub(super) transfers: usize,
+    /// Steps at which a leader held a lease.
+    pub(super) leases: usize,
 }
 
 pub(super) struct World {
@@ -49,6 +51,8 @@ impl World {
             voters_target: [2, 4, usize::MAX][dice.below(3)],
             keep_entries_max: [0, 2, 8][dice.below(3)],
             snapshot_lag_bytes_max: [0, 1000, 10_000][dice.below(3)],
+            quiesce_after: [None, Some(Duration::from_millis(100))][dice.below(2)],
+            lease_drift_permille: NonZeroU16::new([0, 100][dice.below(2)]),
             tail_bytes_max: [200, 4096][dice.below(2)],
             ..ConfigBuilder::simulation()
         };
@@ -56,6 +60,11 @@ impl World {
             true => Cluster::founding_with_knobs(voters, knobs),
             false => Cluster::with_knobs(voters, knobs),
         };
+        let mut cluster = cluster;
+        for node in cluster.nodes.values_mut() {
+            // From their second start on.
+            node.rank = [0, 0, 1, 3][dice.below(4)];
+        }
         let unrest = [2, 10, 40][dice.below(3)];
         let clients = Clients::default();
         Self {
@@ -106,6 +115,21 @@ impl World {
             _ => self.peer_event(),
         }
         self.look();
+        self.check_lease();
+    }
+
+    /// While a lease lasts nobody else is elected.
+    fn check_lease(&mut self) {
+        let now = self.cluster.now;
+        let running = || self.cluster.nodes.values().filter_map(|node| node.core.as_ref());
+        let holds = |core: &&Core| core.lease_until().is_some_and(|until| now < until);
+        for holder in running().filter(holds) {
+            self.tally.leases += 1;
+            let me = holder.me();
+            let later = |core: &&Core| core.role() == Role::Leader && core.term() > holder.term();
+            let other = running().find(later).map(Core::me);
+            assert_eq!(other, None, "{me} holds a lease, and another leads");
+        }
     }
 
     fn deliver(&mut self) {
@@ -185,7 +209,8 @@ impl World {
         self.next += 1;
         self.clients.reads.insert(self.next, (me, self.newest_commit()));
         let id = ReadId::new(self.next);
-        self.cluster.input(me, Input::Read { id, level: ReadLevel::Linearizable });
+        let level = [ReadLevel::Linearizable, ReadLevel::Lease][self.dice.below(2)];
+        self.cluster.input(me, Input::Read { id, level });
     }
 
     fn change(&mut self) {
@@ -197,7 +222,8 @@ impl World {
             let at = self.dice.below(usize::from(self.members_max)) as u8 + 1;
             let one = member(at);
             steps.push(match self.dice.below(6) {
-                0 | 5 if configuration.voters.len() > 1 => ChangeStep::Remove(one),
+                0 if configuration.voters.len() > 1 => ChangeStep::Remove(one),
+                5 if configuration.voters.contains(&one) => ChangeStep::Demote(one),
                 1 | 2 if configuration.learners.contains(&one) => ChangeStep::Promote(one),
                 _ if configuration.contains(&one)
                     && self.members_max < 7

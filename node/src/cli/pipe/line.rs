@@ -161,7 +161,8 @@ impl Fields {
             Some(Value::String(level)) => match level.as_str() {
                 "stale" => Ok(Some(Level::Stale)),
                 "linearizable" => Ok(Some(Level::Linearizable)),
-                "session" | "lease" => Err(RequestError::Unsupported { what: level }),
+                "lease" => Ok(Some(Level::Lease)),
+                "session" => Err(RequestError::Unsupported { what: level }),
                 _ => Err(RequestError::UnknownLevel { level }),
             },
             Some(_) => Err(RequestError::WrongType { field: "read", expected: "a string" }),

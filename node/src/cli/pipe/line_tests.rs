@@ -67,7 +67,6 @@ fn what_is_planned_is_unsupported_and_what_is_not_is_a_bad_request() {
         assert_eq!(refused(&line).0, "unsupported");
     }
     for line in [
-        r#"{"id":1,"op":"get","key":"k","read":"lease"}"#,
         r#"{"id":1,"op":"get","key":"k","read":"session"}"#,
         r#"{"id":1,"op":"set","key":"k","value":"v","ttl_ms":5}"#,
     ] {
