@@ -10,6 +10,9 @@ use meshraft_consensus::{
     Restored, Term,
 };
 
+/// More entries than a core keeps in memory.
+const WARM_ENTRIES: u64 = 200_000;
+
 /// Three cores, of which the first leads, and what is on its way between them.
 #[derive(Debug)]
 pub struct Cores {
@@ -55,6 +58,9 @@ impl Cores {
         cluster.handle(0, Input::Campaign);
         cluster.settle();
         assert!(cluster.cores[0].is_ready(), "the first core leads");
+        // A log in memory that is as long as it gets: what is measured is no start.
+        let command = Bytes::from(vec![7; 100]);
+        (0..WARM_ENTRIES / 256).for_each(|_| cluster.commit(&command, 256));
         cluster
     }
 

@@ -127,10 +127,7 @@ impl Core {
             drained: false,
             told: (Role::Follower, None),
             membership: {
-                membership.truncate_from(last.index.next());
-                if config.knobs().plants(Mistake::ConfigurationForgotten) {
-                    membership.truncate_from(commit.next());
-                }
+                membership.truncate_from(config.knobs().believed_log(last.index, commit).next());
                 membership
             },
             config,
@@ -339,9 +336,11 @@ impl Core {
             true => self.durability.next().previous(),
             false => write,
         };
-        let Some(released) = self.durability.acknowledge(write, self.now) else { return };
+        if !self.durability.acknowledge(write, self.now) {
+            return;
+        }
         let free_bytes = self.free_bytes();
-        for mut output in released {
+        while let Some(mut output) = self.durability.release() {
             // What was free when the answer was made ready is out of date.
             if let Output::Send { message: Message::AppendResponse(response), .. } = &mut output {
                 response.free_bytes = free_bytes;

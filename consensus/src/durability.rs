@@ -11,10 +11,7 @@
 //! 4. A snapshot that replaces the log cuts the stamps to what was committed before it: of the new
 //!    log everything beyond rests on the write that records the snapshot.
 
-use alloc::{
-    collections::{BTreeMap, VecDeque},
-    vec::Vec,
-};
+use alloc::collections::VecDeque;
 use core::time::Duration;
 
 use crate::{
@@ -48,7 +45,8 @@ pub(crate) struct Durability {
     unwritten_bytes: u64,
     appended_bytes: u64,
     snapshot: Option<SnapshotDue>,
-    waiting: BTreeMap<WriteId, Vec<Output>>,
+    /// In the order of writes, and of saying.
+    waiting: VecDeque<(WriteId, Output)>,
     pace: DiskPace,
 }
 
@@ -90,7 +88,7 @@ impl Durability {
             unwritten_bytes: 0,
             appended_bytes: 0,
             snapshot: None,
-            waiting: BTreeMap::new(),
+            waiting: VecDeque::new(),
             pace: DiskPace::default(),
         }
     }
@@ -251,10 +249,11 @@ impl Durability {
         if self.is_durable(id) {
             return Some(output);
         }
-        let waiting = self.waiting.entry(id).or_default();
-        match waiting.iter_mut().find(|held| replaces(&output, held)) {
+        let end = self.waiting.partition_point(|(write, _)| *write <= id);
+        let of_write = self.waiting.range_mut(..end).rev().take_while(|(write, _)| *write == id);
+        match of_write.map(|(_, held)| held).find(|held| replaces(&output, held)) {
             Some(held) => *held = output,
-            None => waiting.push(output),
+            None => self.waiting.insert(end, (id, output)),
         }
         None
     }
@@ -264,10 +263,11 @@ impl Durability {
         self.waiting.clear();
     }
 
-    /// This write and all before it are durable; hands out what waited. `None` if it is no news.
-    pub(crate) fn acknowledge(&mut self, id: WriteId, now: Moment) -> Option<Vec<Output>> {
+    /// This write and all before it are durable: [`Self::release`] hands out what waited. `false`
+    /// if it is no news.
+    pub(crate) fn acknowledge(&mut self, id: WriteId, now: Moment) -> bool {
         if id <= self.acknowledged || id > self.handed_out {
-            return None;
+            return false;
         }
         self.acknowledged = id;
         while self.stamps.front().is_some_and(|stamp| stamp.id <= id) {
@@ -276,9 +276,16 @@ impl Durability {
                 self.pace.note(now.since(stamp.at));
             }
         }
-        let still = self.waiting.split_off(&id.next());
-        let released = core::mem::replace(&mut self.waiting, still);
-        Some(released.into_values().flatten().collect())
+        true
+    }
+
+    /// The next output that waits for nothing any more.
+    pub(crate) fn release(&mut self) -> Option<Output> {
+        let (write, _) = self.waiting.front()?;
+        if !self.is_durable(*write) {
+            return None;
+        }
+        self.waiting.pop_front().map(|(_, output)| output)
     }
 
     /// Panics if an invariant is broken; the log ends at `last`.
@@ -287,9 +294,10 @@ impl Durability {
         assert!(self.written <= last, "what was written is in the log");
         assert!(self.acknowledged <= self.handed_out, "only writes that are out are acknowledged");
         assert!(
-            self.waiting.keys().all(|id| *id > self.acknowledged && *id <= self.handed_out.next()),
+            self.waiting.iter().all(|(id, _)| *id > self.acknowledged && *id <= self.next()),
             "outputs wait only for writes to come"
         );
+        assert!(self.waiting.iter().is_sorted_by_key(|(id, _)| *id), "they wait in order");
     }
 }
 

@@ -200,6 +200,14 @@ impl ConfigBuilder {
             false => stored,
         }
     }
+
+    /// Up to where a restart looks for configurations in its log.
+    pub(crate) fn believed_log(&self, last: Index, commit: Index) -> Index {
+        match self.plants(Mistake::ConfigurationForgotten) {
+            true => commit,
+            false => last,
+        }
+    }
 }
 
 impl Core {

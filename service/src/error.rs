@@ -99,7 +99,7 @@ pub enum ServiceError {
     #[error("it is the last voter: without it there is no cluster")]
     LastVoter,
     /// The asked node is a member of nothing that it could leave or come back to.
-    #[error("the asked node is in no cluster")]
+    #[error("the asked node takes part in no cluster")]
     NotMember,
     /// Another change of the configuration was under way until the deadline. Nothing changed.
     #[error("another change of the configuration was in progress until the deadline")]

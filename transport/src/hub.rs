@@ -381,19 +381,11 @@ impl Hub {
         refusals.tell(self.now(), peer, namespace, why)
     }
 
-    /// One stream says that the peer closed a namespace. Streams are not ordered among each other:
-    /// where another one has a handle, the peer has opened it anew, or will close that one too.
     fn unshare(&self, peer: &Peer, namespace: Namespace) {
-        let node = peer.node();
-        if let Some(facts) = peer.still_shared(&namespace) {
-            let told = (namespace.clone(), facts.clone());
-            peer.share(&told.0, &told.1, || {
-                self.inbox.notify(Event::Shared { peer: node, namespace, facts });
-            });
-            return;
-        }
         let name = namespace.clone();
-        peer.unshare(&name, || self.inbox.notify(Event::Unshared { peer: node, namespace }));
+        peer.unshare(&name, || {
+            self.inbox.notify(Event::Unshared { peer: peer.node(), namespace });
+        });
     }
 
     /// What the peer refused before, it may accept now.

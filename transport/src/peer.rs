@@ -242,11 +242,6 @@ impl Peer {
         news
     }
 
-    /// What the peer is in a namespace by a handle that is open, on whichever stream.
-    pub(crate) fn still_shared(&self, namespace: &Namespace) -> Option<PeerFacts> {
-        self.ports().iter().find_map(|port| port.link().shared(namespace))
-    }
-
     /// The peer shares a namespace no longer. `tell` is called if that is news.
     pub(crate) fn unshare(&self, namespace: &Namespace, tell: impl FnOnce()) {
         let mut state = self.lock();
@@ -299,17 +294,11 @@ impl Peer {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
-    use meshraft_consensus::Incarnation;
-
     use super::*;
     use crate::{
         config::Limits,
-        key::KeyRing,
-        link::{Inbound, Link, LinkConfig, Outbound},
+        link::{Link, LinkConfig, Outbound},
         roster::Roster,
-        types::{LocalNamespace, LocalRole},
     };
 
     fn connection(id: usize, dialled: bool, since_ms: u64) -> Connection {
@@ -383,56 +372,6 @@ mod tests {
         // One that ends unasked is opened again after a pause.
         assert_eq!(peer.ended(now, &next), Some(REOPEN_FIRST));
         assert!(peer.outbound(now, Channel::Snapshot, open(3)).is_none());
-    }
-
-    #[test]
-    fn a_namespace_is_shared_while_any_stream_has_a_handle() {
-        let (now, jobs) = (Moment::from_millis(0), Namespace::new("/jobs").unwrap());
-        let mut roster = Roster::default();
-        roster.open(LocalNamespace {
-            namespace: jobs.clone(),
-            keys: KeyRing::open(),
-            role: LocalRole::Member {
-                incarnation: Incarnation::new([1; 16]),
-                clusters: BTreeSet::new(),
-            },
-        });
-        let config = |me, peer| LinkConfig {
-            channel: Channel::Control,
-            me: NodeId::new([me; 32]),
-            peer: NodeId::new([peer; 32]),
-            stall: Duration::from_secs(1),
-            limits: Limits::default(),
-            seed: [me; 32],
-        };
-        let mut opener = Outbound::new(config(1, 2), now, &roster);
-        let acceptor = Inbound::new(config(2, 1), now);
-        let [mut hello, mut answer] = [Vec::new(), Vec::new()];
-        opener.transmit(&mut hello);
-        let peer = peer(2, 1);
-        peer.connect(connection(1, false, 0));
-        let port = |number, link| {
-            Port::new(number, Channel::Control, ConnectionId::new_unchecked(1), link)
-        };
-        let (one, other) = (
-            port(1, Link::Inbound(acceptor)),
-            port(2, Link::Outbound(Outbound::new(config(2, 1), now, &roster))),
-        );
-        assert!(peer.accept(&other) && peer.accept(&one));
-        assert_eq!(peer.still_shared(&jobs), None, "no hello came yet");
-        one.link().receive(now, &roster, &hello).unwrap();
-        let facts = peer.still_shared(&jobs).unwrap();
-        assert_eq!(facts.incarnation, Some(Incarnation::new([1; 16])));
-        one.link().transmit(&mut answer);
-        opener.receive(now, &roster, &answer).unwrap();
-
-        // The opener closes the namespace, and says so on this stream.
-        roster.close(&jobs);
-        opener.refresh(now, &roster, &jobs);
-        hello.clear();
-        opener.transmit(&mut hello);
-        one.link().receive(now, &roster, &hello).unwrap();
-        assert_eq!(peer.still_shared(&jobs), None);
     }
 
     #[test]

@@ -5,14 +5,21 @@
 //!    can only return to that cluster, in the same incarnation.
 //! 2. The wish to leave is durable before anybody is asked to remove this member. It is forgotten
 //!    only by an admission, which the next opening of the store asks for by itself.
-//! 3. A node that was removed stays out until it is told to rejoin.
+//! 3. A node that was removed stays out until it is told to rejoin. One that left and came back is
+//!    not taken for removed by the late removal that it had asked for itself.
 //!
 //! The log has the last word: what is on record here follows what the core says is committed.
+
+use core::time::Duration;
 
 use meshraft_consensus::{ClusterId, Moment};
 
 use super::{Event, Founding, Membership, Output, Stage, backoff::retry_at, ledger::Groups};
 use crate::record::{Departure, Record};
+
+/// For how long after a return a removal that was asked for before it may still take effect: longer
+/// than any member carries a request.
+const ECHO_MAX: Duration = Duration::from_secs(30);
 
 /// How a member stands to its cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -63,9 +70,11 @@ impl Founding {
         self.observe(event);
     }
 
-    pub(super) fn on_departed(&mut self, cluster: ClusterId) {
+    pub(super) fn on_departed(&mut self, now: Moment, cluster: ClusterId) {
         let Some(mine) = self.member_of(cluster) else { return };
+        let echo = mine.echo_until.take().is_some_and(|until| now < until);
         let how = match mine.presence {
+            Presence::Present if echo => return self.hear_echo(now, cluster),
             Presence::Present => Departure::Removed,
             Presence::Leaving { .. } => Departure::Left,
             Presence::Away { seeks, .. } => {
@@ -78,6 +87,15 @@ impl Founding {
         self.observe(Event::Departed { cluster, how });
     }
 
+    /// The removal that it asked for when it left, late: it has come back since, and does so again.
+    fn hear_echo(&mut self, now: Moment, cluster: ClusterId) {
+        self.stage =
+            Stage::Member(Membership::of(cluster, Presence::Away { seeks: true, told: true }));
+        self.roster.ask_all(now);
+        self.write_departure(Some(Departure::Left));
+        self.observe(Event::Departed { cluster, how: Departure::Left });
+    }
+
     /// The last committed configuration that the core knows has this member. If that is out of date
     /// the core will say so.
     pub(super) fn on_returned(&mut self, now: Moment, cluster: ClusterId) {
@@ -88,7 +106,7 @@ impl Founding {
             Presence::Away { seeks: false, .. } if left => {
                 mine.presence = Presence::Leaving { ask_at: now, attempt: 0 };
             }
-            Presence::Away { seeks: false, .. } => self.rejoined(cluster),
+            Presence::Away { seeks: false, .. } => self.rejoined(now, cluster),
             // This may be out of date: it asks the leader itself now, who knows.
             Presence::Away { seeks: true, .. } => {
                 mine.presence = Presence::Away { seeks: true, told: false };
@@ -111,8 +129,11 @@ impl Founding {
     }
 
     /// The cluster has this member again.
-    pub(super) fn rejoined(&mut self, cluster: ClusterId) {
-        self.stage = Stage::Member(Membership::of(cluster, Presence::Present));
+    pub(super) fn rejoined(&mut self, now: Moment, cluster: ClusterId) {
+        let left = self.record().departed == Some(Departure::Left);
+        let echo_until = left.then(|| now.plus(ECHO_MAX));
+        let mine = Membership::of(cluster, Presence::Present);
+        self.stage = Stage::Member(Membership { echo_until, ..mine });
         self.join = None;
         self.turned_down = None;
         self.write_departure(None);

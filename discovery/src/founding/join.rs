@@ -27,7 +27,7 @@ const ADMISSIONS_MAX: usize = 64;
 
 impl Membership {
     pub(super) fn of(cluster: ClusterId, presence: Presence) -> Self {
-        Self { cluster, admissions: BTreeMap::new(), presence }
+        Self { cluster, admissions: BTreeMap::new(), presence, echo_until: None }
     }
 
     /// Whether it takes part no more, as far as it knows.
@@ -94,6 +94,7 @@ impl Founding {
 
     pub(super) fn on_admitted(
         &mut self,
+        now: Moment,
         from: Member,
         cluster: ClusterId,
         members: BTreeSet<Member>,
@@ -105,7 +106,7 @@ impl Founding {
             return self.drop_message(from, DropReason::NotAsked);
         }
         if matches!(self.stage, Stage::Member(_)) {
-            return self.rejoined(cluster);
+            return self.rejoined(now, cluster);
         }
         self.stop_group();
         let record = Record { cluster: Some(cluster), ..self.record().clone() };
@@ -163,16 +164,22 @@ impl Founding {
     }
 
     /// What became of this node's own return.
-    fn on_return_resolved(&mut self, cluster: ClusterId, result: Result<(), NotAdmitted>) {
+    fn on_return_resolved(
+        &mut self,
+        now: Moment,
+        cluster: ClusterId,
+        result: Result<(), NotAdmitted>,
+    ) {
         match result {
             _ if !self.may_join() => {}
-            Ok(()) => self.rejoined(cluster),
+            Ok(()) => self.rejoined(now, cluster),
             Err(why) => self.turned_down = Some(why),
         }
     }
 
     pub(super) fn on_admission_resolved(
         &mut self,
+        now: Moment,
         member: Member,
         result: Result<(), NotAdmitted>,
         members: Vec<Member>,
@@ -180,7 +187,7 @@ impl Founding {
         let Stage::Member(mine) = &mut self.stage else { return };
         let cluster = mine.cluster;
         if member == self.config.me {
-            return self.on_return_resolved(cluster, result);
+            return self.on_return_resolved(now, cluster, result);
         }
         mine.admissions.remove(&member);
         let answer = match result {

@@ -179,6 +179,8 @@ struct Membership {
     /// Who is being admitted, and when a repeated question is brought before the leader again.
     admissions: BTreeMap<Member, Moment>,
     presence: Presence,
+    /// Until when word that it is out may be of the leave that it came back from.
+    echo_until: Option<Moment>,
 }
 
 /// This node asks a living cluster to admit it.
@@ -243,10 +245,10 @@ impl Founding {
             Input::Heard { cluster, member } => self.on_heard(now, cluster, member),
             Input::Empty { cluster } => self.on_empty(now, cluster),
             Input::AdmissionResolved { member, result, members } => {
-                self.on_admission_resolved(member, result, members);
+                self.on_admission_resolved(now, member, result, members);
             }
             Input::Leave => self.on_leave(now),
-            Input::Departed { cluster } => self.on_departed(cluster),
+            Input::Departed { cluster } => self.on_departed(now, cluster),
             Input::Returned { cluster } => self.on_returned(now, cluster),
             Input::Rejoin => self.on_rejoin(now),
         }
@@ -298,7 +300,7 @@ impl Founding {
             }
             Message::Join { cluster } => self.on_join(now, from, cluster),
             Message::Admitted { cluster, member, members } if member == self.config.me => {
-                self.on_admitted(from, cluster, members);
+                self.on_admitted(now, from, cluster, members);
             }
             Message::Admitted { .. } => self.drop_message(from, DropReason::NotAsked),
             Message::NotAdmitted { cluster, why } => {

@@ -74,7 +74,7 @@ Progress goes to standard error. Exit codes: 0 done, 1 failed, 2 usage.";
 #[derive(Parser, Debug)]
 #[command(name = "meshraft", version, about, after_help = EXAMPLES)]
 pub(crate) struct Cli {
-    /// The namespace: UTF-8, 1 to 255 bytes, no control characters.
+    /// The namespace: UTF-8, 1 to 255 bytes, no control characters; `serve` takes several.
     #[arg(short = 'n', long = "namespace", value_name = "NS", global = true)]
     #[arg(value_parser = namespace)]
     pub(crate) namespaces: Vec<Namespace>,
@@ -192,11 +192,12 @@ pub(crate) struct ServeArgs {
 pub(crate) struct FoundersArgs {
     /// Found a cluster once this many nodes agree, never with fewer. Without it a node founds with
     /// whom it has seen when its window ends.
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = values::founders)]
     pub(crate) expect: Option<NonZeroU16>,
-    /// How long to look around before founding without --expect: 5s, 500ms, seconds
+    /// How long to look around before founding without --expect, and with or without it how long
+    /// to wait for peers that do not answer before asking or founding anew: 5s, 500ms, seconds
     /// [default: 5s].
-    #[arg(long, value_name = "TIME", value_parser = values::duration, allow_hyphen_values = true)]
+    #[arg(long, value_name = "TIME", value_parser = values::duration)]
     pub(crate) window: Option<Duration>,
     /// Nodes seen within this part of the window found, later ones join: above 0 and at most 1
     /// [default: 0.8].
@@ -215,18 +216,15 @@ pub(crate) struct FoundersArgs {
 }
 
 impl FoundersArgs {
-    /// Which of these options have no effect beside which other one.
-    pub(crate) fn idle(&self) -> Option<(&'static str, &'static str)> {
-        let founding_by = [
+    /// Beside which option a threshold that was given has no effect.
+    pub(crate) fn idle_threshold(&self) -> Option<&'static str> {
+        self.threshold?;
+        let others = [
             (self.expect.is_some(), "--expect"),
             (self.force_bootstrap, "--force-bootstrap"),
             (self.join_only, "--join-only"),
         ];
-        let (_, by) = founding_by.into_iter().find(|(given, _)| *given)?;
-        let of_window =
-            [(self.window.is_some(), "--window"), (self.threshold.is_some(), "--threshold")];
-        let (_, idle) = of_window.into_iter().find(|(given, _)| *given)?;
-        Some((idle, by))
+        others.into_iter().find_map(|(given, name)| given.then_some(name))
     }
 
     /// The settings that these options are.

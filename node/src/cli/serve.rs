@@ -79,8 +79,8 @@ pub(crate) fn run(args: &ServeArgs, global: &Global) -> ExitCode {
 async fn serve(args: &ServeArgs, global: &Global) -> Result<StopReason, ServeError> {
     let founders = args.founders.settings();
     founders.check()?;
-    if let Some((idle, by)) = args.founders.idle() {
-        tracing::warn!("{idle} has no effect beside {by}: nothing is founded by a window then");
+    if let Some(by) = args.founders.idle_threshold() {
+        tracing::warn!("--threshold has no effect beside {by}: no window decides who founds then");
     }
     let rings = rings(args, global)?;
     let mut signals = Signals::new().map_err(ServeError::Signals)?;

@@ -18,6 +18,8 @@ pub(crate) enum ValueError {
         "a size is a number above 0 and B, kB, MB, GB, KiB, MiB or GiB; without a unit it is bytes"
     )]
     Bytes,
+    #[error("a number of founders is 1 to 65535")]
+    Founders,
     #[error("a number of voters is 1 to 65535, or `all`")]
     Voters,
 }
@@ -65,6 +67,11 @@ pub(crate) fn bytes(text: &str) -> Result<NonZeroU64, ValueError> {
     };
     let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit_bytes));
     bytes.and_then(NonZeroU64::new).ok_or(ValueError::Bytes)
+}
+
+/// A number from 1.
+pub(crate) fn founders(text: &str) -> Result<NonZeroU16, ValueError> {
+    text.parse().map_err(|_| ValueError::Founders)
 }
 
 /// A number from 1, or `all`.

@@ -36,6 +36,8 @@ pub(super) enum Asked {
     Forward(ForwardId),
     /// The removal of this node, which another member is to bring before the leader.
     Removal,
+    /// What the leader knows of this learner, for whom that is asked.
+    Description(Submission),
     /// A part of a snapshot's file.
     Part {
         /// Which fetch of the namespace.

@@ -26,6 +26,7 @@ use meshraft_transport::{PeerFacts, ReplyToken};
 
 use super::{
     HostConfig, NamespaceOptions,
+    describe::Describing,
     desk::{Desk, Purpose},
     draw::{Ids, Life, draw_incarnation, number_from, seeded, with_target},
     event::{HaltReason, NodeEvent},
@@ -100,6 +101,7 @@ pub(super) struct Hosted {
     /// Ids of peers that the operator named.
     pub(super) known: Vec<NodeId>,
     pub(super) leavers: Leavers,
+    pub(super) describing: Describing,
 }
 
 impl Hosted {
@@ -162,6 +164,7 @@ impl Hosted {
             founding,
             known: options.known,
             leavers: Leavers::default(),
+            describing: Describing::new(),
             peers,
             record,
             born,
@@ -230,6 +233,7 @@ impl Hosted {
 
     pub(super) fn close(&mut self, now: Moment, desk: &mut Desk) {
         self.dismiss_leavers(now, desk);
+        self.end_descriptions(now, desk);
         self.replica.handle(now, replica::Input::Close);
         self.drain(now, desk);
     }
@@ -248,7 +252,7 @@ impl Hosted {
         self.origins.insert(id, origin);
         let told = match operation {
             Operation::Status => Reply::Status(Box::new(self.status().plain())),
-            Operation::Describe => Reply::Described(Box::new(self.status())),
+            Operation::Describe => return self.describe(now, id, desk),
             Operation::Members => Reply::Members(self.status().members),
             Operation::Addresses => Reply::Addresses(self.member_addresses()),
             Operation::Leave => return self.asked_to_leave(now, id, deadline, desk),

@@ -119,7 +119,8 @@ impl Hosted {
     }
 
     /// Founding wants this node to be removed: brings it before the leader, once at a time. One
-    /// that is out already, and was not told, hears of no leader: members it meets do.
+    /// that is out already, and was not told, hears of no leader: members it meets do. They pass
+    /// it on at once or not at all, so that it does not outlast this node's wish for long.
     pub(super) fn ask_removal(&mut self, now: Moment, desk: &mut Desk) {
         if std::mem::replace(&mut self.leavers.asking, true) {
             return;
@@ -136,7 +137,7 @@ impl Hosted {
                 namespace: self.namespace.clone(),
                 scope: Scope::Cluster(cluster),
                 channel: Channel::Command,
-                payload: Request { deadline_ms, hops: 0, operation }.encode(),
+                payload: Request { deadline_ms, hops: 1, operation }.encode(),
                 timeout,
             });
         }

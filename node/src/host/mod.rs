@@ -9,6 +9,7 @@
 //! 3. A message is delivered to a group only if its handle was bound to that group's cluster.
 
 mod deadlines;
+mod describe;
 mod desk;
 mod draw;
 mod event;

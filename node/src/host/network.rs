@@ -136,6 +136,7 @@ impl Hosted {
                 let response = response.unwrap_or(Err(ServiceError::OutcomeUnknown));
                 self.removal_resolved(now, &response, desk);
             }
+            Asked::Description(id) => self.leader_described(now, id, result.ok().as_ref(), desk),
             Asked::Part { fetch, ask } => {
                 self.fetch_replied(now, fetch, ask, result.ok().as_ref(), desk);
             }

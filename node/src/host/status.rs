@@ -49,9 +49,6 @@ impl Hosted {
         status.last = core.last.index;
         status.snapshot = core.snapshot;
         status.members = members(core);
-        if status.role == NodeRole::Learner {
-            self.say_why_no_vote(core, &mut status.members);
-        }
         if status.waiting.is_none() && status.leader.is_none() {
             let (have, need) = reachable_and_needed(self, core);
             let code = WaitingCode::Leader;
@@ -59,16 +56,6 @@ impl Hosted {
                 Some(Waiting { code, have, need, missing: self.missing_voters(core), why: None });
         }
         status
-    }
-
-    /// What a learner can know itself of why it does not vote; its leader knows better.
-    fn say_why_no_vote(&self, core: &CoreStatus, members: &mut [MemberStatus]) {
-        let enough = core.configuration.voters.len() >= self.core_config.knobs().voters_target;
-        let mine = members.iter_mut().find(|status| status.member == self.me);
-        if let Some(mine) = mine.filter(|status| status.role == MemberRole::Learner) {
-            let why = if enough { HeldBack::VotersTarget } else { HeldBack::CatchingUp };
-            mine.held_back = Some(why);
-        }
     }
 
     /// Where the members can be reached, as far as this node knows: the newest addresses of each.

@@ -174,8 +174,6 @@ async fn three_of_four_vote_and_the_fourth_takes_a_place_that_becomes_free() {
     assert_eq!(entry(&status, fourth).unwrap().role, MemberRole::Learner);
     assert_eq!(status.members.iter().filter(|it| it.role == MemberRole::Voter).count(), 3);
 
-    cluster.until(3, "the fourth to know why it does not vote", held).await;
-
     let leaver = (leader + 1) % 3;
     cluster.jobs(leaver).leave().timeout(LONG).await.unwrap();
     let takes = |status: &Status| settled(status, 3) && votes(status, fourth);

@@ -126,10 +126,10 @@ const CASES: &[Case] = &[
         names: "--window",
     },
     Case {
-        what: "a window below nothing",
+        what: "founders below nothing",
         prepare: NOTHING,
-        arguments: &["--data-dir", "DIR/new", "--window", "-5s"],
-        names: "a time is a number",
+        arguments: &["--data-dir", "DIR/new", "--expect", "-1"],
+        names: "a number of founders",
     },
     Case {
         what: "a size of nothing",

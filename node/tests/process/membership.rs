@@ -166,6 +166,26 @@ async fn a_snapshot_that_can_not_be_read_halts_its_member_and_status_says_so() {
     assert_eq!(std::fs::read(&file).unwrap(), bytes, "nothing is deleted");
 }
 
+/// The leader decides who votes, by its own number of voters and not by the learner's.
+#[tokio::test]
+async fn a_learner_tells_why_it_does_not_vote() {
+    let _alone = alone().await;
+    let mut nodes = Nodes::new("held");
+    for node in 1..=3 {
+        nodes.start_with(node, &["--voters".into(), "3".into()]).await;
+    }
+    nodes.leader().await;
+    nodes.expect = None;
+    nodes.start_with(4, &["--join-only".into()]).await;
+    until("the learner to tell", || async {
+        let status = nodes.status(4);
+        let members = status["members"].as_array()?;
+        let own = members.iter().find(|member| member["peer"] == nodes.peer(4))?;
+        (own["role"] == "learner" && own["held_back"] == "voters_target").then_some(())
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn three_nodes_without_an_expected_number_found_together_within_their_window() {
     let _alone = alone().await;

@@ -88,9 +88,8 @@ pub enum NodeRole {
     Removed,
 }
 
-/// Why a replica stopped for good in its process. The order of the variants is their number on the
-/// wire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// Why a replica stopped for good in its process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Halted {
     /// A command that this build does not know.
@@ -107,8 +106,31 @@ pub enum Halted {
     SnapshotUnreadable,
     /// The store went back in time, and the state machine can't begin anew in this process.
     MachineNotReset,
-    /// Something that has no name here.
+    /// Something that this build has no name for.
     Other,
+}
+
+impl Halted {
+    /// All that have a number on the wire, from 1 on.
+    const NUMBERED: [Self; 7] = [
+        Self::UnknownCommand,
+        Self::UnknownConfiguration,
+        Self::WrongResponses,
+        Self::Panicked,
+        Self::StoreFailed,
+        Self::SnapshotUnreadable,
+        Self::MachineNotReset,
+    ];
+
+    fn number(self) -> u8 {
+        let place = Self::NUMBERED.iter().position(|one| *one == self);
+        place.and_then(|place| u8::try_from(place + 1).ok()).unwrap_or(u8::MAX)
+    }
+
+    fn of_number(number: u8) -> Option<Self> {
+        let place = usize::from(number).checked_sub(1)?;
+        Some(Self::NUMBERED.get(place).copied().unwrap_or(Self::Other))
+    }
 }
 
 /// One member, as the telling one sees it.
@@ -122,7 +144,8 @@ pub struct MemberStatus {
     pub matched: Option<Index>,
     /// How the leader sends to it; only a leader knows.
     pub state: Option<MemberState>,
-    /// Why a learner does not vote yet; a leader knows, and the learner itself as far as it can.
+    /// Why a learner does not vote yet; only a leader knows, and a learner that is described has
+    /// asked it.
     #[serde(skip)]
     pub held_back: Option<HeldBack>,
 }
@@ -188,7 +211,23 @@ pub(super) mod extended {
         forced: bool,
         held_back: Vec<(Member, HeldBack)>,
         why: Option<NotAdmitted>,
-        halted: Option<Halted>,
+    }
+
+    /// What came after that.
+    #[derive(Default, Serialize, Deserialize)]
+    struct Third {
+        /// The number of a [`Halted`], from 1; 0 is none, and an unknown one is another.
+        halted: u8,
+    }
+
+    /// The next part, or nothing of it if the build that wrote this did not know it.
+    fn part<'de, T: Default + Deserialize<'de>, E: serde::de::Error>(
+        bytes: &'de [u8],
+    ) -> Result<(T, &'de [u8]), E> {
+        if bytes.is_empty() {
+            return Ok((T::default(), bytes));
+        }
+        postcard::take_from_bytes(bytes).map_err(E::custom)
     }
 
     pub(in crate::wire) fn serialize<S: Serializer>(
@@ -201,9 +240,9 @@ pub(super) mod extended {
             forced: status.forced,
             held_back: status.members.iter().filter_map(held).collect(),
             why: status.waiting.as_ref().and_then(|waiting| waiting.why),
-            halted: status.halted,
         };
-        let bytes = postcard::to_allocvec(&(status, second)).map_err(S::Error::custom)?;
+        let third = Third { halted: status.halted.map_or(0, Halted::number) };
+        let bytes = postcard::to_allocvec(&(status, second, third)).map_err(S::Error::custom)?;
         Bytes::from(bytes).serialize(serializer)
     }
 
@@ -213,14 +252,11 @@ pub(super) mod extended {
         let bytes = Bytes::deserialize(deserializer)?;
         let (mut status, later): (Box<Status>, _) =
             postcard::take_from_bytes(&bytes).map_err(D::Error::custom)?;
-        let second = if later.is_empty() {
-            Second::default()
-        } else {
-            // What follows it comes from a later build.
-            postcard::take_from_bytes(later).map_err(D::Error::custom)?.0
-        };
+        let (second, later): (Second, _) = part(later)?;
+        // What follows it comes from a later build.
+        let (third, _): (Third, _) = part(later)?;
         (status.snapshot, status.forced) = (second.snapshot, second.forced);
-        status.halted = second.halted;
+        status.halted = Halted::of_number(third.halted);
         if let Some(waiting) = &mut status.waiting {
             waiting.why = second.why;
         }

@@ -9,7 +9,7 @@ use meshraft_service::{
         RESPONSE_BYTES_MAX,
     },
     wire::{
-        Level, NodeRole, NotAdmitted, Operation, Reply, Request, Response, Status, Waiting,
+        Halted, Level, NodeRole, NotAdmitted, Operation, Reply, Request, Response, Status, Waiting,
         WaitingCode, WireError, decode_response, encode_response,
     },
 };
@@ -334,5 +334,12 @@ fn a_description_may_be_longer_or_shorter() {
     assert_eq!(longer, Ok(Ok(Reply::Described(Box::new(status())))));
     let shorter = with(&plain[BEFORE..]);
     assert_eq!(shorter, Ok(Ok(Reply::Described(Box::new(of_version_1())))));
-    assert_eq!(with(&body[..body.len() - 1]), Err(WireError::Malformed));
+    let (second, third) = body.split_at(body.len() - 1);
+    let of_second = Status { halted: None, ..status() };
+    assert_eq!(with(second), Ok(Ok(Reply::Described(Box::new(of_second)))));
+    assert_eq!(with(&second[..second.len() - 1]), Err(WireError::Malformed));
+    assert_eq!(third, [6]);
+    let unknown = Status { halted: Some(Halted::Other), ..status() };
+    let of_later = with(&[second, &[77]].concat());
+    assert_eq!(of_later, Ok(Ok(Reply::Described(Box::new(unknown)))));
 }

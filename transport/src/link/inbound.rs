@@ -197,17 +197,6 @@ impl Inbound {
         proven.map(status).collect()
     }
 
-    /// What the peer said of itself on a proven handle without a cluster, if there is one.
-    pub fn shared(&self, namespace: &Namespace) -> Option<PeerFacts> {
-        let free = |inlet: &&Inlet| {
-            inlet.proven
-                && inlet.source.scope == Scope::Free
-                && inlet.source.namespace == *namespace
-        };
-        let newest = self.inlets.values().rev().find(free)?;
-        Some(PeerFacts::from(&newest.facts))
-    }
-
     fn greeting(&mut self, roster: &Roster, fragment: &Fragment<'_>) -> Result<(), LinkError> {
         let message = fragment.header.message;
         let greeting = Wire::read_greeting(fragment)?;

@@ -255,12 +255,4 @@ impl Link {
             Self::Inbound(inbound) => inbound.handles(),
         }
     }
-
-    /// What the peer said of itself on an open handle without a cluster, if there is one.
-    pub fn shared(&self, namespace: &Namespace) -> Option<PeerFacts> {
-        match self {
-            Self::Outbound(outbound) => outbound.shared(namespace),
-            Self::Inbound(inbound) => inbound.shared(namespace),
-        }
-    }
 }

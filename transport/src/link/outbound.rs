@@ -328,13 +328,6 @@ impl Outbound {
         self.outlets.iter().filter_map(open).collect()
     }
 
-    /// What the peer said of itself on an open handle without a cluster, if there is one.
-    pub fn shared(&self, namespace: &Namespace) -> Option<PeerFacts> {
-        let outlet = self.outlets.get(&(namespace.clone(), Scope::Free))?;
-        let State::Open { facts, .. } = &outlet.state else { return None };
-        Some(PeerFacts::from(facts))
-    }
-
     fn keys(&self, namespace: &Namespace) -> Vec<Key> {
         let from = (namespace.clone(), Scope::Free);
         let keys = self.outlets.range(from..).map(|(key, _)| key);

@@ -34,10 +34,13 @@ const FAILURES_MAX: u32 = 8;
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// The longest that a request may take, however slow the path has shown to be: one that was lost is
-/// missed for so long. After failures less is asked for at once, so that a slow path can do it.
+/// missed for so long.
 const TIMEOUT_MAX: Duration = Duration::from_secs(10);
-/// The least that is asked for at once after failures: 13 kbit/s carry it in time.
+/// What is asked for at once at first, and the least after failures.
 const PART_BYTES_MIN: u32 = 16 * 1024;
+/// So many parts must arrive after a failure before larger ones are asked for: what a slow path
+/// could not carry in time is still sent, and keeps it busy.
+const CAUTION: u32 = 8;
 
 /// Names one request of a fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -128,6 +131,11 @@ pub(super) struct Fetch {
     written: u64,
     /// Up to where it is written when the append under way is done.
     appending: Option<u64>,
+    /// How much one request asks for now: twice as much after each part that arrives in time, half
+    /// as much after a failure.
+    part_bytes: u32,
+    /// How many parts must arrive before it may grow.
+    caution: u32,
     /// Up to where it was asked for, but for what must be asked for again.
     asked: u64,
     again: BTreeMap<u64, u32>,
@@ -156,6 +164,8 @@ impl Fetch {
             total: None,
             written: 0,
             appending: None,
+            part_bytes: PART_BYTES_MIN.min(chunk_bytes),
+            caution: 0,
             asked: 0,
             again: BTreeMap::new(),
             asks: BTreeMap::new(),
@@ -219,6 +229,7 @@ impl Fetch {
             FetchBody::Chunk { id, total, offset, bytes } => {
                 if self.fits(ask, id, total, offset, &bytes) {
                     self.pace.arrive(ask.departure, bytes.len() as u64, now);
+                    self.grow();
                     (self.id, self.total) = (Some(id), Some(total));
                     self.arrived(ask, bytes, term);
                 } else {
@@ -331,6 +342,15 @@ impl Fetch {
         self.failed(now);
     }
 
+    /// A part arrived in time.
+    fn grow(&mut self) {
+        if self.caution > 0 {
+            self.caution -= 1;
+        } else {
+            self.part_bytes = self.part_bytes.saturating_mul(2).min(self.chunk_bytes);
+        }
+    }
+
     /// A request came to nothing: it is made again.
     fn lost(&mut self, now: Moment, ask: Ask) {
         self.again.insert(ask.offset, ask.bytes);
@@ -344,6 +364,8 @@ impl Fetch {
             return;
         }
         self.failures += 1;
+        let least = PART_BYTES_MIN.min(self.chunk_bytes);
+        (self.part_bytes, self.caution) = ((self.part_bytes / 2).max(least), CAUTION);
         if self.failures > FAILURES_MAX {
             return self.end(Err(InstallError::Interrupted));
         }
@@ -388,7 +410,7 @@ impl Fetch {
         if self.asks.len() >= requests || !room {
             return None;
         }
-        let most = (self.chunk_bytes >> self.failures).max(PART_BYTES_MIN.min(self.chunk_bytes));
+        let most = self.part_bytes;
         if let Some((offset, bytes)) = self.again.pop_first() {
             if bytes > most {
                 self.again.insert(offset + u64::from(most), bytes - most);
@@ -397,7 +419,7 @@ impl Fetch {
         }
         let left = match self.total {
             Some(total) => total.saturating_sub(self.asked),
-            None => u64::from(self.chunk_bytes),
+            None => u64::from(most),
         };
         let bytes = u32::try_from(left).unwrap_or(u32::MAX).min(most);
         if bytes == 0 || (self.total.is_none() && !self.asks.is_empty()) {

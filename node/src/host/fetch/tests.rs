@@ -145,40 +145,92 @@ fn a_silent_peer_is_given_up_after_growing_pauses() {
     assert_eq!(fetch.deadline(), None);
 }
 
-/// A request of a storm must not be waited for long after it, and a slow path must carry what is
-/// asked for in that time.
+/// The sizes that are asked for, in KiB, while a peer answers, or does not, as told of each.
+fn sizes(fetch: &mut Fetch, file: &Bytes, mut answers: impl FnMut(u32) -> bool) -> Vec<u32> {
+    let mut now = Moment::ZERO;
+    let mut sizes = Vec::new();
+    let mut written = 0;
+    let mut waiting: VecDeque<(AskId, FetchRequest)> = VecDeque::new();
+    for _ in 0..60 {
+        loop {
+            while let Some(output) = fetch.poll() {
+                match output {
+                    Output::Ask { id, request, timeout } => {
+                        assert!(timeout <= SECOND * 10, "{timeout:?}");
+                        waiting.push_back((id, request));
+                    }
+                    Output::Append { bytes, .. } => {
+                        written += bytes.len() as u64;
+                        fetch.handle(now, Input::Appended(Ok(written)));
+                    }
+                    _ => {}
+                }
+            }
+            if !waiting.is_empty() {
+                break;
+            }
+            now = fetch.deadline().expect("it goes on");
+            fetch.handle(now, Input::Timeout);
+        }
+        let (id, request) = waiting.pop_front().unwrap();
+        sizes.push(request.bytes_max / 1024);
+        let answer = answers(request.bytes_max / 1024);
+        // What is under way at once is lost at once.
+        now = now.plus(Duration::from_millis(1));
+        let reply = answer.then(|| chunk(ID, file, &request));
+        fetch.handle(now, Input::Replied(id, reply));
+    }
+    sizes
+}
+
+/// A request of a storm is not waited for long after it, and a path that can't carry much in time
+/// is not asked for much.
 #[test]
-fn after_failures_less_is_asked_for_and_waited_for_no_longer() {
+fn parts_grow_while_they_arrive_and_shrink_for_a_while_when_they_do_not() {
     const LARGE: u32 = 256 * 1024;
+    let file = file(40 * LARGE as usize);
     let mut fetch = Fetch::new(meta(), LARGE, SECOND);
     fetch.handle(Moment::ZERO, Input::Resumed(Ok(None)));
-    let (mut now, mut sizes) = (Moment::ZERO, Vec::new());
-    for _ in 0..FAILURES_MAX {
-        let outputs = drain(&mut fetch);
-        let asked = outputs.iter().find_map(|output| match output {
-            Output::Ask { id, request, timeout } => Some((*id, request.bytes_max, *timeout)),
-            _ => None,
-        });
-        let (ask, bytes, timeout) = asked.unwrap();
-        assert!(timeout <= SECOND * 10, "{timeout:?}");
-        sizes.push(bytes / 1024);
-        now = now.plus(timeout);
-        fetch.handle(now, Input::Replied(ask, None));
-        now = fetch.deadline().unwrap();
-        fetch.handle(now, Input::Timeout);
-    }
-    assert_eq!(sizes, [256, 128, 64, 32, 16, 16, 16, 16]);
+    let (mut asked, mut failed) = (0, 0);
+    // The path fails after twenty parts, until a small one has failed.
+    let sizes = sizes(&mut fetch, &file, |size| {
+        asked += 1;
+        let fails = failed == 0 && asked > 20;
+        if fails && size == 16 {
+            failed = asked;
+        }
+        !fails
+    });
+    let (grown, later) = sizes.split_at(20);
+    assert_eq!((grown[0], grown[19]), (16, 256), "{grown:?}");
+    assert!(grown.is_sorted(), "{grown:?}");
+    let careful = &later[failed - 20..];
+    assert!(careful[..8].iter().all(|size| *size == 16), "{careful:?}");
+    assert_eq!(careful.iter().max(), Some(&256), "{careful:?}");
+}
 
-    // What was to come with the first part comes in smaller ones, and no byte is forgotten.
+#[test]
+fn a_file_of_which_large_parts_were_lost_arrives_whole_in_small_ones() {
+    const LARGE: u32 = 256 * 1024;
     let file = file(300 * 1024);
-    let mut written = 0;
+    let mut fetch = Fetch::new(meta(), LARGE, SECOND);
+    fetch.handle(Moment::ZERO, Input::Resumed(Ok(None)));
+    let (mut now, mut written, mut losses) = (Moment::ZERO, 0, 20);
     let done = loop {
-        let Some(output) = fetch.poll() else { panic!("stuck at {written} bytes") };
+        let Some(output) = fetch.poll() else {
+            now = fetch.deadline().unwrap_or_else(|| panic!("stuck at {written} bytes"));
+            fetch.handle(now, Input::Timeout);
+            continue;
+        };
         match output {
             Output::Ask { id, request, .. } => {
-                fetch.handle(now, Input::Replied(id, Some(chunk(ID, &file, &request))));
+                let lose = request.offset > 0 && losses > 0 && request.bytes_max > 16 * 1024;
+                losses -= i32::from(lose);
+                let reply = (!lose).then(|| chunk(ID, &file, &request));
+                fetch.handle(now, Input::Replied(id, reply));
             }
-            Output::Append { bytes, .. } => {
+            Output::Append { offset, bytes, .. } => {
+                assert_eq!(offset, written, "in order");
                 written += bytes.len() as u64;
                 fetch.handle(now, Input::Appended(Ok(written)));
             }
