@@ -132,6 +132,9 @@ impl Core {
     pub(crate) fn dismiss_departed(&mut self) {
         let (now, commit) = (self.now, self.commit);
         let RoleState::Leader(leader) = &mut self.role else { return };
+        if leader.progress.values().all(|progress| progress.departing.is_none()) {
+            return;
+        }
         leader.progress.retain(|_, progress| match progress.departing {
             Some((index, until)) => {
                 let told = commit >= index && progress.commit_told >= index;

@@ -28,6 +28,9 @@ impl Core {
             return;
         }
         let current = self.membership.current();
+        if current.learners.is_empty() {
+            return;
+        }
         let mut promoted: Vec<Member> = Vec::new();
         let mut voters = current.voters.len();
         for learner in &current.learners {
