@@ -6,6 +6,7 @@
 mod basics;
 mod chaos;
 mod cluster;
+mod crashes;
 mod dice;
 mod disk;
 mod golden;
