@@ -14,6 +14,7 @@ mod hostile;
 mod installs;
 mod node;
 mod parse;
+mod round_trips;
 mod sleep;
 mod text;
 mod thesis;
