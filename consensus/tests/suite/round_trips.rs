@@ -1,5 +1,5 @@
-//! Each preset at the longest round trip that it is for, with jitter and loss: whoever leads goes on
-//! leading.
+//! Each preset at the longest round trip that it is for, with jitter and loss: whoever leads goes
+//! on leading.
 
 use std::{collections::BTreeMap, time::Duration};
 
