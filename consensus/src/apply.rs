@@ -13,6 +13,7 @@ use alloc::vec::Vec;
 use crate::{
     core::Core,
     entry::Entry,
+    mistake::Mistake,
     output::Output,
     replication::follows,
     types::{Index, IndexRange, LoadId, Moment},
@@ -80,9 +81,20 @@ impl Core {
         self.apply.backlog_bytes = backlog_bytes;
     }
 
+    /// Committed, and durable here.
+    fn appliable(&self) -> Index {
+        let durable = self.durability.durable();
+        if self.plants(Mistake::UncommittedApplied) {
+            return durable;
+        } else if self.plants(Mistake::UnwrittenApplied) {
+            return self.commit;
+        }
+        self.commit.min(durable)
+    }
+
     /// Hands out what is committed and durable, as far as the window allows.
     pub(crate) fn hand_out(&mut self) {
-        let last = self.commit.min(self.durability.durable());
+        let last = self.appliable();
         let window = self.config.knobs().apply_bytes_max;
         let apply = &mut self.apply;
         let waits = apply.load.is_some() || apply.retry_due.is_some();
@@ -120,7 +132,7 @@ impl Core {
             return;
         }
         self.apply.load = None;
-        let last = self.commit.min(self.durability.durable());
+        let last = self.appliable();
         let within = entries.last().is_some_and(|entry| entry.position.index <= last);
         if within && follows(&self.log, self.apply.handed.next(), &entries) {
             self.hand(entries);

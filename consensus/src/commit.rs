@@ -5,7 +5,9 @@
 //! 2. A leader's lands only on an entry of its own term; earlier entries follow by log matching.
 //! 3. The leader counts itself only up to what its own disk has, and only while it is a voter.
 
-use crate::{core::Core, identity::Member, quorum, role::RoleState, types::Index};
+use crate::{
+    core::Core, identity::Member, mistake::Mistake, quorum, role::RoleState, types::Index,
+};
 
 impl Core {
     /// A match index rose, or the configuration changed: commits what a quorum has.
@@ -13,12 +15,23 @@ impl Core {
         let RoleState::Leader(leader) = &self.role else { return };
         let durable = |member: &Member| {
             if *member == self.me {
-                return self.durability.durable();
+                return match self.plants(Mistake::OwnLogEarly) {
+                    true => self.log.last().index,
+                    false => self.durability.durable(),
+                };
             }
-            leader.progress.get(member).map_or(Index::ZERO, |progress| progress.counted())
+            let Some(progress) = leader.progress.get(member) else { return Index::ZERO };
+            if self.plants(Mistake::SentCounts) {
+                return progress.next.previous();
+            } else if self.plants(Mistake::ForgetfulCount) {
+                return progress.matched.max(progress.amnesiac.unwrap_or(Index::ZERO));
+            }
+            progress.counted()
         };
-        let Some(reached) = quorum::agreed(self.membership.current(), durable) else { return };
-        if reached > self.commit && self.log.term_at(reached) == Some(self.hard.term) {
+        let committee = self.committee(|member| durable(member) > self.commit);
+        let Some(reached) = quorum::agreed(&committee, durable) else { return };
+        let own_term = self.log.term_at(reached) == Some(self.hard.term);
+        if reached > self.commit && (own_term || self.plants(Mistake::OldTermsCommitted)) {
             self.set_commit(reached);
         }
     }

@@ -170,15 +170,16 @@ impl Durability {
         self.appended_bytes = self.appended_bytes.saturating_add(bytes);
     }
 
-    /// Every entry from `index` on was dropped.
-    pub(crate) fn truncate_from(&mut self, index: Index) {
+    /// Every entry from `index` on was dropped; writes that are out vouch for none of them, as
+    /// long as the stamps are `cut`.
+    pub(crate) fn truncate_from(&mut self, index: Index, cut: bool) {
         let kept = index.previous();
         if index <= self.written {
             self.truncate_from = Some(self.truncate_from.map_or(index, |from| from.min(index)));
             self.written = kept;
         }
         self.durable = self.durable.min(kept);
-        for stamp in &mut self.stamps {
+        for stamp in self.stamps.iter_mut().filter(|_| cut) {
             stamp.last = stamp.last.min(kept);
         }
     }

@@ -20,6 +20,7 @@ use crate::{
     event::{DropReason, Event},
     identity::Member,
     message::{Message, VoteKind, VoteRequest, VoteResponse},
+    mistake::Mistake,
     output::{Lane, Output},
     quorum::{self, VoteOutcome},
     read::ForwardedReads,
@@ -113,7 +114,7 @@ impl Core {
         let current = self.membership.current();
         let unanswered = |member: &Member| !candidate.answers.contains_key(member);
         let mut asked = current.members();
-        asked.retain(|one| current.is_voter(one));
+        asked.retain(|one| current.is_voter(one) || self.plants(Mistake::LearnersElect));
         if candidate.kind == VoteKind::Pre {
             // Its configuration may be long past. Whoever leads now answers a member that it does
             // not know, and is perhaps none that this one knows.
@@ -156,6 +157,7 @@ impl Core {
             VoteKind::Pre => !hears_leader,
             VoteKind::Campaign | VoteKind::Transfer => {
                 self.durability.is_durable(candidate.own_vote)
+                    || self.config.knobs().plants(Mistake::OwnVoteEarly)
             }
         };
         if is_voter && counts {
@@ -167,7 +169,8 @@ impl Core {
     fn count_votes(&mut self) {
         let RoleState::Candidate(candidate) = &self.role else { return };
         let answer = |member: &Member| candidate.answers.get(member).copied();
-        match (quorum::outcome(self.membership.current(), answer), candidate.kind) {
+        let electorate = self.electorate(|member| answer(member) == Some(true));
+        match (quorum::outcome(&electorate, answer), candidate.kind) {
             (VoteOutcome::Open, _) => {}
             (VoteOutcome::Won, VoteKind::Pre) => self.start_candidacy(VoteKind::Campaign),
             (VoteOutcome::Won, _) => self.become_leader(),
@@ -181,9 +184,10 @@ impl Core {
         }
         self.answer_stranger(from);
         let sticky = request.kind != VoteKind::Transfer && self.hears_leader();
+        let sticky = sticky && !self.plants(Mistake::LeaderNotHeard);
         let granted = match request.kind {
             _ if sticky || self.damage.is_some() => false,
-            VoteKind::Pre => request.term > self.hard.term && request.last >= self.log.last(),
+            VoteKind::Pre => request.term > self.hard.term && !self.is_ahead_of(request.last),
             VoteKind::Campaign | VoteKind::Transfer => self.vote(from, request),
         };
         let message = Message::VoteResponse(VoteResponse {
@@ -192,6 +196,9 @@ impl Core {
             kind: request.kind,
             granted,
         });
+        if self.plants(Mistake::VoteEarly) {
+            return self.outputs.push_back(Output::Send { to: from, lane: Lane::Control, message });
+        }
         self.send(from, Lane::Control, message);
     }
 
@@ -204,7 +211,8 @@ impl Core {
             self.become_follower(request.term, None);
         }
         let free = self.hard.vote.is_none_or(|vote| vote == candidate);
-        if !free || request.last < self.log.last() {
+        let free = free || self.plants(Mistake::VoteTwice);
+        if !free || self.is_ahead_of(request.last) {
             return false;
         }
         if self.hard.vote.is_none() {
@@ -226,20 +234,29 @@ impl Core {
     pub(crate) fn vote_response(&mut self, from: Member, response: VoteResponse) {
         // A higher term was taken over before: this member is no candidate any more.
         let term = self.hard.term;
-        let current = self.membership.current();
+        let (current, knobs) = (self.membership.current(), self.config.knobs());
         let RoleState::Candidate(candidate) = &mut self.role else { return };
         let asked_term = if candidate.kind == VoteKind::Pre { term.next() } else { term };
-        if response.kind != candidate.kind || response.request_term != asked_term {
+        let other_kind = response.kind != candidate.kind && !knobs.plants(Mistake::PreVotesCount);
+        let old = response.request_term != asked_term && !knobs.plants(Mistake::OldVotesCount);
+        if other_kind || old {
             return;
         }
-        if !current.is_voter(&from) {
+        let counts = current.is_voter(&from) || knobs.plants(Mistake::LearnersElect);
+        if !counts {
             if candidate.kind == VoteKind::Pre {
                 // It was asked only so that it may say who leads.
                 return;
             }
             return self.drop_message(from, DropReason::Stranger);
         }
-        candidate.answers.entry(from).or_insert(response.granted);
+        let granted = response.granted || knobs.plants(Mistake::RefusalsCount);
+        if knobs.plants(Mistake::RepeatedVotesCount) && candidate.answers.contains_key(&from) {
+            let mut open = current.voters.iter().filter(|it| !candidate.answers.contains_key(it));
+            let taken_for = open.next().copied().filter(|_| granted);
+            candidate.answers.extend(taken_for.map(|member| (member, true)));
+        }
+        candidate.answers.entry(from).or_insert(granted);
         self.count_votes();
     }
 
@@ -274,6 +291,9 @@ impl Core {
         assert!(term >= self.hard.term, "the term never decreases");
         if term > self.hard.term {
             self.change_hard(HardState { term, vote: None, ..self.hard });
+        } else if self.plants(Mistake::VoteForgottenOnStepDown) && leader.is_some() {
+            self.hard.vote = None;
+            self.durability.change_hard(false);
         }
         // A wait that has begun goes on: a higher term alone is no sign of a leader.
         let waiting = match &self.role {
@@ -308,6 +328,8 @@ impl Core {
         let new_term = hard.term > self.hard.term;
         assert!(new_term || self.hard.vote.is_none(), "a vote is given once");
         self.hard = hard;
-        self.durability.change_hard(new_term);
+        if new_term || !self.plants(Mistake::VoteNotWritten) {
+            self.durability.change_hard(new_term);
+        }
     }
 }

@@ -18,6 +18,7 @@ use core::time::Duration;
 
 use crate::{
     core::Core,
+    mistake::Mistake,
     quorum,
     role::{Leader, RoleState},
     types::Moment,
@@ -76,7 +77,9 @@ impl Core {
         let RoleState::Leader(leader) = &self.role else { return None };
         let knobs = self.config.knobs();
         let drift = u32::from(knobs.lease_drift_permille?.get());
-        if leader.asleep || !leader.ready || leader.handover.is_some() || leader.asked_successor {
+        let hands_over = leader.handover.is_some() || leader.asked_successor;
+        let hands_over = hands_over && !self.plants(Mistake::LeaseOutlivesHandover);
+        if leader.asleep || !leader.ready || hands_over {
             return None;
         }
         let sent = leader.sent.at(self.confirmed_round(leader))?;
@@ -85,6 +88,7 @@ impl Core {
 
     /// Whether a read that arrives now may be served at once.
     pub(crate) fn holds_lease(&self) -> bool {
-        self.lease_until().is_some_and(|until| self.now < until)
+        let lease = self.lease_until();
+        lease.is_some_and(|until| self.now < until || self.plants(Mistake::LeaseNeverEnds))
     }
 }

@@ -94,6 +94,7 @@ mod load;
 mod log;
 mod membership;
 mod message;
+mod mistake;
 mod output;
 mod quiescence;
 mod quorum;
@@ -121,6 +122,8 @@ pub use message::{
     Message, Quiesce, ReadRequest, ReadResponse, SnapshotOffer, SnapshotResponse, TimeoutNow,
     VoteKind, VoteRequest, VoteResponse,
 };
+#[cfg(feature = "mistakes")]
+pub use mistake::Mistake;
 pub use output::{Lane, Outcome, Output};
 pub use status::{FollowerState, FollowerStatus, HeldBack, Status};
 pub use types::{Index, IndexRange, LoadId, Moment, Position, ProposalId, ReadId, Term, WriteId};

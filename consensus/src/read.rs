@@ -23,6 +23,7 @@ use crate::{
     identity::Member,
     input::ReadLevel,
     message::{Message, ReadRequest, ReadResponse},
+    mistake::Mistake,
     output::{Lane, Output},
     role::RoleState,
     types::{Index, Moment, ReadId},
@@ -177,11 +178,21 @@ impl Core {
     }
 
     fn start_round(&mut self) {
-        let index = self.commit;
+        let index = match self.plants(Mistake::ReadAtApplied) {
+            true => self.apply.applied(),
+            false => self.commit,
+        };
         let RoleState::Leader(leader) = &mut self.role else { return };
         let reads = &mut leader.reads;
-        if !leader.ready || reads.waiting.is_empty() || reads.rounds.len() >= ROUNDS_MAX {
+        let knobs = self.config.knobs();
+        let ready = leader.ready || knobs.plants(Mistake::ReadBeforeOwnCommit);
+        if !ready || reads.waiting.is_empty() || reads.rounds.len() >= ROUNDS_MAX {
             return;
+        }
+        if knobs.plants(Mistake::ReadsJoinRounds)
+            && let Some(round) = reads.rounds.back_mut()
+        {
+            return round.readers.append(&mut reads.waiting);
         }
         let (number, readers) = (reads.next_round(), mem::take(&mut reads.waiting));
         reads.rounds.push_back(Round { number, index, readers });
@@ -195,7 +206,10 @@ impl Core {
         if leader.reads.rounds.is_empty() {
             return;
         }
-        let confirmed = self.confirmed_round(leader);
+        let confirmed = match self.plants(Mistake::ReadWithoutRound) {
+            true => leader.reads.round(),
+            false => self.confirmed_round(leader),
+        };
         while let Some(round) = self.finished_round(confirmed) {
             for reader in round.readers {
                 self.answer_reader(reader, Some(round.index));
@@ -315,7 +329,12 @@ impl Core {
         let reads: Vec<ReadId> =
             follower.reads.settle(settled).flat_map(|asked| asked.reads).collect();
         for id in reads {
-            match response.index {
+            let own = self.commit;
+            let index = match self.plants(Mistake::FollowerReadsItsOwn) {
+                true => response.index.map(|_| own),
+                false => response.index,
+            };
+            match index {
                 Some(index) => self.outputs.push_back(Output::ReadReady { id, index }),
                 None => self.fail_read(id, ReadError::Unconfirmed),
             }

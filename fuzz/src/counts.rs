@@ -1,16 +1,14 @@
 //! How often a run took the branches that are rarely taken: so that silence means something.
 
-use std::fmt;
-
-macro_rules! rare {
-    ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
+macro_rules! counted {
+    ($rare:ident, $counts:ident: $($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
         /// Something that only some runs do.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum Rare {
+        pub enum $rare {
             $($(#[$doc])* $variant,)*
         }
 
-        impl Rare {
+        impl $rare {
             /// Everything that is counted.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
@@ -21,10 +19,46 @@ macro_rules! rare {
                 }
             }
         }
+
+        /// How often each of them happened.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct $counts([u64; $rare::ALL.len()]);
+
+        impl $counts {
+            /// It happened once more.
+            pub fn note(&mut self, what: $rare) {
+                if let Some(count) = self.0.get_mut(what as usize) {
+                    *count += 1;
+                }
+            }
+
+            /// How often it happened.
+            pub fn of(&self, what: $rare) -> u64 {
+                self.0.get(what as usize).copied().unwrap_or(0)
+            }
+
+            /// Adds what another run did.
+            pub fn add(&mut self, other: &Self) {
+                self.0.iter_mut().zip(&other.0).for_each(|(sum, count)| *sum += count);
+            }
+        }
+
+        impl std::fmt::Display for $counts {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                for (place, what) in $rare::ALL.iter().enumerate() {
+                    let comma = if place == 0 { "" } else { ", " };
+                    write!(f, "{comma}{} {}", self.of(*what), what.name())?;
+                }
+                Ok(())
+            }
+        }
     };
 }
 
-rare! {
+pub(crate) use counted;
+
+counted! {
+    Rare, Counts:
     /// A snapshot was written.
     SnapshotTaken = "snapshots taken",
     /// A snapshot was fetched whole.
@@ -69,39 +103,6 @@ rare! {
     HeldBack = "held back",
     /// Two disjoint clusters were founded where that may happen; the run ended there.
     Split = "splits",
-}
-
-/// How often each of [`Rare`] happened.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts([u64; Rare::ALL.len()]);
-
-impl Counts {
-    /// It happened once more.
-    pub fn note(&mut self, what: Rare) {
-        if let Some(count) = self.0.get_mut(what as usize) {
-            *count += 1;
-        }
-    }
-
-    /// How often it happened.
-    pub fn of(&self, what: Rare) -> u64 {
-        self.0.get(what as usize).copied().unwrap_or(0)
-    }
-
-    /// Adds what another run did.
-    pub fn add(&mut self, other: &Self) {
-        self.0.iter_mut().zip(&other.0).for_each(|(sum, count)| *sum += count);
-    }
-}
-
-impl fmt::Display for Counts {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (place, what) in Rare::ALL.iter().enumerate() {
-            let comma = if place == 0 { "" } else { ", " };
-            write!(f, "{comma}{} {}", self.of(*what), what.name())?;
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]

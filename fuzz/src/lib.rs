@@ -8,13 +8,17 @@
 //! - [`world`] holds the models of network, disk and clock, each under the contract that the real
 //!   one keeps.
 //! - [`check`] holds what must be so, one property a file; they are asked after every event.
+//! - [`cores`] does the same with cores alone, a hundred times as fast.
 //! - [`workload`] holds the clients and what they saw.
 #![expect(
     clippy::result_large_err,
     reason = "a violation is made once, ends the run, and says everything"
 )]
 
+#[cfg(feature = "mistakes")]
+pub mod alarm;
 pub mod check;
+pub mod cores;
 mod counts;
 mod digest;
 pub mod faults;

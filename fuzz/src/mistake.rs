@@ -23,11 +23,17 @@ pub enum Mistake {
     StaleReads,
     /// Clients repeat a write of unknown outcome in a new session.
     NewSessions,
+    /// Clients repeat a write of unknown outcome under the next sequence of their session.
+    NextSequences,
+    /// Clients write different things under one sequence of their session.
+    OneSequence,
+    /// Clients take a write of unknown outcome for one that never takes effect.
+    MaybeIsNo,
 }
 
 impl Mistake {
     /// Every mistake.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 12] = [
         Self::LyingDisk,
         Self::ForgottenVotes,
         Self::ForgottenTail,
@@ -37,5 +43,21 @@ impl Mistake {
         Self::CarelessCopies,
         Self::StaleReads,
         Self::NewSessions,
+        Self::NextSequences,
+        Self::OneSequence,
+        Self::MaybeIsNo,
     ];
+
+    /// What it is about.
+    pub const fn topic(self) -> &'static str {
+        match self {
+            Self::LyingDisk | Self::ForgottenVotes | Self::ForgottenTail => "durability",
+            Self::EarlyInstalls | Self::OldSnapshots => "snapshots",
+            Self::KeptIncarnation | Self::CarelessCopies => "membership",
+            Self::StaleReads => "reads",
+            Self::NewSessions | Self::NextSequences | Self::OneSequence | Self::MaybeIsNo => {
+                "sessions"
+            }
+        }
+    }
 }

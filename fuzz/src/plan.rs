@@ -51,6 +51,9 @@ pub struct Plan {
     pub recovery: Duration,
     /// Planted on purpose, to see that it is found.
     pub mistake: Option<Mistake>,
+    /// Planted on purpose in every core.
+    #[cfg(feature = "mistakes")]
+    pub core_mistake: Option<meshraft_consensus::Mistake>,
     /// Whether to print the trace.
     pub print: bool,
 }
@@ -111,6 +114,8 @@ impl Plan {
             stormy,
             recovery,
             mistake,
+            #[cfg(feature = "mistakes")]
+            core_mistake: None,
             print,
         }
     }

@@ -11,6 +11,7 @@ use super::{CatchUp, Change, apply_change, leave_joint};
 use crate::{
     core::Core,
     error::RejectReason,
+    mistake::Mistake,
     output::Outcome,
     replication::Progress,
     role::RoleState,
@@ -29,21 +30,28 @@ impl Core {
         if let RoleState::Leader(leader) = &mut self.role {
             leader.change = Some((id, (!joint).then_some(position.index)));
         }
+        if joint && self.plants(Mistake::JointLeftEarly) {
+            self.leave_joint();
+        }
     }
 
     fn check_change(&self, change: &Change) -> Result<super::Configuration, RejectReason> {
         let leader = self.check_leads()?;
         check_no_handover(leader)?;
-        if !leader.ready {
+        if !leader.ready && !self.plants(Mistake::ChangeBeforeOwnCommit) {
             return Err(RejectReason::NotReady);
         }
         if self.change_in_progress() {
             return Err(RejectReason::ChangeInProgress);
         }
-        apply_change(self.membership.current(), change)
+        let target = apply_change(self.membership.current(), change)?;
+        Ok(if self.plants(Mistake::JointSkipped) { leave_joint(&target) } else { target })
     }
 
     pub(crate) fn change_in_progress(&self) -> bool {
+        if self.plants(Mistake::ChangesOverlap) {
+            return false;
+        }
         self.membership.current().is_joint() || self.membership.index() > self.commit
     }
 
@@ -104,10 +112,13 @@ impl Core {
             if member == me {
                 continue;
             }
-            let progress = leader
-                .progress
-                .entry(member)
-                .or_insert_with(|| Progress::probe(last.next(), now, knobs.inflight_bytes_max));
+            let progress = leader.progress.entry(member).or_insert_with(|| {
+                let mut met = Progress::probe(last.next(), now, knobs.inflight_bytes_max);
+                if knobs.plants(Mistake::MatchAssumed) {
+                    met.matched = last;
+                }
+                met
+            });
             let learns = current.learners.contains(&member);
             match (&progress.catch_up, learns) {
                 (None, true) => progress.catch_up = Some(CatchUp::start(last, now)),
@@ -121,6 +132,9 @@ impl Core {
     pub(crate) fn dismiss_departed(&mut self) {
         let (now, commit) = (self.now, self.commit);
         let RoleState::Leader(leader) = &mut self.role else { return };
+        if leader.progress.values().all(|progress| progress.departing.is_none()) {
+            return;
+        }
         leader.progress.retain(|_, progress| match progress.departing {
             Some((index, until)) => {
                 let told = commit >= index && progress.commit_told >= index;

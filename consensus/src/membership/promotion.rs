@@ -8,11 +8,12 @@
 
 use alloc::vec::Vec;
 
-use super::{Change, ChangeStep, Configuration, apply_change};
+use super::{Change, ChangeStep, Configuration, apply_change, leave_joint};
 use crate::{
     core::Core,
     event::Event,
     identity::Member,
+    mistake::Mistake,
     replication::Progress,
     role::{Leader, RoleState},
     status::HeldBack,
@@ -27,6 +28,9 @@ impl Core {
             return;
         }
         let current = self.membership.current();
+        if current.learners.is_empty() {
+            return;
+        }
         let mut promoted: Vec<Member> = Vec::new();
         let mut voters = current.voters.len();
         for learner in &current.learners {
@@ -43,6 +47,8 @@ impl Core {
             self.outlived(leader).filter(|life| promoted.iter().all(|one| one.node != life.node));
         steps.extend(outlived.map(ChangeStep::Remove));
         let Ok(target) = apply_change(current, &Change { steps }) else { return };
+        let skipped = self.plants(Mistake::JointSkipped);
+        let target = if skipped { leave_joint(&target) } else { target };
         for member in promoted {
             self.observe(Event::LearnerCaughtUp { member });
         }

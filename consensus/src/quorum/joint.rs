@@ -4,7 +4,7 @@ use super::{VoteOutcome, majority};
 use crate::{identity::Member, membership::Configuration};
 
 /// The greatest value that a quorum has reached; `None` without voters.
-pub(crate) fn agreed<T: Ord>(
+pub(crate) fn agreed<T: Ord + Copy>(
     configuration: &Configuration,
     value: impl Fn(&Member) -> T,
 ) -> Option<T> {

@@ -5,13 +5,29 @@ use alloc::{collections::BTreeSet, vec::Vec};
 use super::VoteOutcome;
 use crate::identity::Member;
 
+/// So many voters are counted without asking for memory: this happens at every acknowledgement.
+const FEW: usize = 8;
+
 /// The greatest value that a majority has reached; `None` without voters.
-pub(super) fn agreed<T: Ord>(voters: &BTreeSet<Member>, value: impl Fn(&Member) -> T) -> Option<T> {
-    let mut values: Vec<T> = voters.iter().map(value).collect();
+pub(super) fn agreed<T: Ord + Copy>(
+    voters: &BTreeSet<Member>,
+    value: impl Fn(&Member) -> T,
+) -> Option<T> {
+    let first = value(voters.first()?);
+    if voters.len() > FEW {
+        return middle(&mut voters.iter().map(value).collect::<Vec<_>>());
+    }
+    let mut values = [first; FEW];
+    for (place, voter) in values.iter_mut().zip(voters).skip(1) {
+        *place = value(voter);
+    }
+    middle(values.get_mut(..voters.len())?)
+}
+
+/// In ascending order, the value with a majority at or above it: the 2nd of 3, the 2nd of 4.
+fn middle<T: Ord + Copy>(values: &mut [T]) -> Option<T> {
     values.sort_unstable();
-    // In ascending order, the value with a majority at or above it: the 2nd of 3, the 2nd of 4.
-    let reached = values.len().checked_sub(1)? / 2;
-    values.into_iter().nth(reached)
+    values.get(values.len().checked_sub(1)? / 2).copied()
 }
 
 /// How a vote stands; without voters nothing can be won.

@@ -20,8 +20,8 @@ fn number(member: &Member) -> usize {
     usize::from(member.node.as_bytes()[0])
 }
 
-fn configuration(voters: u8, outgoing: u8) -> Configuration {
-    let chosen = |mask: u8| (0..8).filter(move |bit| mask >> bit & 1 == 1).map(member).collect();
+fn configuration(voters: u16, outgoing: u16) -> Configuration {
+    let chosen = |mask: u16| (0..16).filter(move |bit| mask >> bit & 1 == 1).map(member).collect();
     Configuration { voters: chosen(voters), outgoing: chosen(outgoing), learners: [].into() }
 }
 
@@ -54,24 +54,47 @@ fn naive_outcome(configuration: &Configuration, answers: &[Option<bool>]) -> Vot
     }
 }
 
+/// Compares every vote of `members` in a configuration; says how many there are.
+fn compare_votes(configuration: &Configuration, members: u32) -> u32 {
+    let ballots = 3_u32.pow(members);
+    for ballot in 0..ballots {
+        let answer =
+            |voter| [None, Some(true), Some(false)][(ballot / 3_u32.pow(voter) % 3) as usize];
+        let answers: Vec<Option<bool>> = (0..members).map(answer).collect();
+        let counted = outcome(configuration, |member| answers[number(member)]);
+        assert_eq!(counted, naive_outcome(configuration, &answers));
+    }
+    ballots
+}
+
 #[test]
-fn every_vote_in_every_small_cluster_is_counted_as_by_hand() {
+fn every_vote_in_every_small_joint_cluster_is_counted_as_by_hand() {
     let everyone = 1 << MEMBERS;
-    let mut cases = 0_u32;
-    for (voters, outgoing) in (1..everyone).flat_map(|v| (0..everyone).map(move |o| (v, o))) {
-        let configuration = configuration(voters, outgoing);
-        for ballot in 0..3_u32.pow(u32::from(MEMBERS)) {
-            let answers: Vec<Option<bool>> = (0..u32::from(MEMBERS))
-                .map(|voter| {
-                    [None, Some(true), Some(false)][(ballot / 3_u32.pow(voter) % 3) as usize]
-                })
-                .collect();
-            let counted = outcome(&configuration, |member| answers[number(member)]);
-            assert_eq!(counted, naive_outcome(&configuration, &answers));
-            cases += 1;
+    let pairs = (1..everyone).flat_map(|v| (0..everyone).map(move |o| (v, o)));
+    let cases: u32 = pairs
+        .map(|(voters, outgoing)| compare_votes(&configuration(voters, outgoing), MEMBERS.into()))
+        .sum();
+    assert_eq!(cases, 31 * 32 * 243);
+}
+
+#[test]
+fn every_vote_of_one_to_seven_voters_is_counted_as_by_hand() {
+    for voters in 1..=7 {
+        let configuration = configuration((1 << voters) - 1, 0);
+        assert_eq!(compare_votes(&configuration, voters), 3_u32.pow(voters));
+    }
+}
+
+#[test]
+fn what_one_to_seven_voters_agree_on_is_counted_by_hand() {
+    for voters in 1..=7_u32 {
+        let configuration = configuration((1 << voters) - 1, 0);
+        for case in 0..4_u64.pow(voters) {
+            let values: Vec<u64> = (0..voters).map(|voter| case / 4_u64.pow(voter) % 4).collect();
+            let reached = agreed(&configuration, |member| values[number(member)]);
+            assert_eq!(reached, naive_agreed(&configuration, &values));
         }
     }
-    assert_eq!(cases, 31 * 32 * 243);
 }
 
 #[test]
@@ -80,7 +103,7 @@ fn two_quorums_of_any_small_configuration_overlap() {
     for (voters, outgoing) in (1..everyone).flat_map(|v| (0..everyone).map(move |o| (v, o))) {
         let configuration = configuration(voters, outgoing);
         for yes in 0..everyone {
-            let said = |mask: u8| move |member: &Member| Some(mask >> number(member) & 1 == 1);
+            let said = |mask: u16| move |member: &Member| Some(mask >> number(member) & 1 == 1);
             let one = outcome(&configuration, said(yes));
             let rest = outcome(&configuration, said(!yes));
             assert!(one != VoteOutcome::Won || rest != VoteOutcome::Won);
@@ -98,7 +121,7 @@ fn without_voters_nothing_is_agreed() {
 proptest! {
     #[test]
     fn what_is_agreed_is_what_is_counted_by_hand(
-        voters in 1_u8..=255, outgoing in 0_u8..=255, values in prop::collection::vec(0_u64..6, 8),
+        voters in 1_u16.., outgoing in 0_u16.., values in prop::collection::vec(0_u64..9, 16),
     ) {
         let configuration = configuration(voters, outgoing);
         let reached = agreed(&configuration, |member| values[number(member)]);
@@ -107,7 +130,7 @@ proptest! {
 
     #[test]
     fn swapping_the_halves_of_a_joint_configuration_changes_nothing(
-        voters in 1_u8..=255, outgoing in 1_u8..=255, values in prop::collection::vec(0_u64..6, 8),
+        voters in 1_u16.., outgoing in 1_u16.., values in prop::collection::vec(0_u64..9, 16),
     ) {
         let value = |member: &Member| values[number(member)];
         let (one, two) = (configuration(voters, outgoing), configuration(outgoing, voters));

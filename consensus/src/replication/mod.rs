@@ -19,6 +19,7 @@ use crate::{
     identity::Member,
     log::Log,
     message::{AppendRequest, AppendResponse, AppendResult, Heartbeat, HeartbeatResponse, Message},
+    mistake::Mistake,
     output::{Lane, Output},
     role::RoleState,
     types::{Index, IndexRange, LoadId, Moment, Position, Term},
@@ -105,7 +106,10 @@ impl Desk<'_> {
     }
 
     fn heartbeat(&self, progress: &mut Progress, round: u64) -> Message {
-        let commit = self.commit.min(progress.matched);
+        let commit = match self.knobs.plants(Mistake::HeartbeatCommitsAll) {
+            true => self.commit,
+            false => self.commit.min(progress.matched),
+        };
         progress.commit_told = progress.commit_told.max(commit);
         Message::Heartbeat(Heartbeat { term: self.term, commit, round })
     }
@@ -184,10 +188,11 @@ impl Core {
     }
 
     pub(crate) fn append_response(&mut self, from: Member, response: AppendResponse) {
-        let (now, last) = (self.now, self.log.last().index);
+        let (now, last, term) = (self.now, self.log.last().index, self.hard.term);
         let Some(progress) = self.progress_of(from, response.term) else { return };
         let beyond = matches!(response.result, AppendResult::Matched(index) if index > last);
-        if beyond || response.sequence > progress.sequence {
+        let unasked = response.sequence > progress.sequence && response.term == term;
+        if beyond || unasked {
             return self.drop_message(from, DropReason::Impossible);
         }
         progress.contact = now;
@@ -260,10 +265,14 @@ impl Core {
         if response.round > round {
             return self.drop_message(from, DropReason::Impossible);
         }
+        let confirmed = match self.plants(Mistake::LateAnswersConfirm) {
+            true => round,
+            false => response.round,
+        };
         let Some(progress) = self.progress_of(from, response.term) else { return };
         progress.contact = now;
         progress.free_bytes = response.free_bytes;
-        progress.round = progress.round.max(response.round);
+        progress.round = progress.round.max(confirmed);
         self.confirm_reads();
     }
 
@@ -311,10 +320,9 @@ impl Core {
 
     /// The follower's progress, if this member leads in `term`.
     pub(crate) fn progress_of(&mut self, follower: Member, term: Term) -> Option<&mut Progress> {
+        let known = term == self.hard.term || self.plants(Mistake::OldAcknowledgementsCount);
         match &mut self.role {
-            RoleState::Leader(leader) if term == self.hard.term => {
-                leader.progress.get_mut(&follower)
-            }
+            RoleState::Leader(leader) if known => leader.progress.get_mut(&follower),
             _ => None,
         }
     }

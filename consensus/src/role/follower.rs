@@ -14,6 +14,7 @@ use crate::{
     log::Log,
     membership::Configuration,
     message::{AppendRequest, AppendResponse, AppendResult, Heartbeat, HeartbeatResponse, Message},
+    mistake::Mistake,
     output::{Lane, Output},
     read::ForwardedReads,
     role::RoleState,
@@ -56,7 +57,7 @@ impl Core {
         }
         let previous = request.previous;
         let below_base = previous.index < self.log.base().index;
-        if !below_base && !self.log.holds(previous) {
+        if !below_base && !self.meets(previous) {
             let hint = self.log.last_not_above(previous.index, previous.term);
             let result = conflict(hint, self.log.last());
             return self.answer_append(from, request.sequence, result);
@@ -65,20 +66,47 @@ impl Core {
         if !self.take_entries(from, request.entries) {
             return;
         }
-        self.advance_commit_to(request.commit.min(end));
+        let last = self.log.last().index;
+        let vouched = match self.plants(Mistake::CommitBeyondMatch) {
+            true => last,
+            false => end,
+        };
+        self.advance_commit_to(request.commit.min(vouched));
         // Below the base everything is committed, so it equals the leader's log.
-        let matched = end.max(self.log.base().index).min(self.log.last().index);
+        let matched = match self.plants(Mistake::WholeLogAcknowledged) {
+            true => last,
+            false => end.max(self.log.base().index).min(last),
+        };
         self.answer_append(from, request.sequence, AppendResult::Matched(matched));
+    }
+
+    /// Whether the own log holds the entry that a request follows on.
+    fn meets(&self, previous: Position) -> bool {
+        if self.plants(Mistake::PreviousTermIgnored) {
+            // Only as far as terms do not go back within the own log.
+            let own = self.log.term_at(previous.index);
+            return own.is_some_and(|own| own <= previous.term);
+        }
+        self.log.holds(previous)
     }
 
     /// Appends what is new of `entries`, in place of what conflicts. Says whether it could.
     fn take_entries(&mut self, from: Member, entries: alloc::vec::Vec<Entry>) -> bool {
         let base = self.log.base();
+        let plants = |mistake| self.config.knobs().plants(mistake);
         let held = |log: &Log, entry: &Entry| {
-            entry.position.index < base.index || log.holds(entry.position)
+            let kept = plants(Mistake::ConflictsKept) && entry.position.index <= log.last().index;
+            entry.position.index < base.index || log.holds(entry.position) || kept
         };
         let known = entries.iter().take_while(|entry| held(&self.log, entry)).count();
         let Some(first) = entries.get(known).map(|entry| entry.position.index) else {
+            let end = entries.last().map(|entry| entry.position.index.next());
+            let within = |end: &Index| *end > self.commit && *end <= self.log.last().index;
+            if let Some(end) = end.filter(within)
+                && self.plants(Mistake::LateRequestTruncates)
+            {
+                self.truncate_from(end);
+            }
             return true;
         };
         if first <= self.commit {
@@ -106,11 +134,13 @@ impl Core {
         assert!(index > self.commit, "a committed entry is never truncated");
         let last = self.log.last();
         self.log.truncate_from(index);
-        self.durability.truncate_from(index);
+        let cut = !self.plants(Mistake::LateWriteVouches);
+        self.durability.truncate_from(index, cut);
         let unwritten = self.unwritten_bytes();
         self.durability.set_unwritten(unwritten);
         self.observe(Event::Truncated { from: index, last });
-        if self.membership.truncate_from(index) {
+        let stays = self.plants(Mistake::ConfigurationNotRolledBack);
+        if !stays && self.membership.truncate_from(index) {
             let index = self.membership.index();
             self.observe(Event::ConfigurationRolledBack { index });
             self.check_departed();
@@ -137,7 +167,10 @@ impl Core {
             if !self.follow(from, heartbeat.term) {
                 return;
             }
-            if heartbeat.commit > self.log.last().index {
+            let last = self.log.last().index;
+            if self.plants(Mistake::HeartbeatCommitsAll) {
+                self.advance_commit_to(heartbeat.commit.min(last));
+            } else if heartbeat.commit > last {
                 // The leader never says more than this member acknowledged.
                 self.drop_message(from, DropReason::Impossible);
             } else {
@@ -183,6 +216,9 @@ impl Core {
 
     fn answer_append(&mut self, to: Member, sequence: u64, result: AppendResult) {
         let write = match result {
+            AppendResult::Matched(_) if self.plants(Mistake::AcknowledgementEarly) => {
+                self.durability.hard()
+            }
             AppendResult::Matched(index) => self.durability.write_of(index),
             // A conflict claims only entries that a restart may take back; the leader then finds
             // them missing and probes on.

@@ -231,6 +231,8 @@ impl Core {
     ) -> Position {
         let position = self.append_own(EntryKind::Configuration, configuration.encode());
         self.meet_members();
+        // A round may have waited for none but those who leave.
+        self.confirm_reads();
         position
     }
 }

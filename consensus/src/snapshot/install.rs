@@ -20,6 +20,7 @@ use crate::{
     identity::Member,
     membership::Configuration,
     message::{Message, SnapshotOffer, SnapshotResponse},
+    mistake::Mistake,
     output::{Lane, Output},
     role::RoleState,
     types::{Index, Position, Term, WriteId},
@@ -116,21 +117,32 @@ impl Core {
         let (covered, committed) = (meta.position.index, self.commit);
         assert!(covered > committed, "only a snapshot that is ahead is installed");
         let before = self.membership.index();
-        if self.log.holds(meta.position) {
+        let within = covered <= self.log.last().index;
+        let contradiction_kept = within && self.plants(Mistake::ContradictionKept);
+        if self.log.holds(meta.position) || contradiction_kept {
             self.log.compact(covered);
             self.durability.install_within(meta.clone());
             let unwritten = self.unwritten_bytes();
             self.durability.set_unwritten(unwritten);
         } else {
-            self.log.replace(meta.position);
+            let term = match self.plants(Mistake::SnapshotOfLeadersTerm) {
+                true => self.hard.term,
+                false => meta.position.term,
+            };
+            self.log.replace(Position::new(term, covered));
             self.durability.install_instead(meta.clone(), committed);
-            self.membership.replace((meta.configuration_index, meta.configuration.clone()));
+            if !self.plants(Mistake::ConfigurationOutlivesLog) {
+                self.membership.replace((meta.configuration_index, meta.configuration.clone()));
+            }
         }
         self.commit = covered;
         self.commit_configurations();
         self.founding = Founding::Lives;
         self.apply.interrupt();
-        let write = self.durability.next();
+        let write = match self.plants(Mistake::RestoredEarly) {
+            true => WriteId::ZERO,
+            false => self.durability.next(),
+        };
         self.snapshots.newest = Some(meta.clone());
         self.snapshots.installing = Some(Install { meta, write, asked: false });
         let index = self.membership.index();
@@ -139,6 +151,15 @@ impl Core {
             self.observe(Event::ConfigurationChanged { index, joint });
         }
         self.check_departed();
+        if self.plants(Mistake::RestoredEarly) {
+            self.snapshot_recorded();
+        }
+        if self.plants(Mistake::InstalledEarly)
+            && let Some(leader) = self.leader()
+        {
+            let position = Position::new(self.log.base().term, covered);
+            self.answer_offer(WriteId::ZERO, leader, position, true);
+        }
     }
 
     /// A write is durable: if it records a snapshot, the driver may replace its state.

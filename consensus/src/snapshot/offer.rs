@@ -13,6 +13,7 @@ use crate::{
     event::DropReason,
     identity::Member,
     message::{Message, SnapshotOffer, SnapshotResponse},
+    mistake::Mistake,
     output::{Lane, Output},
     replication::Mode,
     role::RoleState,
@@ -182,7 +183,11 @@ impl Core {
             progress.next = position.index.max(progress.matched).next();
         }
         assert!(position.index <= last, "a slot that is known is in the log");
-        self.follower_matched(from, position.index);
+        let matched = match self.plants(Mistake::SnapshotCountsForAll) {
+            true => last,
+            false => position.index,
+        };
+        self.follower_matched(from, matched);
     }
 
     /// The follower did not get what it was offered: finds out anew where it stands, a heartbeat

@@ -92,10 +92,5 @@ fn a_member_is_removed_whoever_dies_when() {
 fn members_are_replaced_whoever_dies_when() {
     let [one, four] = [member(1), member(4)];
     let comes = [5, 6].map(|number| ChangeStep::Promote(member(number)));
-    everywhere(&[
-        ChangeStep::Remove(one),
-        ChangeStep::Remove(four),
-        comes[0].clone(),
-        comes[1].clone(),
-    ]);
+    everywhere(&[ChangeStep::Remove(one), ChangeStep::Remove(four), comes[0], comes[1]]);
 }

@@ -14,8 +14,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use clap::Parser;
-use meshraft_fuzz::{Counts, Plan, Report, Violation, simulate};
+use clap::{Parser, ValueEnum};
+use meshraft_fuzz::{
+    Counts, Plan, Report, Violation,
+    cores::{CoreCounts, CorePlan, CoreRare, CoreReport, shrink, simulate_cores},
+    simulate,
+};
 
 const CRASH: u8 = 127;
 const NO_PROGRESS: u8 = 128;
@@ -42,9 +46,43 @@ struct Arguments {
     /// Print every event of `--seed`.
     #[arg(long, requires = "seed")]
     trace: bool,
+    /// Shrink what `--seed` does to a short list of steps that fails (cores only).
+    #[arg(long, requires = "seed")]
+    shrink: bool,
+    /// Whole nodes, or cores alone.
+    #[arg(long, value_enum, default_value_t = Profile::Node)]
+    profile: Profile,
     /// Go on after a seed failed.
     #[arg(long)]
     keep_going: bool,
+}
+
+/// What is simulated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Profile {
+    /// Whole nodes with everything but sockets.
+    Node,
+    /// Cores alone, much faster.
+    Core,
+}
+
+/// What one run did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Run {
+    trace: u64,
+    simulated: Duration,
+    events: u64,
+    commands: u64,
+    fault_kinds: usize,
+    counts: Both,
+}
+
+/// How often rare things happened, in runs of both profiles.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Both {
+    node: Counts,
+    core: CoreCounts,
+    crashes: u64,
 }
 
 /// What the runs so far add up to.
@@ -54,38 +92,72 @@ struct Total {
     failures: AtomicU64,
     simulated_ms: AtomicU64,
     events: AtomicU64,
-    operations: AtomicU64,
     commands: AtomicU64,
-    crashes: AtomicU64,
     many_faults: AtomicU64,
-    counts: Mutex<Counts>,
+    counts: Mutex<Both>,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match arguments.seed {
-        Some(seed) => one(seed, arguments.trace),
+        Some(seed) if arguments.shrink => shrunk(seed),
+        Some(seed) => one(arguments.profile, seed, arguments.trace),
         None => many(&arguments),
     }
 }
 
-/// Runs a plan, and says with which exit code it failed and why.
-fn run(plan: &Plan) -> Result<Report, (u8, String)> {
-    match catch_unwind(AssertUnwindSafe(|| simulate(plan))) {
-        Ok(Ok(report)) => Ok(report),
-        Ok(Err(failure)) => {
-            let code = if Violation::is_liveness(&failure.violation) { NO_PROGRESS } else { WRONG };
-            Err((code, failure.to_string()))
+impl Profile {
+    /// Runs a seed, and says with which exit code it failed and why.
+    fn run(self, seed: u64, print: bool) -> Result<Run, (u8, String)> {
+        let run = || match self {
+            Self::Node => simulate(&Plan { print, ..Plan::of_seed(seed) }).map(Run::of_nodes),
+            Self::Core => {
+                simulate_cores(&CorePlan { print, ..CorePlan::of_seed(seed) }).map(Run::of_cores)
+            }
+        };
+        match catch_unwind(AssertUnwindSafe(run)) {
+            Ok(Ok(run)) => Ok(run),
+            Ok(Err(failure)) => {
+                let code = match *failure.violation {
+                    Violation::Panicked(_) => CRASH,
+                    ref violation if violation.is_liveness() => NO_PROGRESS,
+                    _ => WRONG,
+                };
+                Err((code, failure.to_string()))
+            }
+            Err(_) => Err((CRASH, format!("seed {seed}: panicked"))),
         }
-        Err(_) => Err((CRASH, format!("seed {}: panicked", plan.seed))),
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Node => "node",
+            Self::Core => "core",
+        }
     }
 }
 
-fn one(seed: u64, trace: bool) -> ExitCode {
-    let plan = Plan { print: trace, ..Plan::of_seed(seed) };
-    println!("{plan:#?}");
-    let again = Plan { print: false, ..plan.clone() };
-    match (run(&plan), run(&again)) {
+impl Run {
+    fn of_nodes(report: Report) -> Self {
+        let Report { trace, simulated, events, fault_kinds, crashes, .. } = report;
+        let counts = Both { node: report.counts, crashes, ..Both::default() };
+        Self { trace, simulated, events, commands: report.commands as u64, fault_kinds, counts }
+    }
+
+    fn of_cores(report: CoreReport) -> Self {
+        let CoreReport { trace, simulated, events, fault_kinds, committed, .. } = report;
+        let crashes = report.counts.of(CoreRare::Crash);
+        let counts = Both { core: report.counts, crashes, ..Both::default() };
+        Self { trace, simulated, events, commands: committed, fault_kinds, counts }
+    }
+}
+
+fn one(profile: Profile, seed: u64, trace: bool) -> ExitCode {
+    match profile {
+        Profile::Node => println!("{:#?}", Plan::of_seed(seed)),
+        Profile::Core => println!("{}", CorePlan::of_seed(seed)),
+    }
+    match (profile.run(seed, trace), profile.run(seed, false)) {
         (Ok(first), Ok(second)) if first == second => {
             println!("{first:#?}");
             ExitCode::SUCCESS
@@ -101,13 +173,28 @@ fn one(seed: u64, trace: bool) -> ExitCode {
     }
 }
 
+/// Prints the short list of steps that is left of a failing seed of cores.
+fn shrunk(seed: u64) -> ExitCode {
+    match shrink(&CorePlan::of_seed(seed)) {
+        Some(shrunk) => {
+            println!("{} of {} steps:\n{shrunk}", shrunk.len(), shrunk.before);
+            ExitCode::from(WRONG)
+        }
+        None => {
+            println!("seed {seed} does not fail, or only by what it does not do");
+            ExitCode::SUCCESS
+        }
+    }
+}
+
 #[expect(clippy::disallowed_methods, reason = "how fast a run is, is a matter of real time")]
 fn many(arguments: &Arguments) -> ExitCode {
-    let started = Instant::now();
+    let (started, profile) = (Instant::now(), arguments.profile);
     let limit = arguments.seconds.map_or(Duration::MAX, Duration::from_secs);
     let (next, total) = (AtomicU64::new(arguments.from), Total::default());
     let (stop, worst) = (AtomicBool::new(false), Mutex::new(0_u8));
     let end = arguments.from.saturating_add(arguments.seeds);
+    let print_every = if profile == Profile::Core { 10_000 } else { 100 };
     thread::scope(|scope| {
         for _ in 0..arguments.jobs.max(1) {
             scope.spawn(|| {
@@ -116,57 +203,62 @@ fn many(arguments: &Arguments) -> ExitCode {
                     if seed >= end {
                         return;
                     }
-                    match run(&Plan::of_seed(seed)) {
-                        Ok(report) => total.add(&report),
+                    match profile.run(seed, false) {
+                        Ok(run) => total.add(&run),
                         Err((code, failure)) => {
                             total.failures.fetch_add(1, Ordering::Relaxed);
-                            println!("{failure}\n  replay: seeds --seed {seed} --trace");
+                            let name = profile.name();
+                            println!("{failure}\n  replay: --profile {name} --seed {seed} --trace");
                             let mut worst = worst.lock().unwrap_or_else(PoisonError::into_inner);
                             *worst = code.max(*worst);
                             stop.store(!arguments.keep_going, Ordering::Relaxed);
                         }
                     }
                     let runs = total.runs.fetch_add(1, Ordering::Relaxed) + 1;
-                    if runs.is_multiple_of(100) {
-                        total.print(started.elapsed());
+                    if runs.is_multiple_of(print_every) {
+                        total.print(profile, started.elapsed());
                     }
                 }
             });
         }
     });
-    total.print(started.elapsed());
+    total.print(profile, started.elapsed());
     ExitCode::from(*worst.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 impl Total {
-    fn add(&self, report: &Report) {
-        let simulated = u64::try_from(report.simulated.as_millis()).unwrap_or(u64::MAX);
+    fn add(&self, run: &Run) {
+        let simulated = u64::try_from(run.simulated.as_millis()).unwrap_or(u64::MAX);
         self.simulated_ms.fetch_add(simulated, Ordering::Relaxed);
-        self.events.fetch_add(report.events, Ordering::Relaxed);
-        self.operations.fetch_add(report.operations as u64, Ordering::Relaxed);
-        self.commands.fetch_add(report.commands as u64, Ordering::Relaxed);
-        self.crashes.fetch_add(report.crashes, Ordering::Relaxed);
-        self.many_faults.fetch_add(u64::from(report.fault_kinds >= 5), Ordering::Relaxed);
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner).add(&report.counts);
+        self.events.fetch_add(run.events, Ordering::Relaxed);
+        self.commands.fetch_add(run.commands, Ordering::Relaxed);
+        self.many_faults.fetch_add(u64::from(run.fault_kinds >= 5), Ordering::Relaxed);
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.node.add(&run.counts.node);
+        counts.core.add(&run.counts.core);
+        counts.crashes += run.counts.crashes;
     }
 
-    fn print(&self, elapsed: Duration) {
+    fn print(&self, profile: Profile, elapsed: Duration) {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let (runs, seconds) = (count(&self.runs), elapsed.as_secs_f64().max(0.001));
         let simulated = count(&self.simulated_ms) as f64 / 1000.0;
+        let counts = *self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         println!(
-            "{runs} seeds, {} failed | {seconds:.0} s, {:.1} seeds/s | {simulated:.0} s simulated, \
-             {:.0} times real time | {} events, {} operations, {} commands, {} crashes | \
+            "{runs} seeds, {} failed | {seconds:.0} s, {:.0} seeds/min | {simulated:.0} s \
+             simulated, {:.0} times real time | {} events, {} commands, {} crashes | \
              {} seeds with 5 kinds of faults or more",
             count(&self.failures),
-            runs as f64 / seconds,
+            runs as f64 / seconds * 60.0,
             simulated / seconds,
             count(&self.events),
-            count(&self.operations),
             count(&self.commands),
-            count(&self.crashes),
+            counts.crashes,
             count(&self.many_faults),
         );
-        println!("  {}", self.counts.lock().unwrap_or_else(PoisonError::into_inner));
+        match profile {
+            Profile::Node => println!("  {}", counts.node),
+            Profile::Core => println!("  {}", counts.core),
+        }
     }
 }

@@ -60,6 +60,16 @@ impl Elections {
         }
     }
 
+    /// Whom a member voted for in a term, durably.
+    pub(crate) fn vote_of(&self, cluster: ClusterId, member: Member, term: Term) -> Option<Member> {
+        self.cast.get(&(cluster, member, term)).copied()
+    }
+
+    /// The latest term in which anyone led.
+    pub(crate) fn last_led(&self) -> Term {
+        self.leaders.keys().map(|(_, term)| *term).max().unwrap_or_default()
+    }
+
     /// A member writes its hard state over an older one.
     pub(crate) fn votes(
         &self,

@@ -41,8 +41,8 @@ pub(crate) struct Logs {
     /// What stands at a position in any log, and what before it.
     seen: BTreeMap<(ClusterId, Position), (EntryDigest, Position)>,
     committed: BTreeMap<ClusterId, Vec<EntryDigest>>,
-    /// What each configuration entry says.
-    configurations: BTreeMap<(ClusterId, Position), Configuration>,
+    /// What each configuration entry says that was ever appended.
+    pub(super) configurations: BTreeMap<(ClusterId, Position), Configuration>,
 }
 
 /// The durable logs of one node at some moment.
@@ -125,6 +125,13 @@ impl Logs {
         }
     }
 
+    /// A group begins whose member is known, durably.
+    pub(crate) fn begin(&mut self, key: GroupKey, cluster: ClusterId, member: Member) {
+        let (believed, durable) = (LogCopy::default(), LogCopy::default());
+        let (born, member) = (true, Some(member));
+        self.groups.insert(key, Group { cluster, born, member, believed, durable });
+    }
+
     fn create(&mut self, seat: Seat, create: Option<(GroupId, ClusterId)>) {
         if let Some((number, cluster)) = create {
             let (believed, durable) = (LogCopy::default(), LogCopy::default());
@@ -134,7 +141,8 @@ impl Logs {
         }
     }
 
-    fn written(
+    /// A write is handed to the disk of a group.
+    pub(crate) fn written(
         &mut self,
         key: GroupKey,
         write: &Write,
@@ -191,16 +199,53 @@ impl Logs {
                     self.gone.extend(dropped);
                 }
                 Job::Log { group, write, .. } => {
-                    let Some(group) = self.groups.get_mut(&(seat, *group)) else { continue };
-                    let committed = self.committed.get(&group.cluster);
-                    group.durable.write(write, committed.map(Vec::as_slice).unwrap_or_default());
-                    if let Some(member) = group.member {
-                        elections.cast(group.cluster, member, group.durable.hard)?;
-                    }
+                    self.written_durably((seat, *group), write, elections)?;
                 }
             }
         }
         Ok(())
+    }
+
+    /// A write of a group is durable.
+    pub(crate) fn written_durably(
+        &mut self,
+        key: GroupKey,
+        write: &Write,
+        elections: &mut Elections,
+    ) -> Result<(), Violation> {
+        let Some(group) = self.groups.get_mut(&key) else { return Ok(()) };
+        let committed = self.committed.get(&group.cluster);
+        group.durable.write(write, committed.map(Vec::as_slice).unwrap_or_default());
+        match group.member {
+            Some(member) => elections.cast(group.cluster, member, group.durable.hard),
+            None => Ok(()),
+        }
+    }
+
+    /// The two shadows of a group's log: what its node believes, and what is durable.
+    pub(super) fn shadows(&self, key: GroupKey) -> Option<(&LogCopy, &LogCopy)> {
+        self.groups.get(&key).map(|group| (&group.believed, &group.durable))
+    }
+
+    /// Whose group this is.
+    pub(super) fn member_of(&self, key: GroupKey) -> Option<Member> {
+        self.groups.get(&key)?.member
+    }
+
+    /// Everything that is committed in a cluster.
+    pub(super) fn all_committed(&self, cluster: ClusterId) -> &[EntryDigest] {
+        self.committed.get(&cluster).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// The newest configuration of a log, and where it stands.
+    pub(super) fn configuration_of<'a>(
+        &'a self,
+        cluster: ClusterId,
+        entries: &'a [EntryDigest],
+    ) -> Option<(Position, &'a Configuration)> {
+        let is_configuration = |entry: &&EntryDigest| entry.kind == EntryKind::Configuration;
+        let newest = entries.iter().rev().find(is_configuration)?.position;
+        Some((newest, self.configurations.get(&(cluster, newest))?))
     }
 
     fn of(&self, member: Member, cluster: ClusterId) -> Option<&Group> {

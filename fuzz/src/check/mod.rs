@@ -4,6 +4,8 @@
 //! |---|---|
 //! | `election` | one leader a term, one vote a term, terms never go back, over restarts too |
 //! | `log` | logs that agree on a position agree on everything before it; what is committed stays |
+//! | `change` | configurations follow on each other one at a time, through joint ones |
+//! | `core` | what a core hands out is durable, committed, in order, and answered once |
 //! | `durability` | nothing commits before a quorum has it on disk, without those that forgot it |
 //! | `snapshot` | a snapshot holds what was applied up to it, and logs are cut only behind it |
 //! | `state` | equal commands and answers at equal index; nothing is applied twice; one cluster |
@@ -13,6 +15,8 @@
 //! The checks see what nodes hand to their disks, what their cores say of themselves, what their
 //! machines apply and what clients hear; they trust none of it.
 
+mod change;
+mod core;
 mod durability;
 mod election;
 mod linearizable;
@@ -29,18 +33,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use meshraft_consensus::{ClusterId, Configuration, Index, Member, Namespace, Role, Status, Term};
 use meshraft_storage::{GroupId, Job};
 
-use self::{election::Elections, log::Logs};
-pub use self::{
-    linearizable::Anomaly,
-    progress::Stuck,
-    violation::{HaltText, HardStateText, Violation},
-};
 pub(crate) use self::{
+    core::{CLUSTER, CoreChecks},
     linearizable::{Histories, Operation},
     losses::{Bearing, Copy},
     progress::{Convergence, View, Wanted, check_acknowledged},
     snapshot::Held,
     state::{AppliedCommand, States},
+};
+use self::{election::Elections, log::Logs};
+pub use self::{
+    linearizable::Anomaly,
+    progress::Stuck,
+    violation::{HaltText, HardStateText, Violation},
 };
 use crate::{
     counts::{Counts, Rare},

@@ -15,13 +15,19 @@ use crate::digest::Digest;
 pub(crate) struct EntryDigest {
     pub(crate) position: Position,
     pub(super) kind: EntryKind,
-    bytes: Digest,
+    pub(super) bytes: Digest,
 }
 
 impl EntryDigest {
     pub(super) fn of(entry: &Entry) -> Self {
         let Entry { position, kind, ref bytes } = *entry;
         Self { position, kind, bytes: Digest::of(bytes) }
+    }
+
+    /// Whether this is a command of these bytes at a position.
+    pub(super) fn is_command(&self, position: Position, bytes: &[u8]) -> bool {
+        let kind = EntryKind::Command;
+        *self == Self { position, kind, bytes: Digest::of(bytes) }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use meshraft_consensus::{ClusterId, Index, Member, Namespace, Position, Term};
+use meshraft_consensus::{ClusterId, DropReason, Index, Member, Namespace, Position, Term};
 
 use super::{Anomaly, Stuck};
 
@@ -202,6 +202,72 @@ pub enum Violation {
         /// Where.
         namespace: Namespace,
     },
+    /// A message says of its sender what is not so, or not so for good.
+    #[error("{member} says {what}")]
+    Claim {
+        /// Who says it.
+        member: Member,
+        /// What, and what is wrong with it.
+        what: &'static str,
+    },
+    /// A member counts by another configuration than the newest one in its log.
+    #[error("{member} goes by another configuration than the newest one in its log")]
+    NotInForce {
+        /// The member.
+        member: Member,
+    },
+    /// A configuration was appended that may not follow on the one before, or not yet.
+    #[error("the configuration at {position} that {member} appended {what}")]
+    Change {
+        /// The leader.
+        member: Member,
+        /// Where it stands.
+        position: Position,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// A machine was handed something else than the next committed entry that is on its disk.
+    #[error("{member} was handed {position} to apply, which {what}")]
+    Applied {
+        /// The member.
+        member: Member,
+        /// The entry.
+        position: Position,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// A promise of a core was broken.
+    #[error("{id}: {what}")]
+    Promise {
+        /// The proposal, change, transfer or read.
+        id: u64,
+        /// How.
+        what: &'static str,
+    },
+    /// A read was allowed at an index below what was committed when it began.
+    #[error("a read was allowed at {index}, when {committed} had been committed")]
+    StaleRead {
+        /// Where.
+        index: Index,
+        /// What it must see.
+        committed: Index,
+    },
+    /// A member dropped a message that no correct member sends.
+    #[error("{member} had to drop a message of {from}: {reason:?}")]
+    Dropped {
+        /// Who dropped it.
+        member: Member,
+        /// Who sent it.
+        from: Member,
+        /// Why.
+        reason: DropReason,
+    },
+    /// A core's state breaks an invariant of its own, or it panicked otherwise.
+    #[error("panicked: {0}")]
+    Panicked(String),
+    /// After healing, cores alone do not work.
+    #[error("no progress: {0}")]
+    NoProgress(&'static str),
     /// The history that clients saw is not linearizable.
     #[error("the history of a key is wrong: {0}")]
     History(Anomaly),
@@ -222,7 +288,7 @@ pub enum Violation {
 impl Violation {
     /// Whether nothing wrong was seen, but also nothing right.
     pub const fn is_liveness(&self) -> bool {
-        matches!(self, Self::Stuck(_) | Self::Spins { .. })
+        matches!(self, Self::Stuck(_) | Self::NoProgress(_) | Self::Spins { .. })
     }
 }
 

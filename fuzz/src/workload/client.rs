@@ -149,7 +149,9 @@ impl Client {
         if let Task::Write { value, .. } = &mut task {
             *last_value += 1;
             *value = *last_value;
-            if !self.session.is_none() {
+            let reused =
+                self.mistake == Some(Mistake::OneSequence) && self.sequence == Sequence::FIRST;
+            if !self.session.is_none() && !reused {
                 self.sequence = self.sequence.next();
             }
         }
@@ -226,7 +228,7 @@ impl Client {
             Ok(_) => return Some(Seen::Unknown { value }),
             Err(error) => error,
         };
-        current.uncertain |= error.maybe();
+        current.uncertain |= error.maybe() && self.mistake != Some(Mistake::MaybeIsNo);
         let session_lost = matches!(error, meshraft_service::ServiceError::SessionExpired { .. });
         let repeat = !self.session.is_none() && !session_lost;
         // A probe has to get through; others take a clear no for an answer.
@@ -235,6 +237,8 @@ impl Client {
             if self.mistake == Some(Mistake::NewSessions) {
                 self.session = draw_session(&mut self.random);
                 self.sequence = Sequence::FIRST;
+            } else if self.mistake == Some(Mistake::NextSequences) {
+                self.sequence = self.sequence.next();
             }
             return None;
         }

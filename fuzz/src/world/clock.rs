@@ -90,6 +90,12 @@ impl LocalClock {
         Self { origin_ns, drift_ppm }
     }
 
+    /// It leaps ahead.
+    pub(crate) fn leap(&mut self, span: Duration) {
+        let nanos = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
+        self.origin_ns = self.origin_ns.saturating_add(nanos);
+    }
+
     /// What it shows at a moment of the world.
     pub(crate) fn local(self, world: Moment) -> Moment {
         let speed = Self::MILLION + i128::from(self.drift_ppm);

@@ -5,7 +5,7 @@
 //! 2. A node is touched only by its inputs, and drained before it is looked at.
 //! 3. After every event all that a node wrote, applied and says of itself is checked.
 
-mod clock;
+pub(crate) mod clock;
 mod disk;
 mod driver;
 mod files;

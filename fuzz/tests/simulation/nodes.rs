@@ -1,4 +1,4 @@
-//! A slice of the seeds that the `seeds` program runs by the thousand.
+//! Seeds of whole nodes.
 
 use std::time::Duration;
 

@@ -1,0 +1,111 @@
+//! Does the alarm work: looks for planted mistakes, seed after seed, as the simulator looks for
+//! real ones.
+
+use std::{
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Duration,
+};
+
+use crate::{
+    Faults, Founding, Plan, Violation,
+    cores::{CorePlan, simulate_cores},
+    faults::percent,
+    mistake::Mistake,
+    simulate,
+};
+
+/// A mistake, and where it is planted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Planted {
+    /// In the cores of a run of cores alone.
+    Core(meshraft_consensus::Mistake),
+    /// In what surrounds the nodes of a run of whole nodes.
+    Around(Mistake),
+}
+
+/// How a mistake was found.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// How many seeds it took.
+    pub seeds: u64,
+    /// The seed that showed it.
+    pub seed: u64,
+    /// What it showed.
+    pub violation: Violation,
+}
+
+impl Planted {
+    /// Every mistake.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let cores = meshraft_consensus::Mistake::ALL.iter().copied().map(Self::Core);
+        cores.chain(Mistake::ALL.into_iter().map(Self::Around))
+    }
+
+    /// What it is about.
+    pub const fn topic(self) -> &'static str {
+        match self {
+            Self::Core(mistake) => mistake.topic(),
+            Self::Around(mistake) => mistake.topic(),
+        }
+    }
+
+    /// Runs one seed with the mistake. Says what was wrong about it; that something does not go on
+    /// is no sign of a mistake.
+    pub fn run(self, seed: u64) -> Option<Violation> {
+        let violation = match self {
+            Self::Core(mistake @ meshraft_consensus::Mistake::ForgetfulCount) => {
+                // Old copies of disks are put back among whole nodes alone.
+                let faults = Faults {
+                    copy: percent(50),
+                    set_back: percent(50),
+                    cut: percent(20),
+                    pause: percent(10),
+                    ..Faults::NONE
+                };
+                let mut plan = Plan { faults, founders: 3, ..Plan::of_seed(seed) };
+                (plan.founding, plan.quiet) = (Founding::Expect(3), Duration::ZERO);
+                plan.core_mistake = Some(mistake);
+                of_nodes(&plan)
+            }
+            Self::Core(mistake) => {
+                let mut plan = CorePlan::of_seed(seed);
+                plan.knobs.mistake = Some(mistake);
+                simulate_cores(&plan).err().map(|failure| *failure.violation)
+            }
+            Self::Around(mistake) => {
+                let plan = Plan { mistake: Some(mistake), ..Plan::of_seed(seed) };
+                of_nodes(&plan)
+            }
+        };
+        violation.filter(|violation| !violation.is_liveness())
+    }
+
+    /// Tries seeds from one on until the mistake is found, or `goes_on` says that it is enough.
+    pub fn find(self, from: u64, mut goes_on: impl FnMut(u64) -> bool) -> Option<Found> {
+        let mut seeds = 0;
+        while goes_on(seeds) {
+            let seed = from.wrapping_add(seeds);
+            seeds += 1;
+            if let Some(violation) = self.run(seed) {
+                return Some(Found { seeds, seed, violation });
+            }
+        }
+        None
+    }
+}
+
+/// Runs whole nodes.
+fn of_nodes(plan: &Plan) -> Option<Violation> {
+    let run = catch_unwind(AssertUnwindSafe(|| simulate(plan).err()));
+    run.ok().flatten().map(|failure| *failure.violation)
+}
+
+impl fmt::Display for Planted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Core(mistake) => write!(f, "{mistake:?}"),
+            Self::Around(mistake) => write!(f, "{mistake:?}"),
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! How often runs of cores took the branches that are rarely taken, so that silence means
+//! something.
+
+use crate::counts::counted;
+
+counted! {
+    CoreRare, CoreCounts:
+    /// A member began to ask whether it could win.
+    PreCampaign = "pre-campaigns",
+    /// A member campaigned.
+    Campaign = "campaigns",
+    /// A member won.
+    Leader = "leader changes",
+    /// A leader stepped down as it heard no quorum.
+    QuorumLost = "quorums lost",
+    /// A log was cut where it contradicted its leader's.
+    Truncated = "truncations",
+    /// A member was handed a message that it had to drop.
+    Dropped = "dropped messages",
+    /// A member came to know a joint configuration.
+    Joint = "joint configurations",
+    /// A leader committed while its configuration was joint.
+    JointCommit = "joint commits",
+    /// A configuration went with its truncated entry.
+    RolledBack = "configurations rolled back",
+    /// A learner was promoted because it had caught up.
+    Promoted = "promotions",
+    /// A change of members was committed.
+    Changed = "changes committed",
+    /// A member learned that it was taken out.
+    Departed = "departures",
+    /// A member that had departed is in again.
+    Readmitted = "readmissions",
+    /// A log was cut behind a snapshot.
+    Compacted = "compactions",
+    /// A snapshot was taken.
+    SnapshotTaken = "snapshots taken",
+    /// A snapshot became the state of another member.
+    SnapshotInstalled = "installed",
+    /// A fetch of a snapshot failed.
+    FetchFailed = "fetches failed",
+    /// Entries were read back from a disk.
+    Loaded = "loads",
+    /// A disk failed to read.
+    LoadFailed = "loads failed",
+    /// A leader went down with a proposal that may yet commit.
+    OutcomeUnknown = "outcomes unknown",
+    /// A read was served.
+    Read = "reads",
+    /// A process crashed.
+    Crash = "crashes",
+    /// A disk was lost.
+    Wiped = "disks lost",
+    /// A process stood still.
+    Paused = "pauses",
+    /// A clock leapt ahead.
+    Leapt = "leaps of a clock",
+}

@@ -1,0 +1,398 @@
+//! Simulation of cores alone: a few [`meshraft_consensus::Core`]s on a network, disks and clocks of
+//! their own, a hundred times as fast as whole nodes.
+//!
+//! A [`cluster`] does one [`step`] after the other and checks what comes of it; it draws nothing. A
+//! [`CoreWorld`] decides, from one seed, which steps it does and when. So what a seed did can be
+//! written down as a list of steps, done again, and shrunk.
+
+mod cluster;
+mod counts;
+mod disk;
+mod links;
+mod member;
+mod outputs;
+mod plan;
+mod recovery;
+mod shrink;
+mod step;
+mod storm;
+
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Duration,
+};
+
+use meshraft_consensus::{Moment, ProposalId, ReadId, ReadLevel};
+
+use self::{
+    cluster::{Cluster, Want},
+    links::{Links, SEATS_MAX},
+    step::{Step, Timed, seat_of},
+};
+pub use self::{
+    counts::{CoreCounts, CoreRare},
+    plan::{CoreFaults, CorePlan},
+    shrink::{Shrunk, shrink},
+};
+use crate::{
+    check::Violation,
+    random::Random,
+    world::{Failure, Seat, clock::Clock},
+};
+
+/// How a run of cores ended well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CoreReport {
+    /// The digest of all cores at the end.
+    pub trace: u64,
+    /// How many steps there were.
+    pub events: u64,
+    /// How long the run took on the world's clock.
+    pub simulated: Duration,
+    /// How many entries were committed.
+    pub committed: u64,
+    /// How many kinds of faults there were.
+    pub fault_kinds: usize,
+    /// How often rare things happened.
+    pub counts: CoreCounts,
+}
+
+/// Runs a plan from its first moment until everything works again.
+///
+/// # Errors
+/// The first property that does not hold; a panic of a core is one, too.
+pub fn simulate_cores(plan: &CorePlan) -> Result<CoreReport, Failure> {
+    run(CoreWorld::new(plan.clone())).0
+}
+
+/// Runs a world to its end.
+fn run(mut world: CoreWorld) -> (Result<CoreReport, Failure>, CoreWorld) {
+    let result = catch_unwind(AssertUnwindSafe(|| world.run()));
+    let result = result.unwrap_or_else(|panic| Err(Violation::Panicked(text(&*panic))));
+    let (seed, at) = (world.plan.seed, world.clock.now());
+    if world.plan.print && result.is_err() {
+        world.print();
+    }
+    let result = match result {
+        Ok(()) => Ok(world.report()),
+        Err(violation) => Err(Failure { seed, at, violation: violation.into() }),
+    };
+    (result, world)
+}
+
+/// What a panic says.
+fn text(panic: &(dyn std::any::Any + Send)) -> String {
+    let literal = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    literal.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
+}
+
+/// What is due at some moment.
+#[derive(Debug)]
+enum Due {
+    /// A step of the cluster.
+    Step(Step),
+    /// A core's deadline may have come.
+    Deadline(Seat),
+    /// The disk has finished a commit of so many writes, in a life of its process.
+    Written { seat: Seat, life: u64, writes: usize },
+    /// A client does something.
+    Client,
+    /// A moment at which something may go wrong.
+    Strike,
+    /// A fault of a link is over.
+    Mend { from: Seat, to: Seat },
+    /// A process goes on after a pause.
+    Resume(Seat),
+    /// A process starts.
+    Start(Seat),
+    /// A healed world asks again for what is not so yet.
+    Nudge,
+}
+
+/// What a world knows of a seat.
+#[derive(Debug, Default)]
+struct Plans {
+    /// When its core will be woken.
+    deadline: Option<Moment>,
+    paused: bool,
+    deferred: Vec<Step>,
+    /// How often its process started.
+    life: u64,
+    writing: bool,
+}
+
+/// A cluster of cores, and all that happens to it.
+#[derive(Debug)]
+struct CoreWorld {
+    plan: CorePlan,
+    /// Those in force; none once the world is healed.
+    faults: CoreFaults,
+    clock: Clock<Due>,
+    cluster: Cluster,
+    links: Links,
+    random: Random,
+    plans: [Plans; SEATS_MAX],
+    last_id: u64,
+    /// Every step so far, if it is asked for.
+    record: Option<Vec<Timed>>,
+}
+
+impl CoreWorld {
+    fn new(plan: CorePlan) -> Self {
+        let mut random = Random::new(plan.seed);
+        let mut cluster = Cluster::new(&plan);
+        for seat in cluster.seats() {
+            let drift = i64::from(plan.faults.drift.per_million());
+            let drift = random.below(2 * drift as u64 + 1) as i64 - drift;
+            let origin = random.below(1_000_000_000_000);
+            cluster.set_clock(seat, origin, drift);
+        }
+        let mut world = Self {
+            faults: plan.faults,
+            clock: Clock::new(),
+            links: Links::new(&plan),
+            cluster,
+            random,
+            plans: Default::default(),
+            last_id: 0,
+            record: None,
+            plan,
+        };
+        for seat in world.cluster.seats() {
+            let wait = world.random.between(Duration::ZERO, Duration::from_millis(50));
+            world.clock.after(wait, Due::Start(seat));
+        }
+        world.clock.after(Duration::from_millis(60), Due::Client);
+        world.clock.after(Duration::from_millis(60), Due::Strike);
+        world
+    }
+
+    fn run(&mut self) -> Result<(), Violation> {
+        let end = Moment::ZERO.plus(self.plan.stormy);
+        while let Some(due) = self.clock.next(end) {
+            self.happen(due)?;
+        }
+        self.recover()
+    }
+
+    fn report(&self) -> CoreReport {
+        let mut hasher = DefaultHasher::new();
+        self.cluster.nodes.iter().for_each(|node| node.core.hash(&mut hasher));
+        (self.cluster.steps, self.clock.now()).hash(&mut hasher);
+        CoreReport {
+            trace: hasher.finish(),
+            events: self.cluster.steps,
+            simulated: self.clock.now().since(Moment::ZERO),
+            committed: self.cluster.checks.committed().get(),
+            fault_kinds: self.plan.faults.kinds(),
+            counts: self.cluster.counts,
+        }
+    }
+
+    /// What all cores say of themselves.
+    fn print(&self) {
+        for node in &self.cluster.nodes {
+            match &node.core {
+                Some(core) => println!("{:#?}", core.status()),
+                None => println!("{} is down", step::name(node.me)),
+            }
+        }
+        println!("open: {:?}", self.cluster.checks.open());
+    }
+
+    fn happen(&mut self, due: Due) -> Result<(), Violation> {
+        match due {
+            Due::Step(step) => self.due_step(step),
+            Due::Deadline(seat) => self.deadline(seat),
+            Due::Written { seat, life, writes } => {
+                let plans = &mut self.plans[seat.0];
+                if plans.life != life {
+                    return Ok(());
+                }
+                plans.writing = false;
+                self.due_step(Step::Written { seat, writes })?;
+                self.begin_write(seat);
+                Ok(())
+            }
+            Due::Client => {
+                self.client()?;
+                let wait = self.random.between(Duration::ZERO, self.plan.client_every * 2);
+                self.clock.after(wait, Due::Client);
+                Ok(())
+            }
+            Due::Strike => self.strike(),
+            Due::Mend { from, to } => {
+                self.links.mend(from, to);
+                Ok(())
+            }
+            Due::Resume(seat) => self.resume(seat),
+            Due::Start(seat) => self.start(seat),
+            Due::Nudge => self.nudge(),
+        }
+    }
+
+    /// Does a step, unless its process stands still.
+    fn due_step(&mut self, step: Step) -> Result<(), Violation> {
+        let seat = step.seat();
+        if self.plans[seat.0].paused {
+            self.plans[seat.0].deferred.push(step);
+            return Ok(());
+        }
+        if let Step::Deliver { from, to, .. } = &step
+            && self.links.is_cut(seat_of(*from), seat_of(*to))
+        {
+            return Ok(());
+        }
+        let gathers = self.random.hits(self.faults.batch);
+        self.step(step, gathers)
+    }
+
+    /// Does a step, and plans what comes of it.
+    fn step(&mut self, step: Step, gathers: bool) -> Result<(), Violation> {
+        let seat = step.seat();
+        let at = self.clock.now();
+        let gathers = gathers && !matches!(step, Step::Drain { .. } | Step::Start { .. });
+        let timed = Timed { at, step, gathers };
+        if self.plan.print {
+            println!("{timed}");
+        }
+        if let Some(record) = &mut self.record {
+            record.push(timed.clone());
+        }
+        let gathered = self.cluster.node(seat).gathers;
+        self.cluster.step(timed)?;
+        if !gathered && self.cluster.node(seat).gathers {
+            let wait = self.random.between(Duration::ZERO, Duration::from_micros(800));
+            self.clock.after(wait, Due::Step(Step::Drain { seat }));
+        }
+        self.plan_deadline(seat);
+        for want in std::mem::take(&mut self.cluster.wants) {
+            self.want(want);
+        }
+        Ok(())
+    }
+
+    fn plan_deadline(&mut self, seat: Seat) {
+        let Some(due) = self.cluster.deadline(seat) else { return };
+        let due = due.max(self.clock.now());
+        let planned = &mut self.plans[seat.0].deadline;
+        if planned.is_none_or(|planned| due < planned) {
+            *planned = Some(due);
+            self.clock.at(due, Due::Deadline(seat));
+        }
+    }
+
+    fn deadline(&mut self, seat: Seat) -> Result<(), Violation> {
+        let now = self.clock.now();
+        let plans = &mut self.plans[seat.0];
+        if plans.deadline.is_some_and(|planned| planned <= now) {
+            plans.deadline = None;
+        }
+        match self.cluster.deadline(seat) {
+            Some(due) if due <= now => self.due_step(Step::Timeout { seat }),
+            Some(_) => {
+                self.plan_deadline(seat);
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn want(&mut self, want: Want) {
+        let now = self.clock.now();
+        let quick = Duration::from_micros(50);
+        match want {
+            Want::Send { from, to, message } => {
+                let ends = (seat_of(from), seat_of(to));
+                let (faults, random) = (&self.faults, &mut self.random);
+                let arrivals = self.links.arrivals(now, ends, &message, faults, random);
+                let [first, again] = arrivals;
+                if let Some(at) = again {
+                    let message = message.clone();
+                    self.clock.at(at, Due::Step(Step::Deliver { from, to, message }));
+                }
+                if let Some(at) = first {
+                    self.clock.at(at, Due::Step(Step::Deliver { from, to, message }));
+                }
+            }
+            Want::Write(seat) => {
+                self.begin_write(seat);
+                if self.random.hits(self.faults.crash_in_write) {
+                    self.crash_soon(seat);
+                }
+            }
+            Want::Load(seat) => {
+                let fails = self.random.hits(self.faults.read_error);
+                let wait = self.random.between(quick, quick * 20);
+                self.clock.after(wait, Due::Step(Step::Load { seat, fails }));
+            }
+            Want::Take(seat) => {
+                let wait = self.random.between(quick, self.plan.knobs.election);
+                self.clock.after(wait, Due::Step(Step::Taken { seat }));
+            }
+            Want::Applied(seat) => {
+                let slow = self.random.hits(self.faults.slow_apply);
+                let longest = if slow { self.plan.knobs.election } else { Duration::ZERO };
+                let wait = self.random.between(Duration::ZERO, longest);
+                self.clock.after(wait, Due::Step(Step::Applied { seat }));
+            }
+            Want::Part(seat) => {
+                let fails = self.random.hits(self.faults.fetch_error);
+                let wait = self.random.between(quick, self.plan.knobs.heartbeat * 2);
+                self.clock.after(wait, Due::Step(Step::Part { seat, fails }));
+            }
+            Want::Install(seat) => {
+                let wait = self.random.between(quick, self.plan.knobs.heartbeat * 2);
+                self.clock.after(wait, Due::Step(Step::Installed { seat }));
+            }
+        }
+    }
+
+    /// The disk begins a commit of everything that it was given.
+    fn begin_write(&mut self, seat: Seat) {
+        let writes = self.cluster.node(seat).disk.waiting();
+        let plans = &mut self.plans[seat.0];
+        if plans.writing || writes == 0 {
+            return;
+        }
+        plans.writing = true;
+        let life = plans.life;
+        let mut wait = self.random.between(Duration::from_micros(100), Duration::from_millis(2));
+        if self.random.hits(self.faults.stall) {
+            wait += self.random.between(Duration::ZERO, self.plan.knobs.election * 2);
+        }
+        self.clock.after(wait, Due::Written { seat, life, writes });
+    }
+
+    fn next_id(&mut self) -> u64 {
+        self.last_id += 1;
+        self.last_id
+    }
+
+    /// A client proposes or reads, most often where it takes the leader to be.
+    fn client(&mut self) -> Result<(), Violation> {
+        let leaders: Vec<Seat> =
+            self.cluster.seats().filter(|seat| self.cluster.leads(*seat)).collect();
+        let guess = self.random.below(4) > 0 && !leaders.is_empty();
+        let seat = if guess { leaders[self.random.place(leaders.len())] } else { self.some() };
+        let id = self.next_id();
+        let step = if self.random.below(3) == 0 {
+            let lease = self.random.below(2) == 0;
+            let level = if lease { ReadLevel::Lease } else { ReadLevel::Linearizable };
+            Step::Read { seat, id: ReadId::new(id), level }
+        } else {
+            let bytes = self.random.below(self.plan.command_bytes_max + 1) as usize;
+            Step::Propose { seat, id: ProposalId::new(id), bytes }
+        };
+        match self.cluster.node(seat).core.is_some() {
+            true => self.due_step(step),
+            false => Ok(()),
+        }
+    }
+
+    /// Some seat.
+    fn some(&mut self) -> Seat {
+        Seat(self.random.place(self.cluster.nodes.len()))
+    }
+}
