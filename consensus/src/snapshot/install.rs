@@ -1,5 +1,5 @@
 //! What a follower does with a snapshot that it is offered: has it fetched, and puts it in place of
-//! its log and its state (thesis 5.3).
+//! its log and its state (thesis 5.1).
 //!
 //! Invariants:
 //! 1. A snapshot holds committed entries only, so that it is valid whatever leader there is when it

@@ -1,5 +1,5 @@
 //! Offers a snapshot to a follower that needs what the log has forgotten, and follows its transfer
-//! (thesis 5.3). The follower pulls the file; the core only says which, and how that goes.
+//! (thesis 5.1). The follower pulls the file; the core only says which, and how that goes.
 //!
 //! Invariants:
 //! 1. While a snapshot is offered no entries are sent to that follower.

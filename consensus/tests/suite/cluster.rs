@@ -351,20 +351,24 @@ impl Cluster {
 
     /// Delivers and writes until nothing is left to do; time stands still.
     pub(crate) fn settle(&mut self) {
-        for _ in 0..100_000 {
-            let idle = self.nodes.iter().find(|(_, node)| !node.stalled && !node.writes.is_empty());
-            if let Some((me, _)) = idle {
-                let me = *me;
-                self.persist(me);
-            } else if let Some(packet) = self.packets.pop_front() {
-                self.deliver(packet);
-            } else if let Some(me) = self.transferring() {
-                self.transfer(me);
-            } else {
-                return;
-            }
+        let rest = (0..100_000).find(|_| !self.step());
+        assert!(rest.is_some(), "the cluster does not come to rest");
+    }
+
+    /// Makes one write durable, or delivers one packet; `false` if nothing is left to do.
+    pub(crate) fn step(&mut self) -> bool {
+        let idle = self.nodes.iter().find(|(_, node)| !node.stalled && !node.writes.is_empty());
+        if let Some((me, _)) = idle {
+            let me = *me;
+            self.persist(me);
+        } else if let Some(packet) = self.packets.pop_front() {
+            self.deliver(packet);
+        } else if let Some(me) = self.transferring() {
+            self.transfer(me);
+        } else {
+            return false;
         }
-        panic!("the cluster does not come to rest");
+        true
     }
 
     /// Settles, then moves the clock from deadline to deadline for this long.

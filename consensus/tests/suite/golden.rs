@@ -151,6 +151,10 @@ impl Scenario {
                 let error = LoadError::Damaged(range);
                 self.cluster.node(arguments.member(0)?).load_error = Some(error);
             }
+            "fail-loads" => {
+                self.cluster.node(arguments.member(0)?).load_error = Some(LoadError::Failed);
+            }
+            "mend-loads" => self.cluster.node(arguments.member(0)?).load_error = None,
             "forget-packets" => self.cluster.packets.clear(),
             _ => return Ok(false),
         }

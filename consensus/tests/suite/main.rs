@@ -6,6 +6,7 @@
 mod basics;
 mod chaos;
 mod cluster;
+mod crashes;
 mod dice;
 mod disk;
 mod golden;
@@ -13,6 +14,7 @@ mod hostile;
 mod installs;
 mod node;
 mod parse;
+mod round_trips;
 mod sleep;
 mod text;
 mod thesis;

@@ -109,7 +109,7 @@ fn a_restart_applies_only_what_follows_the_snapshot() {
     assert_eq!(slots, [8, 9, 10]);
 }
 
-/// 5.3: a leader that has discarded the next entry of a follower sends it a snapshot; one that is
+/// 5.1: a leader that has discarded the next entry of a follower sends it a snapshot; one that is
 /// slow, and of which nothing is discarded, gets entries.
 #[test]
 fn a_follower_gets_a_snapshot_only_if_it_needs_one() {
@@ -132,7 +132,7 @@ fn a_follower_gets_a_snapshot_only_if_it_needs_one() {
     assert_eq!(position_of(&cluster, 3), position_of(&cluster, 1));
 }
 
-/// 5.3: a follower whose log conflicts with a snapshot discards all of it.
+/// 5.1: a follower whose log conflicts with a snapshot discards all of it.
 #[test]
 fn a_snapshot_replaces_a_log_that_conflicts() {
     let mut cluster = forgetful();
@@ -158,7 +158,7 @@ fn a_snapshot_replaces_a_log_that_conflicts() {
     assert_eq!(count(&cluster, member(1), unknown), 20);
 }
 
-/// 5.3, 4.2.1: a new member starts from a snapshot.
+/// 5.1, 4.2.1: a new member starts from a snapshot.
 #[test]
 fn a_new_member_starts_from_a_snapshot() {
     let mut cluster = forgetful();

@@ -59,7 +59,8 @@ fn the_tests_that_tables_name_are_alive() {
     expect_none("named tests exist", &violations);
 }
 
-fn alive(name: &str) -> Result<(), String> {
+/// Whether what a table names is a file, or a test in one.
+pub(crate) fn alive(name: &str) -> Result<(), String> {
     let (path, function) = match name.split_once("::") {
         Some((path, function)) => (path, Some(function)),
         None => (name, None),

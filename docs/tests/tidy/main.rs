@@ -5,7 +5,9 @@
 
 mod documents;
 mod manifests;
+mod rules;
 mod source;
+mod tables;
 mod tree;
 
 /// Panics with every violation of a rule.
