@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use meshraft_consensus::{
-    AppendResult, ClusterId, Config, ConfigBuilder, Configuration, Core, Entry, EntryKind,
+    AppendResult, ClusterId, Config, ConfigBuilder, Configuration, Core, Entry, EntryKind, Event,
     HardState, Incarnation, Index, Input, Member, Message, Moment, NodeId, Output, Position, Role,
     Term, VoteKind, WriteId,
 };
@@ -208,6 +208,11 @@ impl Cluster {
                 assert_eq!(node.disk.snapshot.as_ref(), Some(&*meta), "{me} has recorded it");
                 node.install = Some(*meta);
             }
+            // It may be deposed before its driver drains it.
+            Output::Observe(Event::BecameRole { role: Role::Leader, term }) => {
+                let leader = *self.leaders.entry(term.get()).or_insert(me);
+                assert_eq!(leader, me, "two leaders in term {term}");
+            }
             Output::Departed { index } => self.check_departed(me, index),
             Output::Amnesia { .. } if !self.node(me).stubborn => self.crash(me),
             _ => {}
@@ -302,10 +307,6 @@ impl Cluster {
 
     fn check(&mut self, me: Member) {
         let Some(core) = &self.nodes[&me].core else { return };
-        if core.role() == Role::Leader {
-            let leader = *self.leaders.entry(core.term().get()).or_insert(me);
-            assert_eq!(leader, me, "two leaders in term {}", core.term());
-        }
         // Who lost what it acknowledged is never told that its state was replaced.
         let (status, retired) = (core.status(), core.deadline().is_none() && !core.is_dormant());
         let node = self.node(me);
