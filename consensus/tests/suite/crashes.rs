@@ -37,16 +37,18 @@ fn change(cluster: &mut Cluster, id: u64, steps: Vec<ChangeStep>) {
     cluster.input(member(1), Input::Change { id, change: Change { steps } });
 }
 
-/// Changes `steps` with a command behind it, and lets `dead` die after so many writes and messages.
-/// Returns whether the change was over by then.
+/// Changes `steps` with a command behind it, and lets `dead` die after so many writes and messages:
+/// for good and with what it had just said lost, or to come back at once with all of that under
+/// way. Says whether the change was over by then.
 fn die_at(at: usize, steps: &[ChangeStep], dead: Member, returns: bool) -> bool {
     let mut cluster = six();
     change(&mut cluster, 10, steps.to_vec());
     propose(&mut cluster, member(1), 11, "behind");
     let over = (0..at).any(|_| !cluster.step());
     cluster.crash(dead);
-    if returns {
-        cluster.start(dead);
+    match returns {
+        true => cluster.start(dead),
+        false => cluster.packets.retain(|packet| packet.from != dead),
     }
     let leader = cluster.elect();
     assert_ne!((leader, returns), (dead, false), "who is down does not lead");
