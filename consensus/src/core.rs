@@ -143,9 +143,11 @@ impl Core {
         if let Some(range) = self.damage {
             self.observe(Event::Damaged { range });
         }
-        // A single voter has nobody to wait for.
+        // A single voter has nobody to wait for; but until that it is the only one is committed, a
+        // leader that leaves it behind may still lead, and hold a lease.
         let alone = self.membership.current().voters.iter().eq([&self.me])
-            && !self.membership.current().is_joint();
+            && !self.membership.current().is_joint()
+            && self.membership.index() <= self.commit;
         if let RoleState::Follower(follower) = &mut self.role
             && alone
         {

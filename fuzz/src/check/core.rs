@@ -122,17 +122,17 @@ impl CoreChecks {
     pub(crate) fn commits(
         &mut self,
         me: Member,
-        from: Index,
-        to: Index,
+        (from, to): (Index, Index),
+        term: Term,
         configuration: &Configuration,
         led: Option<Term>,
     ) -> Result<(), Violation> {
-        let new = self.logs.committed(me, CLUSTER, from, to)?;
+        let new = self.logs.committed(me, CLUSTER, from, to, term)?;
         if let Some(position) = new.last() {
             self.logs.expect_quorum(me, CLUSTER, *position, configuration)?;
         }
         match led {
-            Some(term) => self.logs.expect_own_term(me, CLUSTER, to, term),
+            Some(led) => self.logs.expect_own_term(me, CLUSTER, to, led),
             None => Ok(()),
         }
     }

@@ -41,6 +41,8 @@ pub(crate) struct Logs {
     /// What stands at a position in any log, and what before it.
     seen: BTreeMap<(ClusterId, Position), (EntryDigest, Position)>,
     committed: BTreeMap<ClusterId, Vec<EntryDigest>>,
+    /// In which term each of them was committed first.
+    committed_in: BTreeMap<ClusterId, Vec<Term>>,
     /// What each configuration entry says that was ever appended.
     pub(super) configurations: BTreeMap<(ClusterId, Position), Configuration>,
 }
@@ -322,6 +324,7 @@ impl Logs {
         cluster: ClusterId,
         from: Index,
         commit: Index,
+        term: Term,
     ) -> Result<Vec<Position>, Violation> {
         let Some(group) = self.of(member, cluster) else { return Ok(Vec::new()) };
         let (mut new, mut index) = (Vec::new(), from.next());
@@ -341,6 +344,8 @@ impl Logs {
             index = index.next();
         }
         let positions = new.iter().map(|entry| entry.position).collect();
+        let terms = self.committed_in.entry(cluster).or_default();
+        terms.resize(terms.len() + new.len(), term);
         self.committed.entry(cluster).or_default().extend(new);
         Ok(positions)
     }
@@ -360,7 +365,8 @@ impl Logs {
         }
     }
 
-    /// A new leader holds everything that is committed.
+    /// A new leader holds everything that was committed in earlier terms. One that won long ago and
+    /// hears of it only now need not know what later ones committed.
     pub(crate) fn leads(
         &self,
         cluster: ClusterId,
@@ -368,8 +374,9 @@ impl Logs {
         leader: Member,
     ) -> Result<(), Violation> {
         let Some(group) = self.of(leader, cluster) else { return Ok(()) };
-        let committed = self.committed.get(&cluster).into_iter().flatten();
-        for entry in committed.take_while(|entry| entry.position.term < term) {
+        let terms = self.committed_in.get(&cluster).into_iter().flatten();
+        let committed = self.committed.get(&cluster).into_iter().flatten().zip(terms);
+        for (entry, _) in committed.take_while(|(_, committed_in)| **committed_in < term) {
             if group.believed.at(entry.position.index) != Some(*entry) {
                 let missing = entry.position;
                 return Err(Violation::LeaderIncomplete { leader, term, missing });

@@ -209,7 +209,7 @@ impl Checks {
 
     fn committed(&mut self, status: &Status, from: Index) -> Result<(), Violation> {
         let Status { me, cluster, role, term, commit, ref configuration, .. } = *status;
-        let new = self.logs.committed(me, cluster, from, commit)?;
+        let new = self.logs.committed(me, cluster, from, commit, term)?;
         let nobody = BTreeSet::new();
         let forgetful = self.forgetful.get(&(cluster, term)).filter(|_| role == Role::Leader);
         // Commitment is prefix-closed: the last new entry speaks for the others.

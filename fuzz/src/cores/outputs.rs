@@ -149,10 +149,11 @@ impl Cluster {
         }
         let node = &mut self.nodes[seat.0];
         let Some(core) = &node.core else { return Ok(()) };
+        let term = core.term();
         let led = std::mem::replace(&mut node.led, leads);
         for Advance { to, configuration, led: leader } in std::mem::take(&mut node.advances) {
             let by = led.filter(|_| leader && leads == led);
-            self.checks.commits(node.me, node.commit, to, &configuration, by)?;
+            self.checks.commits(node.me, (node.commit, to), term, &configuration, by)?;
             if leader && configuration.is_joint() {
                 self.counts.note(CoreRare::JointCommit);
             }
