@@ -1,8 +1,8 @@
 //! Simulation of cores alone: a few [`meshraft_consensus::Core`]s on a network, disks and clocks of
 //! their own, a hundred times as fast as whole nodes.
 //!
-//! A [`cluster`] does one [`step`] after the other and checks what comes of it; it draws nothing. A
-//! [`CoreWorld`] decides, from one seed, which steps it does and when. So what a seed did can be
+//! A `cluster` does one `step` after the other and checks what comes of it; it draws nothing. A
+//! `CoreWorld` decides, from one seed, which steps it does and when. So what a seed did can be
 //! written down as a list of steps, done again, and shrunk.
 
 mod cluster;
