@@ -42,8 +42,9 @@ pub struct ConfigBuilder {
     pub quiesce_after: Option<Duration>,
     /// Lets a leader serve reads of [`crate::ReadLevel::Lease`] without asking (thesis 6.4.1). The
     /// number is a promise: while an election time-out passes, no two members' clocks drift apart
-    /// by more than so many thousandths. `None` asks for every read. All members of a group must
-    /// have the same here and in `election`.
+    /// by more than so many thousandths, and none of them stands still: not for machines that are
+    /// suspended, paused or moved while they run. `None` asks for every read. All members of a
+    /// group must have the same here and in `election`.
     pub lease_drift_permille: Option<NonZeroU16>,
     /// Whether a leader promotes learners that have caught up.
     pub promote_learners: bool,

@@ -26,7 +26,7 @@ use crate::{
     role::{Follower, RoleState},
     snapshot::{self, Snapshots},
     transfer::Handover,
-    types::{Index, IndexRange, Moment, Position, Term, WriteId},
+    types::{Index, IndexRange, Moment, Term, WriteId},
 };
 
 /// The furthest that one message may raise the term: a peer that counts wrongly can't use the
@@ -152,10 +152,10 @@ impl Core {
             && alone
         {
             follower.election_due = self.now;
-        } else if self.config.knobs().lease_drift_permille.is_some()
-            && self.log.last() > Position::ZERO
+        } else if self.config.knobs().lease_drift_permille.is_some() && self.hard.term > Term::ZERO
         {
-            // A lease may rest on the word of this member's last run.
+            // A lease may rest on the word of this member's last run: whoever answered a leader has
+            // its term on disk, though perhaps no entry yet.
             self.heard = Some(self.now);
         }
         self.told = (self.role(), None);

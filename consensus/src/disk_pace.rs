@@ -11,7 +11,7 @@
 
 use core::time::Duration;
 
-use crate::{core::Core, event::Event, role::RoleState};
+use crate::{core::Core, event::Event, identity::Member, quorum, role::RoleState, types::Index};
 
 /// Powers of two of microseconds that are told apart: up to nine minutes.
 const STEPS: usize = 30;
@@ -69,6 +69,15 @@ impl Core {
         let age = self.durability.oldest_age(self.now);
         let RoleState::Leader(leader) = &self.role else { return false };
         if age <= self.disk_patience() || self.successor(leader).is_none() {
+            return false;
+        }
+        // Where the others can't commit without this disk either, nobody leads better.
+        let of_others = |member: &Member| {
+            let progress = leader.progress.get(member).filter(|_| *member != self.me);
+            progress.map_or(Index::ZERO, |progress| progress.counted())
+        };
+        let without = quorum::agreed(self.membership.current(), of_others);
+        if without.is_none_or(|reached| reached <= self.durability.durable()) {
             return false;
         }
         let term = self.hard.term;

@@ -251,10 +251,16 @@ impl Durability {
         }
         let end = self.waiting.partition_point(|(write, _)| *write <= id);
         let of_write = self.waiting.range_mut(..end).rev().take_while(|(write, _)| *write == id);
-        match of_write.map(|(_, held)| held).find(|held| replaces(&output, held)) {
-            Some(held) => *held = output,
-            None => self.waiting.insert(end, (id, output)),
+        for (_, held) in of_write {
+            if replaces(&output, held) {
+                *held = output;
+                return None;
+            }
+            if matches_less(&output, held) {
+                return None;
+            }
         }
+        self.waiting.insert(end, (id, output));
         None
     }
 
@@ -301,6 +307,21 @@ impl Durability {
     }
 }
 
+/// Whether `new` acknowledges less than `old` does, to the same member.
+fn matches_less(new: &Output, old: &Output) -> bool {
+    let matched = |output: &Output| match output {
+        Output::Send { to, message: Message::AppendResponse(response), .. } => {
+            match response.result {
+                AppendResult::Matched(index) => Some((*to, index)),
+                AppendResult::Conflict { .. } => None,
+            }
+        }
+        _ => None,
+    };
+    let (Some((to, new)), Some((old_to, old))) = (matched(new), matched(old)) else { return false };
+    to == old_to && new < old
+}
+
 /// Whether `new` says at least what `old` says, to the same member.
 fn replaces(new: &Output, old: &Output) -> bool {
     let (Output::Send { to, message, .. }, Output::Send { to: old_to, message: old, .. }) =
@@ -327,5 +348,43 @@ fn replaces(new: &Output, old: &Output) -> bool {
         (Message::ReadResponse(new), Message::ReadResponse(old)) => new.id == old.id,
         (Message::SnapshotResponse(_), Message::SnapshotResponse(_)) => true,
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        identity::{Incarnation, Member, NodeId},
+        message::AppendResponse,
+        output::Lane,
+        types::Term,
+    };
+
+    fn matched(index: u64) -> Output {
+        let to = Member::new(NodeId::new([1; 32]), Incarnation::new([1; 16]));
+        let result = AppendResult::Matched(Index::new(index));
+        let message = Message::AppendResponse(AppendResponse {
+            term: Term::new(1),
+            sequence: index,
+            result,
+            free_bytes: 0,
+        });
+        Output::Send { to, lane: Lane::Entries, message }
+    }
+
+    #[test]
+    fn of_acknowledgements_that_wait_for_one_write_the_greatest_is_kept() {
+        let mut durability = Durability::restore(Index::ZERO);
+        durability.append(1);
+        let write = durability.next();
+        assert!(durability.take(Index::new(10), Moment::ZERO).is_some());
+        for index in [1, 10, 1, 9, 10, 1, 10] {
+            assert_eq!(durability.hold(write, matched(index)), None);
+        }
+        assert_eq!(durability.release(), None);
+        assert!(durability.acknowledge(write, Moment::ZERO));
+        assert_eq!(durability.release(), Some(matched(10)));
+        assert_eq!(durability.release(), None);
     }
 }

@@ -152,13 +152,13 @@ impl Core {
         let (me, is_voter) = (self.me, self.membership.current().is_voter(&self.me));
         let hears_leader = self.hears_leader();
         let RoleState::Candidate(candidate) = &mut self.role else { return };
+        let durable = self.durability.is_durable(candidate.own_vote)
+            || self.config.knobs().plants(Mistake::OwnVoteEarly);
         // Asked by its driver it may campaign early; its own vote is no freer than others'.
         let counts = match candidate.kind {
             VoteKind::Pre => !hears_leader,
-            VoteKind::Campaign | VoteKind::Transfer => {
-                self.durability.is_durable(candidate.own_vote)
-                    || self.config.knobs().plants(Mistake::OwnVoteEarly)
-            }
+            VoteKind::Campaign => !hears_leader && durable,
+            VoteKind::Transfer => durable,
         };
         if is_voter && counts {
             candidate.answers.insert(me, true);
@@ -317,7 +317,7 @@ impl Core {
         if follower.leader == Some(member)
             && let Some(heard) = heard
         {
-            let due = heard.plus(election).plus(stagger).max(self.now);
+            let due = heard.plus(election).max(self.now).plus(stagger);
             follower.election_due = follower.election_due.min(due);
         }
     }

@@ -83,7 +83,8 @@ impl Core {
             return None;
         }
         let sent = leader.sent.at(self.confirmed_round(leader))?;
-        Some(sent.plus(knobs.election * 1000 / (1000 + drift)))
+        // The voters' clocks may be as much too fast as its own is too slow.
+        Some(sent.plus(knobs.election * 1000_u32.saturating_sub(drift) / 1000))
     }
 
     /// Whether a read that arrives now may be served at once.

@@ -132,6 +132,24 @@ impl ForwardedReads {
         self.count += 1;
     }
 
+    /// Takes the reads that the answer to a question serves: the index is newer than every question
+    /// before that one, too. What the leader said by its lease is no answer to a question that asks
+    /// for a round; nor is what it said to a question that is forgotten.
+    fn answered(&mut self, id: u64) -> Vec<ReadId> {
+        let by_round =
+            self.asked.iter().any(|asked| asked.id == id && asked.level == ReadLevel::Linearizable);
+        let mut reads = Vec::new();
+        self.asked.retain_mut(|asked| {
+            let served = asked.id <= id && (by_round || asked.level == ReadLevel::Lease);
+            if served {
+                reads.append(&mut asked.reads);
+            }
+            !served
+        });
+        self.count = self.count.saturating_sub(reads.len());
+        reads
+    }
+
     fn settle(&mut self, count: usize) -> Drain<'_, Asked> {
         let settled = self.asked.iter().take(count).map(|asked| asked.reads.len()).sum();
         self.count = self.count.saturating_sub(settled);
@@ -324,10 +342,7 @@ impl Core {
         if response.id > newest {
             return self.drop_message(from, DropReason::Impossible);
         }
-        // The index is newer than every question before this one, too.
-        let settled = follower.reads.asked.partition_point(|asked| asked.id <= response.id);
-        let reads: Vec<ReadId> =
-            follower.reads.settle(settled).flat_map(|asked| asked.reads).collect();
+        let reads = follower.reads.answered(response.id);
         for id in reads {
             let own = self.commit;
             let index = match self.plants(Mistake::FollowerReadsItsOwn) {

@@ -2,7 +2,10 @@
 
 use std::num::NonZeroU16;
 
-use meshraft_consensus::{ConfigBuilder, Input, Message, Output, ReadId, ReadLevel};
+use meshraft_consensus::{
+    ConfigBuilder, Index, Input, Message, Output, Position, ReadId, ReadLevel, Term, VoteKind,
+    VoteRequest,
+};
 
 use crate::cluster::{Cluster, member};
 
@@ -86,4 +89,31 @@ fn a_lease_ends_before_another_election_can() {
     let election = cluster.knobs.election;
     assert!(until.since(cluster.now).is_zero() && cluster.now.since(until) < election);
     assert!(until.since(begun) <= election * 100 / 101, "the clocks may drift");
+}
+
+/// 6.4.1: whoever answered a leader keeps its word over a restart, though it has no entry yet.
+#[test]
+fn a_voter_without_entries_keeps_its_word_over_a_restart() {
+    let mut cluster = with_leases();
+    cluster.settle();
+    cluster.crash(member(3));
+    let disk = &mut cluster.node(member(3)).disk;
+    let term = disk.hard.term;
+    assert!(term > Term::ZERO, "its term is durable");
+    disk.entries.clear();
+    cluster.start(member(3));
+    cluster.outputs.clear();
+    let last = Position::new(term, Index::new(50));
+    let request = VoteRequest { term: term.next(), kind: VoteKind::Campaign, last };
+    let message = Message::VoteRequest(request);
+    cluster.input(member(3), Input::Receive { from: member(2), message });
+    let answers: Vec<bool> = cluster
+        .outputs
+        .iter()
+        .filter_map(|(_, output)| match output {
+            Output::Send { message: Message::VoteResponse(response), .. } => Some(response.granted),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(answers, [false]);
 }

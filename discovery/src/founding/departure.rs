@@ -61,6 +61,7 @@ impl Founding {
             }
             Presence::Present | Presence::Away { seeks: true, told: false } => {
                 mine.presence = Presence::Leaving { ask_at: now, attempt: 0 };
+                mine.echo_until = None;
                 Event::Leaving { cluster }
             }
             Presence::Leaving { .. } | Presence::Away { seeks: false, .. } => return,
@@ -72,7 +73,7 @@ impl Founding {
 
     pub(super) fn on_departed(&mut self, now: Moment, cluster: ClusterId) {
         let Some(mine) = self.member_of(cluster) else { return };
-        let echo = mine.echo_until.take().is_some_and(|until| now < until);
+        let echo = mine.echo_until.is_some_and(|until| now < until);
         let how = match mine.presence {
             Presence::Present if echo => return self.hear_echo(now, cluster),
             Presence::Present => Departure::Removed,
@@ -89,8 +90,9 @@ impl Founding {
 
     /// The removal that it asked for when it left, late: it has come back since, and does so again.
     fn hear_echo(&mut self, now: Moment, cluster: ClusterId) {
-        self.stage =
-            Stage::Member(Membership::of(cluster, Presence::Away { seeks: true, told: true }));
+        if let Stage::Member(mine) = &mut self.stage {
+            mine.presence = Presence::Away { seeks: true, told: true };
+        }
         self.roster.ask_all(now);
         self.write_departure(Some(Departure::Left));
         self.observe(Event::Departed { cluster, how: Departure::Left });
@@ -131,7 +133,12 @@ impl Founding {
     /// The cluster has this member again.
     pub(super) fn rejoined(&mut self, now: Moment, cluster: ClusterId) {
         let left = self.record().departed == Some(Departure::Left);
-        let echo_until = left.then(|| now.plus(ECHO_MAX));
+        // Counted from the first return: what comes after that is somebody else's wish.
+        let known = match &self.stage {
+            Stage::Member(mine) => mine.echo_until,
+            _ => None,
+        };
+        let echo_until = known.or_else(|| left.then(|| now.plus(ECHO_MAX)));
         let mine = Membership::of(cluster, Presence::Present);
         self.stage = Stage::Member(Membership { echo_until, ..mine });
         self.join = None;

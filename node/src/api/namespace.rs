@@ -129,7 +129,8 @@ impl NamespaceBuilder {
 
     /// Lets a leader serve reads of level `lease` without asking anybody, as long as it is sure to
     /// be the only one. The number is a promise: while an election time-out passes, no two members'
-    /// clocks drift apart by more than so many thousandths. All members must be given the same, and
+    /// clocks drift apart by more than so many thousandths, and none stands still, as that of a
+    /// suspended, paused or moved machine does. All members must be given the same, and
     /// the same election time-out; a member that restarts gives no vote for that long. Zero takes
     /// it back, and is the default.
     pub fn lease_drift_permille(mut self, permille: u16) -> Self {

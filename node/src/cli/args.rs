@@ -172,7 +172,8 @@ pub(crate) struct ServeArgs {
     /// The shortest election time-out, in milliseconds (the longest is twice that).
     #[arg(long, value_name = "MS", value_parser = milliseconds)]
     pub(crate) election: Option<Duration>,
-    /// Serve `lease` reads without asking, where clocks drift apart by at most so many thousandths.
+    /// Serve `lease` reads without asking, where clocks drift apart by at most so many thousandths
+    /// and no machine is suspended, paused or moved while it runs.
     #[arg(long, value_name = "PERMILLE")]
     pub(crate) lease_drift: Option<u16>,
     /// Take a snapshot after this many entries [default: 100000], and cut the log behind it; its
