@@ -86,7 +86,8 @@ pub enum Output {
         /// What it had acknowledged as durable.
         acknowledged: Index,
     },
-    /// The configuration without this member is committed: it takes part no more.
+    /// The configuration without this member is committed: it takes part no more. Said again of a
+    /// later one, as it may have been in again meanwhile without a word here.
     Departed {
         /// The configuration's slot.
         index: Index,

@@ -80,7 +80,8 @@ impl Core {
     }
 
     fn depart(&mut self, index: Index) {
-        if self.is_departed() {
+        // A later word is news: it may have been in again meanwhile, and told so by others.
+        if self.departure.departed.is_some_and(|known| known >= index) {
             return;
         }
         self.departure.departed = Some(index);

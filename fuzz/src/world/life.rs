@@ -58,9 +58,14 @@ impl World {
         self.life.standings.entry((seat, namespace.clone())).or_default()
     }
 
-    /// A node is about to begin anew: whoever it was, it joins.
+    /// A node is about to begin anew: whoever it was, it joins. A request that takes it out may be
+    /// on its way all the same: it names the node, whatever its disk holds.
     pub(super) fn forget_standing(&mut self, seat: Seat) {
-        self.life.standings.retain(|(at, _), _| *at != seat);
+        let standings = self.life.standings.iter_mut();
+        for (_, standing) in standings.filter(|((at, _), _)| *at == seat) {
+            let leaving_until = standing.leaving_until;
+            *standing = Standing { leaving_until, ..Standing::default() };
+        }
     }
 
     /// The nodes that may be on their way out of a namespace.

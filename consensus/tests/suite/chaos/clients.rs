@@ -47,8 +47,9 @@ impl World {
                     assert!(*index >= floor, "read {id} at {index} misses commit {floor}");
                 }
                 Output::InstallSnapshot(_) => self.tally.installs += 1,
-                Output::Departed { .. } => {
-                    assert!(self.departed.insert(*me), "{me} departs once");
+                Output::Departed { index } => {
+                    let told = self.departed.insert(*me, *index);
+                    assert!(told.is_none_or(|told| told < *index), "{me} is told news");
                     self.tally.departures += 1;
                 }
                 Output::Observe(Event::Readmitted { .. }) => {

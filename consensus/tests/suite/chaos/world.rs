@@ -1,6 +1,6 @@
 //! A cluster under faults: what may happen next, and what is demanded once they stop.
 
-use std::{collections::BTreeSet, num::NonZeroU16, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroU16, time::Duration};
 
 use bytes::Bytes;
 use meshraft_consensus::{
@@ -35,7 +35,7 @@ pub(super) struct World {
     members_max: u8,
     next: u64,
     pub(super) founding: bool,
-    pub(super) departed: BTreeSet<Member>,
+    pub(super) departed: BTreeMap<Member, Index>,
     /// How often the world pauses, in percent of ticks.
     unrest: u64,
     pub(super) tally: Tally,
@@ -74,7 +74,7 @@ impl World {
             members_max: voters,
             next: 0,
             founding,
-            departed: BTreeSet::new(),
+            departed: BTreeMap::new(),
             unrest,
             tally: Tally::default(),
         }
