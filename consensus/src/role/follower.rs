@@ -45,9 +45,7 @@ impl Follower {
 impl Core {
     pub(crate) fn append_request(&mut self, from: Member, request: AppendRequest) {
         if request.term < self.hard.term {
-            // The answer's term tells a deposed leader, which would else not step down.
-            let last = self.log.last();
-            return self.answer_append(from, request.sequence, conflict(last, last));
+            return self.answer_stale(from);
         }
         if let Err(reason) = check_entries(&request) {
             return self.drop_message(from, reason);
@@ -163,30 +161,39 @@ impl Core {
     }
 
     pub(crate) fn heartbeat(&mut self, from: Member, heartbeat: Heartbeat) {
-        if heartbeat.term >= self.hard.term {
-            if !self.follow(from, heartbeat.term) {
-                return;
-            }
-            let last = self.log.last().index;
-            if self.plants(Mistake::HeartbeatCommitsAll) {
-                self.advance_commit_to(heartbeat.commit.min(last));
-            } else if heartbeat.commit > last {
-                // The leader never says more than this member acknowledged.
-                self.drop_message(from, DropReason::Impossible);
-            } else {
-                self.advance_commit_to(heartbeat.commit);
-            }
+        if heartbeat.term < self.hard.term {
+            return self.answer_stale(from);
+        }
+        if !self.follow(from, heartbeat.term) {
+            return;
+        }
+        let last = self.log.last().index;
+        if self.plants(Mistake::HeartbeatCommitsAll) {
+            self.advance_commit_to(heartbeat.commit.min(last));
+        } else if heartbeat.commit > last {
+            // The leader never says more than this member acknowledged.
+            self.drop_message(from, DropReason::Impossible);
+        } else {
+            self.advance_commit_to(heartbeat.commit);
         }
         if self.damage.is_some() {
             // It may have lost what it promised: it confirms no read and is part of no quorum.
             return;
         }
-        let message = Message::HeartbeatResponse(HeartbeatResponse {
-            term: self.hard.term,
-            round: heartbeat.round,
-            free_bytes: self.free_bytes(),
-        });
-        self.send(from, Lane::Control, message);
+        self.answer_heartbeat(from, heartbeat.round);
+    }
+
+    /// A leader of an earlier term still speaks. The answer's term tells it to step down; nothing more
+    /// is claimed: the same member may lead now, and counts its requests and
+    /// rounds anew, so that an old number would answer one of now.
+    pub(crate) fn answer_stale(&mut self, to: Member) {
+        self.answer_heartbeat(to, 0);
+    }
+
+    fn answer_heartbeat(&mut self, to: Member, round: u64) {
+        let (term, free_bytes) = (self.hard.term, self.free_bytes());
+        let message = HeartbeatResponse { term, round, free_bytes };
+        self.send(to, Lane::Control, Message::HeartbeatResponse(message));
     }
 
     /// Takes the sender of a message of a current or later term as leader of that term. Says

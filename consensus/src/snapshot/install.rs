@@ -33,8 +33,7 @@ impl Core {
     pub(crate) fn snapshot_offer(&mut self, from: Member, offer: SnapshotOffer) {
         let position = offer.meta.position;
         if offer.term < self.hard.term {
-            // The answer's term tells a deposed leader.
-            return self.answer_offer(WriteId::ZERO, from, position, false);
+            return self.answer_stale(from);
         }
         if let Err(reason) = check_offer(&offer) {
             return self.drop_message(from, reason);
