@@ -183,9 +183,9 @@ impl Core {
         self.answer_heartbeat(from, heartbeat.round);
     }
 
-    /// A leader of an earlier term still speaks. The answer's term tells it to step down; nothing more
-    /// is claimed: the same member may lead now, and counts its requests and
-    /// rounds anew, so that an old number would answer one of now.
+    /// A leader of an earlier term still speaks. The answer's term tells it to step down; nothing
+    /// more is claimed: the same member may lead now, and counts its requests and rounds anew, so
+    /// that an old number would answer one of now.
     pub(crate) fn answer_stale(&mut self, to: Member) {
         self.answer_heartbeat(to, 0);
     }
