@@ -4,13 +4,11 @@
 use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
-    time::Duration,
 };
 
 use crate::{
-    Faults, Founding, Plan, Violation,
+    Plan, Violation,
     cores::{CorePlan, simulate_cores},
-    faults::percent,
     mistake::Mistake,
     simulate,
 };
@@ -54,20 +52,6 @@ impl Planted {
     /// is no sign of a mistake.
     pub fn run(self, seed: u64) -> Option<Violation> {
         let violation = match self {
-            Self::Core(mistake @ meshraft_consensus::Mistake::ForgetfulCount) => {
-                // Old copies of disks are put back among whole nodes alone.
-                let faults = Faults {
-                    copy: percent(50),
-                    set_back: percent(50),
-                    cut: percent(20),
-                    pause: percent(10),
-                    ..Faults::NONE
-                };
-                let mut plan = Plan { faults, founders: 3, ..Plan::of_seed(seed) };
-                (plan.founding, plan.quiet) = (Founding::Expect(3), Duration::ZERO);
-                plan.core_mistake = Some(mistake);
-                of_nodes(&plan)
-            }
             Self::Core(mistake) => {
                 let mut plan = CorePlan::of_seed(seed);
                 plan.knobs.mistake = Some(mistake);

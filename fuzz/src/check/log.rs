@@ -41,8 +41,10 @@ pub(crate) struct Logs {
     /// What stands at a position in any log, and what before it.
     seen: BTreeMap<(ClusterId, Position), (EntryDigest, Position)>,
     committed: BTreeMap<ClusterId, Vec<EntryDigest>>,
-    /// In which term each of them was committed first.
+    /// In which term each of them was committed, at the latest.
     committed_in: BTreeMap<ClusterId, Vec<Term>>,
+    /// Who led in each term, with where each term began in its log when it was seen to lead.
+    led: BTreeMap<(ClusterId, Term), (Member, Vec<Position>)>,
     /// What each configuration entry says that was ever appended.
     pub(super) configurations: BTreeMap<(ClusterId, Position), Configuration>,
 }
@@ -70,6 +72,15 @@ impl Logs {
     pub(crate) fn copy(&self, seat: Seat) -> LogCopies {
         let mine = self.groups.iter().filter(|((at, _), group)| *at == seat && group.born);
         LogCopies(mine.map(|((_, number), group)| (*number, group.clone())).collect())
+    }
+
+    /// What a copy of this node's disk would hold that lacks what stands at an index and behind.
+    pub(crate) fn copy_without(&self, seat: Seat, from: Index) -> LogCopies {
+        let mut copy = self.copy(seat);
+        for group in copy.0.values_mut() {
+            group.durable.cut(from);
+        }
+        copy
     }
 
     /// An old copy takes the place of this node's disk.
@@ -344,10 +355,38 @@ impl Logs {
             index = index.next();
         }
         let positions = new.iter().map(|entry| entry.position).collect();
-        let terms = self.committed_in.entry(cluster).or_default();
-        terms.resize(terms.len() + new.len(), term);
         self.committed.entry(cluster).or_default().extend(new);
+        self.committed_by(cluster, commit, term)?;
         Ok(positions)
+    }
+
+    /// Everything up to an index was committed in this term or before: every leader of a later one
+    /// holds it, also one that was elected before anybody said so.
+    fn committed_by(
+        &mut self,
+        cluster: ClusterId,
+        commit: Index,
+        term: Term,
+    ) -> Result<(), Violation> {
+        let Some(committed) = self.committed.get(&cluster) else { return Ok(()) };
+        let terms = self.committed_in.entry(cluster).or_default();
+        let known = terms.len();
+        terms.resize(committed.len(), term);
+        let covered = terms.iter_mut().take(place(commit)).enumerate().rev();
+        let mut first = known;
+        for (slot, earlier) in covered.take_while(|(slot, it)| *slot >= known || **it > term) {
+            (*earlier, first) = (term, slot);
+        }
+        let news = committed.get(first..place(commit)).unwrap_or_default();
+        let later = self.led.range((cluster, term.next())..);
+        for ((_, led), (leader, log)) in later.take_while(|((of, _), _)| *of == cluster) {
+            let lacks = |entry: &&EntryDigest| !holds(log, entry.position);
+            if let Some(missing) = news.iter().find(lacks) {
+                let (leader, term, missing) = (*leader, *led, missing.position);
+                return Err(Violation::LeaderIncomplete { leader, term, missing });
+            }
+        }
+        Ok(())
     }
 
     /// A member that leads, and did before, commits with an entry of its own term.
@@ -368,7 +407,7 @@ impl Logs {
     /// A new leader holds everything that was committed in earlier terms. One that won long ago and
     /// hears of it only now need not know what later ones committed.
     pub(crate) fn leads(
-        &self,
+        &mut self,
         cluster: ClusterId,
         term: Term,
         leader: Member,
@@ -382,6 +421,8 @@ impl Logs {
                 return Err(Violation::LeaderIncomplete { leader, term, missing });
             }
         }
+        let log = group.believed.boundaries();
+        self.led.entry((cluster, term)).or_insert((leader, log));
         Ok(())
     }
 
@@ -390,6 +431,13 @@ impl Logs {
         let first = self.committed.get(&cluster).and_then(|committed| committed.first());
         first.is_some_and(|first| first.kind == EntryKind::Configuration)
     }
+}
+
+/// Whether a log has an entry: it begins these terms at these slots, and ends with the last one.
+fn holds(boundaries: &[Position], entry: Position) -> bool {
+    let begun = boundaries.partition_point(|start| start.index <= entry.index);
+    let start = begun.checked_sub(1).and_then(|nth| boundaries.get(nth));
+    start.is_some_and(|start| start.term == entry.term)
 }
 
 /// Finds the newest configuration up to an index among what is committed.

@@ -6,6 +6,7 @@
 //! | `log` | logs that agree on a position agree on everything before it; what is committed stays |
 //! | `change` | configurations follow on each other one at a time, through joint ones |
 //! | `core` | what a core hands out is durable, committed, in order, and answered once |
+//! | `forgetting` | what a member of a run of cores may forget, and who is known to have |
 //! | `durability` | nothing commits before a quorum has it on disk, without those that forgot it |
 //! | `snapshot` | a snapshot holds what was applied up to it, and logs are cut only behind it |
 //! | `state` | equal commands and answers at equal index; nothing is applied twice; one cluster |
@@ -19,6 +20,7 @@ mod change;
 mod core;
 mod durability;
 mod election;
+mod forgetting;
 mod linearizable;
 mod log;
 mod losses;
@@ -35,6 +37,7 @@ use meshraft_storage::{GroupId, Job};
 
 pub(crate) use self::{
     core::{CLUSTER, CoreChecks},
+    forgetting::{Forgetting, Scene},
     linearizable::{Histories, Operation},
     losses::{Bearing, Copy},
     progress::{Convergence, View, Wanted, check_acknowledged},

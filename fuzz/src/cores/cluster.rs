@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, time::Duration};
 use bytes::Bytes;
 use meshraft_consensus::{
     ConfigBuilder, Configuration, Core, Index, Input, LoadError, Member, Message, Moment,
-    ProposalId, Role,
+    ProposalId, Role, Term,
 };
 use meshraft_storage::GroupId;
 
@@ -45,6 +45,8 @@ pub(super) enum Want {
     /// A snapshot is to be fetched, or to become the state.
     Part(Seat),
     Install(Seat),
+    /// A member forgot what it acknowledged, and has to begin anew.
+    Renew(Seat),
 }
 
 /// The cluster.
@@ -61,6 +63,8 @@ pub(super) struct Cluster {
     knobs: ConfigBuilder,
     pub(super) snapshot_entries: u64,
     snapshot_parts: u64,
+    /// Who leads in which term, and has yet to notice that a member forgot what it acknowledged.
+    pub(super) in_sight: Option<(Member, Term, Member)>,
 }
 
 impl Cluster {
@@ -82,6 +86,7 @@ impl Cluster {
             knobs: plan.knobs.clone(),
             snapshot_entries: plan.snapshot_entries,
             snapshot_parts: u64::from(plan.snapshot_parts),
+            in_sight: None,
         };
         for node in &cluster.nodes {
             cluster.checks.begin(node.key, node.me);
@@ -136,6 +141,18 @@ impl Cluster {
                 self.wipe(seat);
                 return Ok(());
             }
+            Step::Copy { .. } => {
+                self.copy(seat);
+                return Ok(());
+            }
+            Step::SetBack { .. } => {
+                self.put_back(seat);
+                return Ok(());
+            }
+            Step::LoseTail { from, .. } => {
+                self.cut_tail(seat, from);
+                return Ok(());
+            }
             Step::Leap { span, .. } => {
                 self.leap(seat, span);
                 return Ok(());
@@ -143,7 +160,9 @@ impl Cluster {
             Step::Drain { .. } => return self.drain(seat),
             Step::Written { writes, .. } => return self.written(seat, writes, gathers),
             Step::Part { fails, .. } => return self.part(seat, fails, gathers),
-            Step::Deliver { from, to, message } if self.node(seat).me == to => {
+            Step::Deliver { from, to, message }
+                if self.node(seat).me == to && !self.is_held_back(from, to) =>
+            {
                 Some(Input::Receive { from, message: *message })
             }
             Step::Deliver { .. } => None,

@@ -64,6 +64,31 @@ impl Disk {
         self.live = self.durable.clone();
     }
 
+    /// What is durable by now.
+    pub(super) fn copy(&self) -> Self {
+        let mut copy = self.clone();
+        copy.crash();
+        copy
+    }
+
+    /// The last entry that is durable.
+    pub(super) fn last(&self) -> Index {
+        self.durable.last().index
+    }
+
+    /// Whether anything stands at an index and behind, and something is left before it.
+    pub(super) fn may_lose(&self, from: Index) -> bool {
+        let covered = self.durable.snapshot.as_ref().map_or(Index::ZERO, |it| it.position.index);
+        from > self.durable.first().max(covered.next()) && from <= self.last()
+    }
+
+    /// Loses what stands at an index and behind, and what is not durable.
+    pub(super) fn lose(&mut self, from: Index) {
+        let kept = self.durable.place(from);
+        self.durable.entries.truncate(kept);
+        self.crash();
+    }
+
     pub(super) fn keep_file(&mut self, file: File) {
         self.files.insert(file.meta.position, file);
         let recorded = self.durable.snapshot.as_ref().map(|meta| meta.position);

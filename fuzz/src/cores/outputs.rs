@@ -91,11 +91,16 @@ impl Cluster {
                 node.install = Some(*meta);
                 self.wants.push(Want::Install(seat));
             }
+            Output::Amnesia { .. } if self.checks.is_set_back(node.me) => {
+                self.counts.note(CoreRare::Renewed);
+                self.wants.push(Want::Renew(seat));
+            }
             Output::Amnesia { .. } => return Err(Violation::Forgot { member: node.me }),
             Output::Departed { .. } => self.counts.note(CoreRare::Departed),
             Output::Observe(event) => {
-                let me = node.me;
-                self.watch(me, &event)?;
+                let (me, core) = (node.me, node.core.as_ref());
+                let term = core.map(|core| core.term()).unwrap_or_default();
+                self.watch(me, term, &event)?;
             }
             Output::SendSnapshot { .. }
             | Output::Resolve { .. }
@@ -105,7 +110,7 @@ impl Cluster {
     }
 
     /// Counts what is rare, and refuses what no correct cluster shows.
-    fn watch(&mut self, me: Member, event: &Event) -> Result<(), Violation> {
+    fn watch(&mut self, me: Member, term: Term, event: &Event) -> Result<(), Violation> {
         let rare = match event {
             Event::Dropped { from, reason } => {
                 let reason = *reason;
@@ -119,7 +124,10 @@ impl Cluster {
                 }
                 CoreRare::Dropped
             }
-            Event::Amnesia { member, .. } => return Err(Violation::Forgot { member: *member }),
+            Event::Amnesia { member, .. } => {
+                self.checks.forgot(term, *member)?;
+                CoreRare::Amnesia
+            }
             Event::BecameRole { role: Role::Leader, .. } => CoreRare::Leader,
             Event::BecameRole { role: Role::Candidate, .. } => CoreRare::Campaign,
             Event::BecameRole { role: Role::PreCandidate, .. } => CoreRare::PreCampaign,
