@@ -11,8 +11,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
 use meshraft_consensus::{
-    Change, ChangeStep, Core, Entry, Index, EntryKind, Event, Fate, Incarnation, Input, Member, Moment,
-    NodeId, Output, Position, ProposalId, ReadId, ReadLevel, Role, SnapshotMeta, Status, WriteId,
+    Change, ChangeStep, Core, Entry, EntryKind, Event, Fate, Incarnation, Index, Input, Member,
+    Moment, NodeId, Output, Position, ProposalId, ReadId, ReadLevel, Role, SnapshotMeta, Status,
+    WriteId,
 };
 use meshraft_service::{
     HaltReason as ApplyHalt, QueryError, Replicated, Sequence, ServiceError, SessionId,
