@@ -27,8 +27,8 @@ impl Recording {
     }
 }
 
-/// A key-value machine with counters beside it, that records, and that writes snapshots as large as those of a machine with
-/// more in it: behind so many bytes of padding.
+/// A key-value machine with counters beside it, that records, and that writes snapshots as large as
+/// those of a machine with more in it: behind so many bytes of padding.
 #[derive(Debug, Default)]
 pub(crate) struct Recorder {
     machine: Kv,

@@ -1,9 +1,10 @@
 //! Clients: they write values that nobody wrote before, read, retry what may be lost, and remember
 //! what they saw.
 //!
-//! Each has one operation at a time: a write, an increment of a counter, a read at one of the levels,
-//! a barrier, or now and then a command of a session that was never opened. With a session it repeats a write under the same sequence
-//! until the outcome is known; without one it never repeats.
+//! Each has one operation at a time: a write, an increment of a counter, a read at one of the
+//! levels, a barrier, or now and then a command of a session that was never opened. With a session
+//! it repeats a command under the same sequence until the outcome is known; without one it never
+//! repeats.
 
 mod client;
 mod task;

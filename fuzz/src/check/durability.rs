@@ -1,9 +1,9 @@
 //! Nothing commits before a quorum has it on disk (thesis 3.8, 4.3).
 //!
-//! The quorum is that of the configuration in force at the member that commits first, of both halves
-//! if that is joint. Between the commit and the moment at which it is seen a leader may append a
-//! later configuration; so one of those in its log must have decided, from the one that stood at the
-//! entry on.
+//! The quorum is that of the configuration in force at the member that commits first, of both
+//! halves if that is joint. Between the commit and the moment at which it is seen a leader may
+//! append a later configuration; so one of those in its log must have decided, from the one that
+//! stood at the entry on.
 
 use std::collections::BTreeSet;
 

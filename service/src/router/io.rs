@@ -95,8 +95,8 @@ pub enum Input {
     Queried {
         /// The request.
         id: RequestId,
-        /// The answer, and what the state that gave it had applied: that may be more than the router
-        /// was told of when it asked.
+        /// The answer, and what the state that gave it had applied: that may be more than the
+        /// router was told of when it asked.
         result: Result<(Index, Bytes), QueryError>,
     },
     /// What became of a copy.
