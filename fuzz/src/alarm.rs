@@ -18,6 +18,8 @@ use crate::{
 pub enum Planted {
     /// In the cores of a run of cores alone.
     Core(meshraft_consensus::Mistake),
+    /// In the nodes of a run of whole nodes.
+    Node(meshraft_service::mistake::Mistake),
     /// In what surrounds the nodes of a run of whole nodes.
     Around(Mistake),
 }
@@ -37,13 +39,15 @@ impl Planted {
     /// Every mistake.
     pub fn all() -> impl Iterator<Item = Self> {
         let cores = meshraft_consensus::Mistake::ALL.iter().copied().map(Self::Core);
-        cores.chain(Mistake::ALL.into_iter().map(Self::Around))
+        let nodes = meshraft_service::mistake::Mistake::ALL.into_iter().map(Self::Node);
+        cores.chain(nodes).chain(Mistake::ALL.into_iter().map(Self::Around))
     }
 
     /// What it is about.
     pub const fn topic(self) -> &'static str {
         match self {
             Self::Core(mistake) => mistake.topic(),
+            Self::Node(mistake) => mistake.topic(),
             Self::Around(mistake) => mistake.topic(),
         }
     }
@@ -56,6 +60,10 @@ impl Planted {
                 let mut plan = CorePlan::of_seed(seed);
                 plan.knobs.mistake = Some(mistake);
                 simulate_cores(&plan).err().map(|failure| *failure.violation)
+            }
+            Self::Node(mistake) => {
+                let _planted = meshraft_service::mistake::plant(mistake);
+                of_nodes(&Plan::of_seed(seed))
             }
             Self::Around(mistake) => {
                 let plan = Plan { mistake: Some(mistake), ..Plan::of_seed(seed) };
@@ -89,6 +97,7 @@ impl fmt::Display for Planted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Core(mistake) => write!(f, "{mistake:?}"),
+            Self::Node(mistake) => write!(f, "{mistake:?}"),
             Self::Around(mistake) => write!(f, "{mistake:?}"),
         }
     }

@@ -14,6 +14,7 @@ use super::{
     GroupKey, Violation,
     election::Elections,
     log::Logs,
+    rounds::Rounds,
     shadow::{EntryDigest, place},
 };
 
@@ -34,6 +35,7 @@ pub(crate) struct CoreChecks {
     pub(super) logs: Logs,
     /// Whom a leader, in its term, found to have forgotten what it acknowledged.
     pub(super) forgetful: BTreeMap<Term, BTreeSet<Member>>,
+    pub(crate) rounds: Rounds,
     /// The state of a machine after each index.
     states: Vec<u64>,
     promises: BTreeMap<ProposalId, Promise>,

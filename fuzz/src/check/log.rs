@@ -1,4 +1,4 @@
-//! Log matching, leader completeness, and that what is committed stays (thesis 3.6.3).
+//! Log matching, and that what is committed stays (thesis 3.6.3).
 //!
 //! Every write that a node hands to its disk is applied to two shadows of its log: what the node
 //! believes, and what is durable. An entry is known by its position and digest; as each remembers
@@ -14,6 +14,7 @@ use meshraft_storage::{GroupId, Job};
 
 use super::{
     GroupKey, Violation,
+    completeness::Completeness,
     election::Elections,
     shadow::{EntryDigest, LogCopy, place},
 };
@@ -42,10 +43,7 @@ pub(crate) struct Logs {
     /// What stands at a position in any log, and what before it.
     seen: BTreeMap<(ClusterId, Position), (EntryDigest, Position)>,
     committed: BTreeMap<ClusterId, Vec<EntryDigest>>,
-    /// In which term each of them was committed, at the latest.
-    committed_in: BTreeMap<ClusterId, Vec<Term>>,
-    /// Who led in each term, with where each term began in its log when it was seen to lead.
-    led: BTreeMap<(ClusterId, Term), (Member, Vec<Position>)>,
+    completeness: Completeness,
     /// What each configuration entry says that was ever appended.
     pub(super) configurations: BTreeMap<(ClusterId, Position), Configuration>,
 }
@@ -367,38 +365,10 @@ impl Logs {
             index = index.next();
         }
         let positions = new.iter().map(|entry| entry.position).collect();
-        self.committed.entry(cluster).or_default().extend(new);
-        self.committed_by(cluster, commit, term)?;
+        let committed = self.committed.entry(cluster).or_default();
+        committed.extend(new);
+        self.completeness.commits(cluster, committed, commit, term)?;
         Ok(positions)
-    }
-
-    /// Everything up to an index was committed in this term or before: every leader of a later one
-    /// holds it, also one that was elected before anybody said so.
-    fn committed_by(
-        &mut self,
-        cluster: ClusterId,
-        commit: Index,
-        term: Term,
-    ) -> Result<(), Violation> {
-        let Some(committed) = self.committed.get(&cluster) else { return Ok(()) };
-        let terms = self.committed_in.entry(cluster).or_default();
-        let known = terms.len();
-        terms.resize(committed.len(), term);
-        let covered = terms.iter_mut().take(place(commit)).enumerate().rev();
-        let mut first = known;
-        for (slot, earlier) in covered.take_while(|(slot, it)| *slot >= known || **it > term) {
-            (*earlier, first) = (term, slot);
-        }
-        let news = committed.get(first..place(commit)).unwrap_or_default();
-        let later = self.led.range((cluster, term.next())..);
-        for ((_, led), (leader, log)) in later.take_while(|((of, _), _)| *of == cluster) {
-            let lacks = |entry: &&EntryDigest| !holds(log, entry.position);
-            if let Some(missing) = news.iter().find(lacks) {
-                let (leader, term, missing) = (*leader, *led, missing.position);
-                return Err(Violation::LeaderIncomplete { leader, term, missing });
-            }
-        }
-        Ok(())
     }
 
     /// A member that leads, and did before, commits with an entry of its own term.
@@ -416,26 +386,18 @@ impl Logs {
         }
     }
 
-    /// A new leader holds everything that was committed in earlier terms. One that won long ago and
-    /// hears of it only now need not know what later ones committed.
+    /// A member leads: it holds everything that was committed in earlier terms.
     pub(crate) fn leads(
         &mut self,
         cluster: ClusterId,
         term: Term,
         leader: Member,
     ) -> Result<(), Violation> {
-        let Some(group) = self.of(leader, cluster) else { return Ok(()) };
-        let terms = self.committed_in.get(&cluster).into_iter().flatten();
-        let committed = self.committed.get(&cluster).into_iter().flatten().zip(terms);
-        for (entry, _) in committed.take_while(|(_, committed_in)| **committed_in < term) {
-            if group.believed.at(entry.position.index) != Some(*entry) {
-                let missing = entry.position;
-                return Err(Violation::LeaderIncomplete { leader, term, missing });
-            }
-        }
-        let log = group.believed.boundaries();
-        self.led.entry((cluster, term)).or_insert((leader, log));
-        Ok(())
+        let mut groups = self.groups.values().chain(&self.gone);
+        let mine = |group: &&Group| group.member == Some(leader) && group.cluster == cluster;
+        let Some(group) = groups.find(mine) else { return Ok(()) };
+        let committed = self.committed.get(&cluster).map(Vec::as_slice).unwrap_or_default();
+        self.completeness.leads(cluster, committed, term, leader, &group.believed)
     }
 
     /// Whether the group's fate is committed, and is to live.
@@ -443,13 +405,6 @@ impl Logs {
         let first = self.committed.get(&cluster).and_then(|committed| committed.first());
         first.is_some_and(|first| first.kind == EntryKind::Configuration)
     }
-}
-
-/// Whether a log has an entry: it begins these terms at these slots, and ends with the last one.
-fn holds(boundaries: &[Position], entry: Position) -> bool {
-    let begun = boundaries.partition_point(|start| start.index <= entry.index);
-    let start = begun.checked_sub(1).and_then(|nth| boundaries.get(nth));
-    start.is_some_and(|start| start.term == entry.term)
 }
 
 /// Finds the newest configuration up to an index among what is committed.

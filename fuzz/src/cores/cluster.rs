@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, time::Duration};
 use bytes::Bytes;
 use meshraft_consensus::{
     ConfigBuilder, Configuration, Core, Index, Input, LoadError, Member, Message, Moment,
-    ProposalId, Role, Term,
+    ProposalId, ReadId, ReadLevel, Role, Term,
 };
 use meshraft_storage::GroupId;
 
@@ -163,6 +163,7 @@ impl Cluster {
             Step::Deliver { from, to, message }
                 if self.node(seat).me == to && !self.is_held_back(from, to) =>
             {
+                self.reach(seat, from, &message);
                 Some(Input::Receive { from, message: *message })
             }
             Step::Deliver { .. } => None,
@@ -181,10 +182,7 @@ impl Cluster {
                 Some(Input::Transfer { id, to })
             }
             Step::Read { id, level, .. } => {
-                let key = self.node(seat).key;
-                if self.node(seat).core.is_some() {
-                    self.checks.read(key, id);
-                }
+                self.begin_read(seat, id, level);
                 Some(Input::Read { id, level })
             }
             Step::Campaign { .. } => Some(Input::Campaign),
@@ -205,6 +203,25 @@ impl Cluster {
         let node = &self.nodes[seat.0];
         if node.core.is_some() {
             self.checks.asked(node.key, id);
+        }
+    }
+
+    fn begin_read(&mut self, seat: Seat, id: ReadId, level: ReadLevel) {
+        let node = &self.nodes[seat.0];
+        let Some(core) = &node.core else { return };
+        self.checks.read(node.key, id);
+        if core.role() == Role::Leader && level == ReadLevel::Linearizable {
+            self.checks.rounds.asked(id, node.me, core.term(), self.now);
+        }
+    }
+
+    /// A message reaches a member.
+    fn reach(&mut self, seat: Seat, from: Member, message: &Message) {
+        let node = &self.nodes[seat.0];
+        if let (Some(core), Message::Heartbeat(heartbeat)) = (&node.core, message)
+            && heartbeat.term >= core.term()
+        {
+            self.checks.rounds.hears(node.me, from, heartbeat);
         }
     }
 

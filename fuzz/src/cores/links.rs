@@ -26,7 +26,7 @@ pub(super) struct Links {
 }
 
 /// So many messages are kept to be replayed.
-const PAST_MAX: usize = 64;
+const PAST_MAX: usize = 256;
 
 impl Links {
     pub(super) fn new(plan: &CorePlan) -> Self {

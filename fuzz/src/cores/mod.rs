@@ -321,7 +321,7 @@ impl CoreWorld {
                 let ends = (seat_of(from), seat_of(to));
                 let (faults, random) = (&self.faults, &mut self.random);
                 let arrivals = self.links.arrivals(now, ends, &message, faults, random);
-                if faults.replay > Rate::NEVER && random.below(16) == 0 {
+                if faults.replay > Rate::NEVER && random.below(4) == 0 {
                     let message = message.clone();
                     self.links.remember(Step::Deliver { from, to, message }, random);
                 }

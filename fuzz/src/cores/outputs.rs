@@ -1,8 +1,8 @@
 //! Does what cores ask for, and looks at them when they have nothing more to ask.
 
 use meshraft_consensus::{
-    DropReason, Entry, Event, Fate, Index, Input, Member, Outcome, Output, Position, ProposalId,
-    Role, Term,
+    DropReason, Entry, Event, Fate, Index, Input, Member, Message, Outcome, Output, Position,
+    ProposalId, Role, Term,
 };
 
 use super::{
@@ -53,6 +53,9 @@ impl Cluster {
             Output::Send { to, message, .. } => {
                 self.checks.says(node.key, node.me, &message)?;
                 self.checks.votes(node.key, node.me, to, &message)?;
+                if let Message::Heartbeat(heartbeat) = &message {
+                    self.checks.rounds.sends(node.me, heartbeat, self.now);
+                }
                 let (from, message) = (node.me, Box::new(message));
                 self.wants.push(Want::Send { from, to, message });
             }
@@ -80,6 +83,9 @@ impl Cluster {
                 self.counts.note(CoreRare::Read);
                 let term = node.core.as_ref().map_or(Term::ZERO, |core| core.term());
                 self.checks.read_ended(id, Some(index), term)?;
+                let leads = node.core.as_ref().filter(|core| core.role() == Role::Leader);
+                let leads = leads.map(|core| core.term());
+                self.checks.rounds.serves(id, leads, &node.configuration)?;
             }
             Output::ReadFailed { id, .. } => self.checks.read_ended(id, None, Term::ZERO)?,
             Output::FetchSnapshot { from, meta } => {

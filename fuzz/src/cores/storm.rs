@@ -55,7 +55,7 @@ impl CoreWorld {
             self.apart();
         }
         if self.random.hits(faults.replay) {
-            self.replay(self.plan.knobs.heartbeat);
+            self.replay(8, self.plan.knobs.heartbeat);
         }
         if self.random.hits(faults.bridge) {
             let sides = self.random.next();
@@ -185,7 +185,7 @@ impl CoreWorld {
         let near = near.take(count.saturating_sub(1) / 2);
         let near: Vec<Seat> = near.chain([leader]).collect();
         let rest = self.cluster.seats().filter(|seat| !near.contains(seat)).collect::<Vec<_>>();
-        let (lasts, mute) = (self.while_it_lasts(), self.random.below(3) == 0);
+        let (lasts, mute) = (self.while_it_lasts(), self.random.below(2) == 0);
         for (from, to) in rest.iter().flat_map(|to| near.iter().map(move |from| (*from, *to))) {
             self.cut(from, to, lasts);
             if !mute {
@@ -193,7 +193,7 @@ impl CoreWorld {
             }
         }
         if faults.replay > Rate::NEVER {
-            self.replay(self.plan.knobs.election);
+            self.replay(16, self.plan.knobs.election * 2);
         }
         if self.random.below(2) == 0 {
             self.clock.after(lasts, Due::Apart);
@@ -220,10 +220,10 @@ impl CoreWorld {
     }
 
     /// Some messages of the past arrive, soon or a little later; often of a leader that led before.
-    fn replay(&mut self, longest: Duration) {
+    fn replay(&mut self, count: usize, longest: Duration) {
         let (of_leader, leader) = (self.random.below(2) == 0, self.some_leader());
         let led = leader.and_then(|leader| Some((leader, self.cluster.node(leader).led?)));
-        for _ in 0..8 {
+        for _ in 0..count {
             let wait = self.random.between(Duration::ZERO, longest);
             let step = self.links.recall(led.filter(|_| of_leader), &mut self.random);
             if let Some(step) = step {
