@@ -6,8 +6,8 @@ use bytes::Bytes;
 use meshraft_consensus::{
     Amnesia, AppendRequest, AppendResponse, AppendResult, Configuration, Dismissed, Entry,
     EntryKind, Heartbeat, HeartbeatResponse, Index, Member, Message, Position, Quiesce,
-    ReadResponse, SnapshotMeta, SnapshotOffer, SnapshotResponse, Term, TimeoutNow, VoteKind,
-    VoteRequest, VoteResponse,
+    ReadResponse, RepairRequest, RepairResponse, RepairResult, SnapshotMeta, SnapshotOffer,
+    SnapshotResponse, Term, TimeoutNow, VoteKind, VoteRequest, VoteResponse,
 };
 
 use crate::cluster::member;
@@ -25,6 +25,12 @@ pub(crate) fn index(text: &str) -> Fallible<Index> {
 /// A number, or `max`.
 fn number(text: &str) -> Fallible<u64> {
     if text == "max" { Ok(u64::MAX) } else { Ok(text.parse()?) }
+}
+
+/// `3`, or `3..5` with both ends.
+pub(crate) fn slots(text: &str) -> Fallible<Vec<Index>> {
+    let (first, last) = text.split_once("..").unwrap_or((text, text));
+    Ok((number(first)?..=number(last)?).map(Index::new).collect())
 }
 
 /// `7@3`: index at term.
@@ -106,6 +112,24 @@ pub(crate) fn message<'a>(kind: &str, key: impl Fn(&str) -> Option<&'a str>) -> 
             Message::Amnesia(Amnesia { term, acknowledged })
         }
         "dismissed" => Message::Dismissed(Dismissed { term, index: Index::new(count("index")?) }),
+        "repair" => Message::RepairRequest(RepairRequest {
+            term,
+            first: Index::new(count("first")?),
+            last: Index::new(count("last")?),
+            anchor: place("before")?,
+        }),
+        "repair-answer" => {
+            let result = match key("entries") {
+                Some(text) => RepairResult::Entries(entries(text)?),
+                None => RepairResult::Elsewhere,
+            };
+            Message::RepairResponse(RepairResponse {
+                term,
+                anchor: place("before")?,
+                commit,
+                result,
+            })
+        }
         "read-response" => Message::ReadResponse(ReadResponse {
             term,
             id: count("id")?,
