@@ -96,6 +96,7 @@ fn message(message: &Message) -> String {
         }
         Message::Amnesia(it) => format!("amnesia t{} acknowledged={}", it.term, it.acknowledged),
         Message::Dismissed(it) => format!("dismissed t{} index={}", it.term, it.index),
+        Message::Committed(it) => format!("committed t{} {}", it.term, it.commit),
         Message::RepairRequest(it) => {
             format!("repair t{} {}..={} before {}", it.term, it.first, it.last, it.anchor)
         }

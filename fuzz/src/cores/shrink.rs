@@ -167,6 +167,9 @@ const fn kind(message: &Message) -> usize {
         Message::SnapshotResponse(_) => 9,
         Message::Amnesia(_) => 10,
         Message::Dismissed(_) => 11,
+        Message::Committed(_) => 13,
+        Message::RepairRequest(_) => 14,
+        Message::RepairResponse(_) => 15,
         _ => 12,
     }
 }
