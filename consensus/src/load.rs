@@ -1,7 +1,7 @@
 //! Asks for entries that are no longer in memory, one load at a time for each who needs them.
 //!
-//! Invariant: at most one load a follower, one a member that repairs its log and one for applying is
-//! pending, so that memory for
+//! Invariant: at most one load a follower, one a member that repairs its log, and one for applying
+//! is pending, so that memory for
 //! loaded entries is bounded.
 
 use alloc::{collections::BTreeMap, vec::Vec};

@@ -81,8 +81,8 @@ pub enum Output {
     /// [`crate::Input::SnapshotInstalled`]. Nothing is handed out to apply meanwhile.
     InstallSnapshot(Box<SnapshotMeta>),
     /// It is proven that this store no longer has what this incarnation acknowledged, or that it
-    /// can't be known: it went back in time, or is damaged beyond repair. Stop this group and draw a
-    /// new incarnation; this one never acts again.
+    /// can't be known: it went back in time, or is damaged beyond repair. Stop this group and draw
+    /// a new incarnation; this one never acts again.
     Amnesia {
         /// What it had acknowledged as durable; as far as it is known.
         acknowledged: Index,

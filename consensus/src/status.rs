@@ -30,8 +30,8 @@ pub struct Status {
     pub founding: bool,
     /// Slots of its log that it can't read: it neither votes nor leads.
     pub damage: Option<IndexRange>,
-    /// Whether the end of its log is among what it can't read: it comes back as a new member once it
-    /// hears a leader.
+    /// Whether the end of its log is among what it can't read: it comes back as a new member once
+    /// it hears a leader.
     pub forgotten: bool,
     /// Whether it was taken out of the group, and not admitted again.
     pub departed: bool,

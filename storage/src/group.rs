@@ -111,8 +111,8 @@ impl Group {
         self.base.as_ref().map_or(Position::ZERO, |base| base.snapshot.position)
     }
 
-    /// What is lost or doubtful, as one run. It ends after the log if its end is: the last entry, or
-    /// term and vote, may have been newer.
+    /// What is lost or doubtful, as one run. It ends after the log if its end is: the last entry,
+    /// or term and vote, may have been newer.
     pub(crate) fn damage(&self) -> Option<IndexRange> {
         let mut damaged = (0..self.slots.len() as u64)
             .map(|offset| self.floor.plus(offset + 1))

@@ -240,6 +240,26 @@ fn elect(cluster: &mut Cluster) {
     }
 }
 
+/// Slots can't be read any more, which a restart finds if it is `seen`, or else a load.
+fn rot(cluster: &mut Cluster, first: u64, last: u64, seen: bool) {
+    let disk = &mut cluster.node(member(1)).disk;
+    let held: Vec<Index> = disk.entries.iter().map(|entry| entry.position.index).collect();
+    let slots = (first..=last).map(Index::new).filter(|slot| held.contains(slot));
+    if seen { disk.lost.extend(slots) } else { disk.rotten.extend(slots) }
+}
+
+/// A snapshot that was asked for has arrived, or not.
+fn fetched(cluster: &mut Cluster, ok: bool) {
+    let Some(meta) = cluster.node(member(1)).fetch.take().map(Fetch::into_meta) else { return };
+    let position = meta.position;
+    let file = File { meta, state: 0 };
+    let result = if ok { Ok(()) } else { Err(InstallError::Damaged) };
+    if ok {
+        cluster.node(member(1)).disk.files.insert(position.index, file);
+    }
+    cluster.input(member(1), Input::SnapshotFetched { position, result });
+}
+
 /// Tells a damaged core what stood in its damaged slots, or what may have.
 fn repair(cluster: &mut Cluster, from: u8, commit: u64, kinds: Vec<(u64, EntryKind, Bytes)>) {
     let Some(range) = cluster.core(1).status().damage else { return };
@@ -307,16 +327,7 @@ fn take(cluster: &mut Cluster, step: Step, nth: usize) {
         }
         Step::Elect => elect(cluster),
         Step::Snapshot => cluster.take_snapshot(me),
-        Step::Fetched(ok) => {
-            let Some(meta) = cluster.node(me).fetch.take().map(Fetch::into_meta) else { return };
-            let position = meta.position;
-            let file = File { meta, state: 0 };
-            let result = if ok { Ok(()) } else { Err(InstallError::Damaged) };
-            if ok {
-                cluster.node(me).disk.files.insert(position.index, file);
-            }
-            cluster.input(me, Input::SnapshotFetched { position, result });
-        }
+        Step::Fetched(ok) => fetched(cluster, ok),
         Step::Installed => {
             if cluster.node(me).install.is_some() {
                 cluster.transfer(me);
@@ -326,12 +337,7 @@ fn take(cluster: &mut Cluster, step: Step, nth: usize) {
             cluster.input(me, Input::SnapshotProgress { peer: member(peer), term, offset });
         }
         Step::Sent(peer, ok) => cluster.input(me, Input::SnapshotSent { peer: member(peer), ok }),
-        Step::Rot(first, last, seen) => {
-            let disk = &mut cluster.node(me).disk;
-            let held: Vec<Index> = disk.entries.iter().map(|entry| entry.position.index).collect();
-            let slots = (first..=last).map(Index::new).filter(|slot| held.contains(slot));
-            if seen { disk.lost.extend(slots) } else { disk.rotten.extend(slots) }
-        }
+        Step::Rot(first, last, seen) => rot(cluster, first, last, seen),
         Step::Repair(from, commit, entries) => repair(cluster, from, commit, entries),
         Step::Compacted => {
             let node = cluster.node(me);

@@ -113,24 +113,7 @@ pub(crate) fn message<'a>(kind: &str, key: impl Fn(&str) -> Option<&'a str>) -> 
             Message::Amnesia(Amnesia { term, acknowledged })
         }
         "dismissed" => Message::Dismissed(Dismissed { term, index: Index::new(count("index")?) }),
-        "repair" => Message::RepairRequest(RepairRequest {
-            term,
-            first: Index::new(count("first")?),
-            last: Index::new(count("last")?),
-            anchor: place("before")?,
-        }),
-        "repair-answer" => {
-            let result = match key("entries") {
-                Some(text) => RepairResult::Entries(entries(text)?),
-                None => RepairResult::Elsewhere,
-            };
-            Message::RepairResponse(RepairResponse {
-                term,
-                anchor: place("before")?,
-                commit,
-                result,
-            })
-        }
+        "repair" | "repair-answer" => repair(kind, key)?,
         "read-response" => Message::ReadResponse(ReadResponse {
             term,
             id: count("id")?,
@@ -138,6 +121,23 @@ pub(crate) fn message<'a>(kind: &str, key: impl Fn(&str) -> Option<&'a str>) -> 
         }),
         other => return Err(format!("unknown message {other}").into()),
     })
+}
+
+/// `repair first=3 last=4 before=5@2`, or its answer with entries, if there are any.
+fn repair<'a>(kind: &str, key: impl Fn(&str) -> Option<&'a str>) -> Fallible<Message> {
+    let count = |name: &str| key(name).map_or(Ok(0), number);
+    let (term, anchor) =
+        (Term::new(count("term")?), key("before").map_or(Ok(Position::ZERO), position)?);
+    if kind == "repair" {
+        let (first, last) = (Index::new(count("first")?), Index::new(count("last")?));
+        return Ok(Message::RepairRequest(RepairRequest { term, first, last, anchor }));
+    }
+    let result = match key("entries") {
+        Some(text) => RepairResult::Entries(entries(text)?),
+        None => RepairResult::Elsewhere,
+    };
+    let commit = Index::new(count("commit")?);
+    Ok(Message::RepairResponse(RepairResponse { term, anchor, commit, result }))
 }
 
 /// What a snapshot stands for: `at=5@2 voters=1,2,3 since=1`.
