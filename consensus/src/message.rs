@@ -294,11 +294,11 @@ pub struct RepairResponse {
 pub enum RepairResult {
     /// Its own log holds the anchor: a prefix of the entries that were asked for.
     Entries(Vec<Entry>),
-    /// Its own log holds the anchor, but not all that was asked for any more: the snapshot that
-    /// stands for it helps.
-    Compacted,
-    /// Its own log begins after the anchor: only a snapshot helps.
-    Passed,
+    /// Its own log holds the anchor, but not all that was asked for any more: this snapshot stands
+    /// for it, and can be fetched.
+    Compacted(Box<SnapshotMeta>),
+    /// Its own log begins after the anchor: only this snapshot helps.
+    Passed(Box<SnapshotMeta>),
     /// Its own log does not hold the anchor. Said by the leader: the anchor is not committed.
     Elsewhere,
 }

@@ -15,7 +15,7 @@
 //! that never was. Whoever's log is known to equal another one up to the anchor knows of what is
 //! committed there, too, that it is committed (state machine safety, 3.6.3).
 //!
-//! What others have compacted comes by a snapshot. Its last entry is committed, so it is in every
+//! What others have compacted comes by a snapshot, of any member, too. Its last entry is committed, so it is in every
 //! log as far as that is committed, also in damaged slots; after them the own terms say whether it
 //! is. Slots that the own snapshot covers are not needed, and go.
 //!
@@ -169,6 +169,8 @@ impl Core {
         let range = damage.found;
         self.damage = None;
         self.observe(Event::Repaired { range });
+        // Configurations were among it, perhaps.
+        self.check_departed();
         false
     }
 

@@ -12,7 +12,8 @@ use crate::{
     membership::Configuration,
     message::{Message, RepairRequest, RepairResponse, RepairResult},
     output::Lane,
-    types::{IndexRange, Position},
+    snapshot::check_meta,
+    types::{Index, IndexRange, Position, Term},
 };
 
 impl Core {
@@ -22,7 +23,7 @@ impl Core {
         if due.is_none_or(|due| due > self.now) {
             return;
         }
-        let (leader, me) = (self.leader(), self.me);
+        let (leader, me, busy) = (self.leader(), self.me, self.is_fetching());
         let mut others: BTreeSet<Member> = self.membership.current().members();
         others.extend(self.departure.peers());
         others.remove(&me);
@@ -35,6 +36,9 @@ impl Core {
         };
         let turn = damage.turns;
         (damage.turns, damage.ask_due) = (turn.saturating_add(1), Some(now.plus(patience)));
+        if busy {
+            return;
+        }
         // The leader surely has what is committed, but may not be there.
         let nth = match leader {
             Some(leader) if turn.is_multiple_of(2) => return self.ask_for_repair(leader),
@@ -77,8 +81,11 @@ impl Core {
                 self.take_repair(from, entries);
                 self.note_proven(proven);
             }
-            RepairResult::Compacted => self.note_proven(proven),
-            RepairResult::Passed => {}
+            RepairResult::Compacted(meta) => {
+                self.note_proven(proven);
+                self.fetch_for_repair(from, response.term, *meta);
+            }
+            RepairResult::Passed(meta) => self.fetch_for_repair(from, response.term, *meta),
             RepairResult::Elsewhere => {
                 if response.term == self.hard.term && self.leader() == Some(from) {
                     self.retire(self.log.last().index);
@@ -87,7 +94,18 @@ impl Core {
         }
     }
 
-    fn note_proven(&mut self, proven: crate::types::Index) {
+    /// Has another member's snapshot fetched, if it helps and none is on its way.
+    fn fetch_for_repair(&mut self, from: Member, term: Term, meta: SnapshotMeta) {
+        if check_meta(&meta, term).is_err() {
+            return self.drop_message(from, DropReason::Malformed);
+        }
+        let busy = self.is_fetching() || self.snapshots.is_installing();
+        if !busy && self.takes_for_repair(meta.position) {
+            self.fetch(from, meta);
+        }
+    }
+
+    fn note_proven(&mut self, proven: Index) {
         if let Some(damage) = &mut self.damage {
             damage.proven = damage.proven.max(proven);
         }

@@ -1,7 +1,7 @@
 //! What a member tells another one whose log is damaged. Nothing that it says rests on its disk:
 //! which entries precede another one never changes.
 
-use alloc::vec::Vec;
+use alloc::{boxed::Box, vec::Vec};
 
 use crate::{
     core::Core,
@@ -10,8 +10,7 @@ use crate::{
     identity::Member,
     message::{Message, RepairRequest, RepairResponse, RepairResult},
     output::{Lane, Output},
-    replication::{Mode, follows},
-    role::RoleState,
+    replication::follows,
     types::{Index, IndexRange, Position, Term},
 };
 
@@ -30,12 +29,10 @@ impl Core {
             return;
         }
         if let Some(result) = self.can_not_repair(request) {
-            let compacted = matches!(result, RepairResult::Compacted | RepairResult::Passed);
-            self.answer_repair(from, anchor, result);
-            if compacted {
-                self.offer_for_repair(from);
+            if let RepairResult::Compacted(meta) | RepairResult::Passed(meta) = &result {
+                self.outputs.push_back(Output::SendSnapshot { to: from, meta: meta.clone() });
             }
-            return;
+            return self.answer_repair(from, anchor, result);
         }
         let (in_memory, bytes_max) =
             (self.log.first_in_memory(), self.config.knobs().append_bytes_max);
@@ -53,12 +50,14 @@ impl Core {
     fn can_not_repair(&self, request: RepairRequest) -> Option<RepairResult> {
         let RepairRequest { first, anchor, .. } = request;
         let base = self.log.base().index;
+        // What is compacted is covered by a snapshot.
+        let newest = self.snapshots.newest_meta().map(|meta| Box::new(meta.clone()));
         if anchor.index < base {
-            Some(RepairResult::Passed)
+            newest.map(RepairResult::Passed)
         } else if !self.log.holds(anchor) {
             Some(RepairResult::Elsewhere)
         } else if first <= base {
-            Some(RepairResult::Compacted)
+            newest.map(RepairResult::Compacted)
         } else {
             None
         }
@@ -86,14 +85,5 @@ impl Core {
         let (term, commit) = (self.hard.term, self.commit);
         let response = RepairResponse { term, anchor, commit, result };
         self.send(to, Lane::Entries, Message::RepairResponse(response));
-    }
-
-    /// The leader offers its snapshot to a member that needs what is compacted.
-    fn offer_for_repair(&mut self, to: Member) {
-        let RoleState::Leader(leader) = &self.role else { return };
-        let progress = leader.progress.get(&to).filter(|progress| progress.amnesiac.is_none());
-        if progress.is_some_and(|progress| !matches!(progress.mode, Mode::Snapshot)) {
-            self.offer_snapshot(to);
-        }
     }
 }

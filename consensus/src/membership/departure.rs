@@ -70,6 +70,10 @@ impl Core {
 
     /// The configurations that may be in force changed: looks whether this member is in any.
     pub(crate) fn check_departed(&mut self) {
+        if self.damage.is_some() {
+            // The configuration that has it may be among what it can't read.
+            return;
+        }
         let (index, committed) = self.membership.committed();
         let was_member = self.departure.listed.is_some_and(|listed| listed < index);
         let may_be = committed.contains(&self.me)

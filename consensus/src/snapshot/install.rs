@@ -35,7 +35,7 @@ impl Core {
         if offer.term < self.hard.term {
             return self.answer_stale(from);
         }
-        if let Err(reason) = check_offer(&offer) {
+        if let Err(reason) = check_meta(&offer.meta, offer.term) {
             return self.drop_message(from, reason);
         }
         if self.founding == Founding::Abandoned {
@@ -60,7 +60,7 @@ impl Core {
     }
 
     /// Has an offered snapshot fetched, unless it is being fetched already and that goes on.
-    fn fetch(&mut self, from: Member, meta: SnapshotMeta) {
+    pub(crate) fn fetch(&mut self, from: Member, meta: SnapshotMeta) {
         let (now, patience) = (self.now, self.config.knobs().election * 2);
         let goes_on = |fetch: &Fetch| {
             fetch.from == from && fetch.meta == meta && now < fetch.moved.plus(patience)
@@ -70,6 +70,13 @@ impl Core {
         }
         self.outputs.push_back(Output::FetchSnapshot { from, meta: Box::new(meta.clone()) });
         self.snapshots.fetching = Some(Fetch { from, meta, offset: 0, moved: now });
+    }
+
+    /// Whether a snapshot is on its way, and moves.
+    pub(crate) fn is_fetching(&self) -> bool {
+        let patience = self.config.knobs().election * 2;
+        let fetch = self.snapshots.fetching.as_ref();
+        fetch.is_some_and(|fetch| self.now < fetch.moved.plus(patience))
     }
 
     /// Chunks arrived. They are a sign of life of the leader that this member follows, if they left
@@ -224,13 +231,13 @@ impl Core {
     }
 }
 
-/// Checks what every correct leader keeps.
-fn check_offer(offer: &SnapshotOffer) -> Result<(), DropReason> {
-    let SnapshotMeta { position, configuration, configuration_index } = &*offer.meta;
+/// Checks what every correct member keeps that offers this snapshot in `term`.
+pub(crate) fn check_meta(meta: &SnapshotMeta, term: Term) -> Result<(), DropReason> {
+    let SnapshotMeta { position, configuration, configuration_index } = meta;
     let placed = position.index > Index::ZERO
         && position.index <= INDEX_MAX
         && position.term > Term::ZERO
-        && position.term <= offer.term
+        && position.term <= term
         && *configuration_index <= position.index;
     let learner_votes = !configuration.voters.is_disjoint(&configuration.learners);
     let readable = !configuration.voters.is_empty()

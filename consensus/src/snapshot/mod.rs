@@ -15,6 +15,7 @@ mod compaction;
 mod install;
 mod offer;
 
+pub(crate) use install::check_meta;
 pub(crate) use offer::Transfer;
 
 use crate::{

@@ -145,8 +145,8 @@ fn message() -> impl Strategy<Value = Message> {
 
 fn refusal() -> impl Strategy<Value = RepairResult> {
     prop_oneof![
-        Just(RepairResult::Compacted),
-        Just(RepairResult::Passed),
+        meta().prop_map(|meta| RepairResult::Compacted(Box::new(meta))),
+        meta().prop_map(|meta| RepairResult::Passed(Box::new(meta))),
         Just(RepairResult::Elsewhere)
     ]
 }

@@ -107,7 +107,9 @@ fn message(message: &Message) -> String {
             it.anchor,
             match &it.result {
                 RepairResult::Entries(it) => entries(it),
-                other => format!("{other:?}").to_lowercase(),
+                RepairResult::Compacted(it) => format!("compacted by {}", snapshot(it)),
+                RepairResult::Passed(it) => format!("passed by {}", snapshot(it)),
+                RepairResult::Elsewhere => "elsewhere".into(),
             }
         ),
         Message::Quiesce(it) => format!("quiesce t{} last={}", it.term, it.last),
