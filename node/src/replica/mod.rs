@@ -178,6 +178,12 @@ impl Replica {
         self.group.as_ref().map_or(Term::ZERO, |group| group.core().term())
     }
 
+    /// For simulations: until when this member may serve reads as leader without asking anybody.
+    #[doc(hidden)]
+    pub fn lease_until(&self) -> Option<Moment> {
+        self.group.as_ref().and_then(|group| group.core().lease_until())
+    }
+
     /// For simulations: panics if the core breaks an invariant of its own.
     #[doc(hidden)]
     pub fn check_invariants(&self) {
