@@ -12,8 +12,8 @@
 //! slots, committed or not. That is so whoever it is, leader or not, and for ever: an answer that
 //! comes late or twice is as true as before, and members that are damaged in different slots repair
 //! each other without a leader. Each chunk is what was there, so a crash between two leaves nothing
-//! that never was. Whoever's log is known to equal another one up to the anchor knows of what is
-//! committed there, too, that it is committed (state machine safety, 3.6.3).
+//! that never was. And if the other knows that some of it is committed, then it is committed here
+//! as well (state machine safety, 3.6.3).
 //!
 //! What others have compacted comes by a snapshot, of any member, too. Its last entry is committed, so it is in every
 //! log as far as that is committed, also in damaged slots; after them the own terms say whether it
