@@ -15,16 +15,16 @@
 //! that never was. And if the other knows that some of it is committed, then it is committed here
 //! as well (state machine safety, 3.6.3).
 //!
-//! What others have compacted comes by a snapshot, of any member, too. Its last entry is committed, so it is in every
-//! log as far as that is committed, also in damaged slots; after them the own terms say whether it
-//! is. Slots that the own snapshot covers are not needed, and go.
+//! What others have compacted comes by a snapshot, of any member, too. Its last entry is committed,
+//! so it is in every log as far as that is committed, also in damaged slots; after them the own
+//! terms say whether it is. Slots that the own snapshot covers are not needed, and go.
 //!
 //! If the *leader* of the current term does not hold the anchor, then the anchor is not committed
 //! and never will be (leader completeness, 3.6.3), and what stood before it can't be told. And if
 //! the end of the log, or the term and the vote, are among what is lost, then nobody can know what
 //! was acknowledged or promised. In both cases the member has to count as one that forgot: it comes
-//! back under another incarnation. It does so only once it hears a leader, as a majority is then
-//! whole without it; before that its disk may be the last that helps.
+//! back under another incarnation. It does so only once it hears a leader, which has everything that
+//! is committed; before that its disk may be the last that helps.
 //!
 //! Invariants:
 //! 1. The end of a damaged log does not move, but by a snapshot of what is committed.

@@ -107,6 +107,7 @@ impl History {
         let place = self.later.partition_point(|(slot, _)| *slot < index);
         if index > self.base.0 && self.later.get(place).is_none_or(|(slot, _)| *slot != index) {
             self.later.insert(place, (index, configuration));
+            self.look();
         }
     }
 
