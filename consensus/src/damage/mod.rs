@@ -23,8 +23,8 @@
 //! and never will be (leader completeness, 3.6.3), and what stood before it can't be told. And if
 //! the end of the log, or the term and the vote, are among what is lost, then nobody can know what
 //! was acknowledged or promised. In both cases the member has to count as one that forgot: it comes
-//! back under another incarnation. It does so only once it hears a leader, which has everything that
-//! is committed; before that its disk may be the last that helps.
+//! back under another incarnation. It does so only once it hears a leader, which has everything
+//! that is committed; before that its disk may be the last that helps.
 //!
 //! Invariants:
 //! 1. The end of a damaged log does not move, but by a snapshot of what is committed.
