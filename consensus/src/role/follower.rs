@@ -33,6 +33,8 @@ pub(crate) struct Follower {
     pub(crate) election_due: Moment,
     /// Whether its leader let it sleep: it waits for nothing.
     pub(crate) asleep: bool,
+    /// Whether nothing has happened since it started: no leader, no campaign.
+    pub(crate) just_started: bool,
     /// Reads that wait for the leader's index.
     pub(crate) reads: ForwardedReads,
 }
@@ -56,7 +58,7 @@ impl Core {
         if let Err(reason) = check_entries(&request) {
             return self.drop_message(from, reason);
         }
-        if !self.follow(from, request.term) || self.damage.is_some() {
+        if !self.follow(from, request.term) || self.hears_leader_damaged() {
             return;
         }
         let previous = request.previous;
@@ -176,7 +178,7 @@ impl Core {
             return;
         }
         self.learn_commit(from, heartbeat.commit);
-        if self.damage.is_some() {
+        if self.hears_leader_damaged() {
             // It may have lost what it promised: it confirms no read and is part of no quorum.
             return;
         }

@@ -153,6 +153,10 @@ impl Cluster {
                 self.cut_tail(seat, from);
                 return Ok(());
             }
+            Step::Rot { index, seen, .. } => {
+                self.rot(seat, index, seen);
+                return Ok(());
+            }
             Step::Leap { span, .. } => {
                 self.leap(seat, span);
                 return Ok(());

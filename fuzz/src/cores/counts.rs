@@ -59,6 +59,12 @@ counted! {
     Amnesia = "amnesia raised",
     /// A member that had forgotten began anew.
     Renewed = "renewed",
+    /// An entry rotted on a disk.
+    Rotted = "entries rotted",
+    /// A member found that it can't read its log.
+    Damaged = "ranges damaged",
+    /// Others told it what stood there, or a snapshot stands for it.
+    Repaired = "repaired",
     /// A process stood still.
     Paused = "pauses",
     /// A clock leapt ahead.

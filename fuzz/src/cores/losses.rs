@@ -41,7 +41,7 @@ impl CoreWorld {
         if self.random.hits(faults.wipe) {
             self.wipe()?;
         }
-        if self.random.hits(faults.copy) {
+        if self.random.hits(faults.copy) && !self.cluster.rots() {
             let seat = self.some();
             self.step(Step::Copy { seat }, false)?;
         }
@@ -61,7 +61,7 @@ impl CoreWorld {
     /// A disk is lost, if every configuration that may still decide bears that.
     fn wipe(&mut self) -> Result<(), Violation> {
         let seat = self.some();
-        if !self.cluster.bears_loss(seat) {
+        if !self.cluster.bears_loss(seat) || self.cluster.rots() {
             return Ok(());
         }
         if self.cluster.node(seat).core.is_some() {
@@ -174,7 +174,7 @@ impl Cluster {
             configurations: self.nodes.iter().map(|node| node.configuration.clone()).collect(),
             committed: cores().map(|core| core.commit()).max().unwrap_or_default(),
         };
-        match self.bears_loss(seat) {
+        match self.bears_loss(seat) && !self.rots() {
             true => self.checks.bears_forgetting(self.node(seat).key, copy, &scene),
             false => Forgetting::Never,
         }

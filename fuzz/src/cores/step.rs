@@ -27,6 +27,8 @@ pub(crate) enum Step {
     SetBack { seat: Seat },
     /// The disk of a dead process loses its log from an index on.
     LoseTail { seat: Seat, from: Index },
+    /// An entry on a disk can't be read any more; a start finds out if it is `seen`, else a load.
+    Rot { seat: Seat, index: Index, seen: bool },
     /// A core's deadline has come.
     Timeout { seat: Seat },
     /// A message arrives.
@@ -80,6 +82,7 @@ impl Step {
             | Self::Copy { seat }
             | Self::SetBack { seat }
             | Self::LoseTail { seat, .. }
+            | Self::Rot { seat, .. }
             | Self::Timeout { seat }
             | Self::Written { seat, .. }
             | Self::Drain { seat }
@@ -130,6 +133,7 @@ impl fmt::Display for Step {
             Self::Copy { .. } => write!(f, "copy {node}"),
             Self::SetBack { .. } => write!(f, "set back {node}"),
             Self::LoseTail { from, .. } => write!(f, "{node} loses its log from {from} on"),
+            Self::Rot { index, .. } => write!(f, "rot {node} {index}"),
             Self::Timeout { .. } => write!(f, "timeout {node}"),
             Self::Deliver { from, to, message } => {
                 write!(f, "deliver {} -> {} {}", name(*from), name(*to), Said(message))

@@ -34,6 +34,9 @@ impl CoreWorld {
             self.cluster.seats().try_for_each(|seat| self.crash(seat))?;
         }
         self.strike_disks(&faults)?;
+        if self.plan.rot > Rate::NEVER && self.random.hits(self.plan.rot) {
+            self.rot()?;
+        }
         self.strike_members(&faults)
     }
 

@@ -3,14 +3,15 @@
 use bytes::Bytes;
 use meshraft_consensus::{Incarnation, Index, Member, NodeId, Position, Term};
 use meshraft_service::{
-    BadRequest, Feature, Refusal, Sequence, ServiceError, SessionId,
+    BadRequest, Feature, NotTransferred, Refusal, Sequence, ServiceError, SessionId,
     limits::{
         ADDRESSES_MAX, HOPS_MAX, MEMBERS_MAX, PAYLOAD_BYTES_MAX, REQUEST_BYTES_MAX,
         RESPONSE_BYTES_MAX,
     },
     wire::{
-        Halted, Level, NodeRole, NotAdmitted, Operation, Reply, Request, Response, Status, Waiting,
-        WaitingCode, WireError, decode_response, encode_response,
+        Halted, Level, MemberRole, MemberState, MemberStatus, NodeRole, NotAdmitted, Operation,
+        Reply, Request, Response, Status, Waiting, WaitingCode, WireError, decode_response,
+        encode_response,
     },
 };
 use proptest::prelude::*;
@@ -66,12 +67,31 @@ fn request() -> impl Strategy<Value = Request> {
 
 /// A status without what the first version had no words for.
 fn of_version_1() -> Status {
-    let mut status = Status { snapshot: Index::ZERO, forced: false, halted: None, ..status() };
+    let mut status =
+        Status { snapshot: Index::ZERO, forced: false, halted: None, damaged: None, ..status() };
     status.waiting = status.waiting.map(|waiting| Waiting { why: None, ..waiting });
     for member in &mut status.members {
         member.held_back = None;
     }
     status
+}
+
+#[test]
+fn a_leader_knows_how_many_voters_may_fail() {
+    let voters = |states: &[Option<MemberState>]| {
+        let one = MemberStatus { role: MemberRole::Voter, ..status().members[0] };
+        let members = states.iter().map(|&state| MemberStatus { state, ..one }).collect();
+        Status { members, ..status() }.failure_tolerance()
+    };
+    let (own, ok, dead) =
+        (Some(MemberState::Leader), Some(MemberState::Replicate), Some(MemberState::Unreachable));
+    assert_eq!(voters(&[own]), Some(0));
+    assert_eq!(voters(&[own, ok, ok]), Some(1));
+    assert_eq!(voters(&[own, ok, dead]), Some(0));
+    assert_eq!(voters(&[own, dead, dead]), Some(0), "it has no majority any more");
+    assert_eq!(voters(&[own, ok, ok, ok, ok, dead]), Some(1), "six voters bear no more than five");
+    assert_eq!(voters(&[ok, None, None]), None, "no leader told it");
+    assert_eq!(voters(&[]), None);
 }
 
 fn responses() -> Vec<Response> {
@@ -121,6 +141,8 @@ fn errors() -> Vec<(ServiceError, &'static str, bool)> {
         (ServiceError::LastVoter, "last_voter", false),
         (ServiceError::NotMember, "not_member", false),
         (ServiceError::ChangeInProgress, "change_in_progress", false),
+        (ServiceError::NotTransferred(NotTransferred::Behind), "not_transferred", false),
+        (ServiceError::NoLiveMajority { live: 1, needed: 2 }, "no_live_majority", false),
     ]
 }
 
@@ -334,12 +356,16 @@ fn a_description_may_be_longer_or_shorter() {
     assert_eq!(longer, Ok(Ok(Reply::Described(Box::new(status())))));
     let shorter = with(&plain[BEFORE..]);
     assert_eq!(shorter, Ok(Ok(Reply::Described(Box::new(of_version_1())))));
-    let (second, third) = body.split_at(body.len() - 1);
-    let of_second = Status { halted: None, ..status() };
+    let (third, fourth) = body.split_at(body.len() - 4);
+    assert_eq!(fourth, [1, 3, 4, 1]);
+    let of_third = Status { damaged: None, ..status() };
+    assert_eq!(with(third), Ok(Ok(Reply::Described(Box::new(of_third)))));
+    let (second, third) = third.split_at(third.len() - 1);
+    let of_second = Status { halted: None, damaged: None, ..status() };
     assert_eq!(with(second), Ok(Ok(Reply::Described(Box::new(of_second)))));
     assert_eq!(with(&second[..second.len() - 1]), Err(WireError::Malformed));
     assert_eq!(third, [6]);
-    let unknown = Status { halted: Some(Halted::Other), ..status() };
+    let unknown = Status { halted: Some(Halted::Other), damaged: None, ..status() };
     let of_later = with(&[second, &[77]].concat());
     assert_eq!(of_later, Ok(Ok(Reply::Described(Box::new(unknown)))));
 }
