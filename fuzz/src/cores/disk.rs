@@ -121,6 +121,8 @@ impl Disk {
 
     /// An entry can't be read any more. A start always finds out of a configuration.
     pub(super) fn rot(&mut self, index: Index, seen: bool) {
+        // Whoever runs was told of an earlier one there, if at all.
+        self.told.remove(&index);
         for log in [&mut self.durable, &mut self.live] {
             if let Some(entry) = log.entry(index) {
                 let seen = seen || entry.kind == EntryKind::Configuration;
@@ -132,6 +134,12 @@ impl Disk {
     /// Whether any entry can't be read.
     pub(super) fn rots(&self) -> bool {
         !self.durable.rotten.is_empty() || !self.live.rotten.is_empty()
+    }
+
+    /// From the first slot that can't be read to the last: a process takes all between for lost.
+    pub(super) fn lost_between(&self) -> Option<IndexRange> {
+        let rotten = || self.durable.rotten.keys().chain(self.live.rotten.keys());
+        Some(IndexRange { first: *rotten().min()?, last: *rotten().max()? })
     }
 
     /// Whether the running process was told that some of its log is lost, and it still is.
@@ -148,7 +156,8 @@ impl Disk {
     pub(super) fn holds(&self, position: Position) -> bool {
         let covered = self.durable.snapshot.as_ref().map(|meta| meta.position.index);
         let held = self.durable.entry(position.index).map(|entry| entry.position);
-        let sound = !self.durable.rotten.contains_key(&position.index);
+        let lost = self.lost_between();
+        let sound = lost.is_none_or(|it| position.index < it.first || position.index > it.last);
         covered >= Some(position.index) || (held == Some(position) && sound)
     }
 
