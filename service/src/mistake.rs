@@ -1,8 +1,8 @@
 //! Mistakes of a replica planted on purpose, one at a time, to see that the simulator of whole
 //! nodes finds them out: in sessions, reads, answers, and in the node around them.
 //!
-//! Without the feature `mistakes` this module is not there and `plants!` is `false`, so that nothing
-//! of them is left in the code. What is right stands beside each, where it is planted.
+//! Without the feature `mistakes` this module is not there and `plants!` is `false`, so that
+//! nothing of them is left in the code. What is right stands beside each, where it is planted.
 //!
 //! Which one is planted is known by the thread, not by a value: the nodes of a simulation run in
 //! one thread, and no constructor of any crate has to hand through what exists for tests alone.
