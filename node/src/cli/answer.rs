@@ -168,6 +168,7 @@ fn status_object(status: &Status) -> Object {
         .with("snapshot", status.snapshot.get())
         .with("forced", status.forced)
         .with("halted", status.halted.map(halted))
+        .with("asleep", status.asleep)
 }
 
 fn members_json(members: &[MemberStatus]) -> Vec<Json> {
@@ -210,7 +211,8 @@ fn status_text(status: &Status) -> String {
         line("founded", "alone, by force".into());
     }
     line("peer", peer(status.node));
-    line("role", role(status.role).into());
+    let asleep = if status.asleep { ", asleep" } else { "" };
+    line("role", format!("{}{asleep}", role(status.role)));
     line("leader", or_none(status.leader.map(peer)));
     line("term", status.term.to_string());
     let (first, last) = (status.first, status.last);

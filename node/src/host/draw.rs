@@ -6,7 +6,7 @@
 use meshraft_consensus::{Config, Incarnation, Namespace};
 use meshraft_storage::SnapshotId;
 
-use super::HostConfig;
+use super::{HostConfig, vigil::BEAT_MIN};
 
 /// One stretch of a namespace in one process, from its opening or its renewal on: what was asked
 /// for in an earlier one has no answer in a later one.
@@ -30,6 +30,17 @@ pub(super) fn seeded(config: &Config, seed: u64) -> Config {
     let mut knobs = config.knobs().clone();
     knobs.seed = seed;
     // The seed is under no rule, so knobs that were valid still are.
+    knobs.build().unwrap_or_else(|_| config.clone())
+}
+
+/// The same configuration, for a group that never sleeps if its time-outs are too short for the
+/// watch over those that do.
+pub(super) fn watchable(config: &Config) -> Config {
+    let mut knobs = config.knobs().clone();
+    if knobs.election < BEAT_MIN * 8 {
+        knobs.quiesce_after = None;
+    }
+    // It is under no rule.
     knobs.build().unwrap_or_else(|_| config.clone())
 }
 

@@ -38,6 +38,7 @@ impl Hosted {
             snapshot: self.replica.snapshot().map_or(Index::ZERO, |at| at.index),
             forced: self.founding.record().forced,
             halted: self.halted.map(halted),
+            asleep: false,
         };
         let Some(core) = serving.filter(|_| status.cluster.is_some()) else { return status };
         status.role = self.role_away().unwrap_or_else(|| role(core));
@@ -49,6 +50,7 @@ impl Hosted {
         status.last = core.last.index;
         status.snapshot = core.snapshot;
         status.members = members(core);
+        status.asleep = core.asleep;
         if status.waiting.is_none() && status.leader.is_none() {
             let (have, need) = reachable_and_needed(self, core);
             let code = WaitingCode::Leader;

@@ -45,6 +45,9 @@ pub struct Status {
     /// Why it takes no part until it is started again.
     #[serde(skip)]
     pub halted: Option<Halted>,
+    /// Whether its group is idle and sleeps: nothing is sent for it until it is asked for something.
+    #[serde(skip)]
+    pub asleep: bool,
 }
 
 impl Status {
@@ -220,6 +223,12 @@ pub(super) mod extended {
         halted: u8,
     }
 
+    /// And after that.
+    #[derive(Default, Serialize, Deserialize)]
+    struct Fourth {
+        asleep: bool,
+    }
+
     /// The next part, or nothing of it if the build that wrote this did not know it.
     fn part<'de, T: Default + Deserialize<'de>, E: serde::de::Error>(
         bytes: &'de [u8],
@@ -242,7 +251,9 @@ pub(super) mod extended {
             why: status.waiting.as_ref().and_then(|waiting| waiting.why),
         };
         let third = Third { halted: status.halted.map_or(0, Halted::number) };
-        let bytes = postcard::to_allocvec(&(status, second, third)).map_err(S::Error::custom)?;
+        let fourth = Fourth { asleep: status.asleep };
+        let parts = (status, second, third, fourth);
+        let bytes = postcard::to_allocvec(&parts).map_err(S::Error::custom)?;
         Bytes::from(bytes).serialize(serializer)
     }
 
@@ -253,10 +264,12 @@ pub(super) mod extended {
         let (mut status, later): (Box<Status>, _) =
             postcard::take_from_bytes(&bytes).map_err(D::Error::custom)?;
         let (second, later): (Second, _) = part(later)?;
+        let (third, later): (Third, _) = part(later)?;
         // What follows it comes from a later build.
-        let (third, _): (Third, _) = part(later)?;
+        let (fourth, _): (Fourth, _) = part(later)?;
         (status.snapshot, status.forced) = (second.snapshot, second.forced);
         status.halted = Halted::of_number(third.halted);
+        status.asleep = fourth.asleep;
         if let Some(waiting) = &mut status.waiting {
             waiting.why = second.why;
         }

@@ -249,6 +249,7 @@ pub(crate) fn status() -> Status {
         snapshot: Index::new(6),
         forced: true,
         halted: Some(Halted::SnapshotUnreadable),
+        asleep: true,
     }
 }
 
