@@ -28,6 +28,8 @@ mod record;
 mod renewal;
 mod serving;
 mod sleep;
+#[cfg(test)]
+mod sleep_tests;
 mod snapshot_io;
 mod snapshot_store;
 #[cfg(test)]

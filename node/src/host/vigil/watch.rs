@@ -27,6 +27,8 @@ pub(super) struct Watch {
     pub(super) led_there: Book,
     /// When the other last vouched for what it leads here.
     agreed: Moment,
+    /// Since when it is waited for.
+    waited: Moment,
     /// The election time-outs of the groups that it leads.
     patience: BTreeMap<Duration, usize>,
     /// Whom to tell that it is lost, and when.
@@ -56,6 +58,7 @@ impl Watch {
             led_here: Book::default(),
             led_there: Book::default(),
             agreed: now,
+            waited: now,
             patience: BTreeMap::new(),
             losing: VecDeque::new(),
             shown: None,
@@ -106,7 +109,7 @@ impl Watch {
 
     /// The other vouches for what it leads.
     pub(super) fn agree(&mut self, now: Moment) {
-        self.agreed = now;
+        (self.agreed, self.waited) = (now, now);
         self.losing.clear();
     }
 
@@ -114,7 +117,7 @@ impl Watch {
     pub(super) fn due(&self) -> Option<Moment> {
         match self.losing.front() {
             Some((due, _)) => Some(*due),
-            None => self.patience.keys().next().map(|patience| self.agreed.plus(*patience)),
+            None => self.patience.keys().next().map(|patience| self.waited.plus(*patience)),
         }
     }
 
@@ -126,12 +129,12 @@ impl Watch {
         order: impl Fn(&Namespace) -> u64,
     ) -> Vec<Namespace> {
         let Some(patience) = self.patience.keys().next().copied() else { return Vec::new() };
-        if self.losing.is_empty() && self.agreed.plus(patience) <= now {
+        if self.losing.is_empty() && self.waited.plus(patience) <= now {
             let mut groups: Vec<_> = self.led_there.namespaces().cloned().collect();
             groups.sort_by_cached_key(|namespace| (order(namespace), namespace.clone()));
             let count = u32::try_from(groups.len()).unwrap_or(u32::MAX);
             let spread = (STAGGER_EACH * count).min(patience);
-            let begin = self.agreed.plus(patience);
+            let begin = self.waited.plus(patience);
             let at = |place: usize| begin.plus(spread * u32::try_from(place).unwrap_or(0) / count);
             let numbered = groups.into_iter().enumerate();
             self.losing = numbered.map(|(place, namespace)| (at(place), namespace)).collect();
@@ -141,8 +144,8 @@ impl Watch {
             told.push(namespace);
         }
         if self.losing.is_empty() && !told.is_empty() {
-            // Whoever sleeps on all the same is told again.
-            self.agreed = now;
+            // Whoever sleeps on all the same is told again; nobody vouched for anything.
+            self.waited = now;
         }
         told
     }
