@@ -298,6 +298,7 @@ impl Core {
             Message::Dismissed(message) => self.dismissed(from, message),
             Message::TimeoutNow(message) => self.timeout_now(from, message),
             Message::Quiesce(message) => self.quiesce(from, message),
+            Message::Committed(message) => self.committed(from, message),
             Message::AppendResponse(_)
             | Message::HeartbeatResponse(_)
             | Message::VoteResponse(_)

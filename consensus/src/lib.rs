@@ -118,9 +118,9 @@ pub use identity::{ClusterId, Incarnation, Member, Namespace, NamespaceError, No
 pub use input::{Fate, Input, ReadLevel};
 pub use membership::{Change, ChangeStep, Configuration, ConfigurationError};
 pub use message::{
-    Amnesia, AppendRequest, AppendResponse, AppendResult, Dismissed, Heartbeat, HeartbeatResponse,
-    Message, Quiesce, ReadRequest, ReadResponse, SnapshotOffer, SnapshotResponse, TimeoutNow,
-    VoteKind, VoteRequest, VoteResponse,
+    Amnesia, AppendRequest, AppendResponse, AppendResult, Committed, Dismissed, Heartbeat,
+    HeartbeatResponse, Message, Quiesce, ReadRequest, ReadResponse, SnapshotOffer,
+    SnapshotResponse, TimeoutNow, VoteKind, VoteRequest, VoteResponse,
 };
 #[cfg(feature = "mistakes")]
 pub use mistake::Mistake;

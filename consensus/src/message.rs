@@ -45,6 +45,8 @@ pub enum Message {
     Dismissed(Dismissed),
     /// Follower to leader: an index to read at, on the leader's lease if it has one (thesis 6.4.1).
     LeaseRequest(ReadRequest),
+    /// Leader to follower: the commit index advanced; wants no answer.
+    Committed(Committed),
 }
 
 impl Message {
@@ -65,6 +67,7 @@ impl Message {
             Self::SnapshotResponse(message) => message.term,
             Self::Amnesia(message) => message.term,
             Self::Dismissed(message) => message.term,
+            Self::Committed(message) => message.term,
         }
     }
 }
@@ -121,6 +124,16 @@ pub struct Heartbeat {
     pub commit: Index,
     /// The newest round; a response to it proves contact after the round began (thesis 6.4).
     pub round: u64,
+}
+
+/// What a follower has is committed, and no request is on its way that would tell it. If it is
+/// lost, the next heartbeat says as much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Committed {
+    /// The leader's term.
+    pub term: Term,
+    /// Commit index, never above what this follower is known to have.
+    pub commit: Index,
 }
 
 /// A follower's answer to a heartbeat.

@@ -18,7 +18,10 @@ use crate::{
     event::{DropReason, Event},
     identity::Member,
     log::Log,
-    message::{AppendRequest, AppendResponse, AppendResult, Heartbeat, HeartbeatResponse, Message},
+    message::{
+        AppendRequest, AppendResponse, AppendResult, Committed, Heartbeat, HeartbeatResponse,
+        Message,
+    },
     mistake::Mistake,
     output::{Lane, Output},
     role::RoleState,
@@ -120,7 +123,6 @@ impl Core {
     pub(crate) fn replicate(&mut self) {
         let Self { role, log, config, outputs, loads, now, commit, hard, .. } = self;
         let RoleState::Leader(leader) = role else { return };
-        let round = leader.reads.round();
         let desk = Desk { term: hard.term, commit: *commit, now: *now, log, knobs: config.knobs() };
         for (to, progress) in &mut leader.progress {
             loop {
@@ -142,9 +144,11 @@ impl Core {
                     }
                 }
             }
-            if progress.commit_told < (*commit).min(progress.matched) {
+            let commit = (*commit).min(progress.matched);
+            if progress.commit_told < commit {
                 // Reads and forwarded writes on the follower wait for the commit index.
-                let message = desk.heartbeat(progress, round);
+                progress.commit_told = commit;
+                let message = Message::Committed(Committed { term: hard.term, commit });
                 outputs.push_back(Output::Send { to: *to, lane: Lane::Control, message });
             }
         }

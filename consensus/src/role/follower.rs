@@ -13,7 +13,10 @@ use crate::{
     identity::Member,
     log::Log,
     membership::Configuration,
-    message::{AppendRequest, AppendResponse, AppendResult, Heartbeat, HeartbeatResponse, Message},
+    message::{
+        AppendRequest, AppendResponse, AppendResult, Committed, Heartbeat, HeartbeatResponse,
+        Message,
+    },
     mistake::Mistake,
     output::{Lane, Output},
     read::ForwardedReads,
@@ -167,20 +170,33 @@ impl Core {
         if !self.follow(from, heartbeat.term) {
             return;
         }
-        let last = self.log.last().index;
-        if self.plants(Mistake::HeartbeatCommitsAll) {
-            self.advance_commit_to(heartbeat.commit.min(last));
-        } else if heartbeat.commit > last {
-            // The leader never says more than this member acknowledged.
-            self.drop_message(from, DropReason::Impossible);
-        } else {
-            self.advance_commit_to(heartbeat.commit);
-        }
+        self.learn_commit(from, heartbeat.commit);
         if self.damage.is_some() {
             // It may have lost what it promised: it confirms no read and is part of no quorum.
             return;
         }
         self.answer_heartbeat(from, heartbeat.round);
+    }
+
+    pub(crate) fn committed(&mut self, from: Member, message: Committed) {
+        if message.term < self.hard.term {
+            return self.answer_stale(from);
+        }
+        if self.follow(from, message.term) {
+            self.learn_commit(from, message.commit);
+        }
+    }
+
+    fn learn_commit(&mut self, from: Member, commit: Index) {
+        let last = self.log.last().index;
+        if self.plants(Mistake::HeartbeatCommitsAll) {
+            self.advance_commit_to(commit.min(last));
+        } else if commit > last {
+            // The leader never says more than this member acknowledged.
+            self.drop_message(from, DropReason::Impossible);
+        } else {
+            self.advance_commit_to(commit);
+        }
     }
 
     /// A leader of an earlier term still speaks. The answer's term tells it to step down; nothing

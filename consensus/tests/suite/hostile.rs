@@ -5,11 +5,11 @@ use std::{collections::BTreeSet, num::NonZeroU16, time::Duration};
 
 use bytes::Bytes;
 use meshraft_consensus::{
-    Amnesia, AppendRequest, AppendResponse, AppendResult, ChangeStep, ConfigBuilder, Configuration,
-    Dismissed, Entry, EntryKind, Heartbeat, HeartbeatResponse, Index, Input, InstallError,
-    LoadError, Message, Output, Position, ProposalId, Quiesce, ReadId, ReadLevel, ReadRequest,
-    ReadResponse, SnapshotMeta, SnapshotOffer, SnapshotResponse, Term, TimeoutNow, VoteKind,
-    VoteRequest, VoteResponse,
+    Amnesia, AppendRequest, AppendResponse, AppendResult, ChangeStep, Committed, ConfigBuilder,
+    Configuration, Dismissed, Entry, EntryKind, Heartbeat, HeartbeatResponse, Index, Input,
+    InstallError, LoadError, Message, Output, Position, ProposalId, Quiesce, ReadId, ReadLevel,
+    ReadRequest, ReadResponse, SnapshotMeta, SnapshotOffer, SnapshotResponse, Term, TimeoutNow,
+    VoteKind, VoteRequest, VoteResponse,
 };
 use proptest::prelude::*;
 
@@ -96,6 +96,8 @@ fn message() -> impl Strategy<Value = Message> {
         2 => (term(), index(), number())
             .prop_map(|(term, commit, round)| Heartbeat { term, commit, round })
             .prop_map(Message::Heartbeat),
+        1 => (term(), index())
+            .prop_map(|(term, commit)| Message::Committed(Committed { term, commit })),
         2 => (term(), number(), number()).prop_map(|(term, round, free_bytes)| {
             Message::HeartbeatResponse(HeartbeatResponse { term, round, free_bytes })
         }),

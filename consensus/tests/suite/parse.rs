@@ -4,8 +4,8 @@ use std::error::Error;
 
 use bytes::Bytes;
 use meshraft_consensus::{
-    Amnesia, AppendRequest, AppendResponse, AppendResult, Configuration, Dismissed, Entry,
-    EntryKind, Heartbeat, HeartbeatResponse, Index, Member, Message, Position, Quiesce,
+    Amnesia, AppendRequest, AppendResponse, AppendResult, Committed, Configuration, Dismissed,
+    Entry, EntryKind, Heartbeat, HeartbeatResponse, Index, Member, Message, Position, Quiesce,
     ReadResponse, SnapshotMeta, SnapshotOffer, SnapshotResponse, Term, TimeoutNow, VoteKind,
     VoteRequest, VoteResponse,
 };
@@ -80,6 +80,7 @@ pub(crate) fn message<'a>(kind: &str, key: impl Fn(&str) -> Option<&'a str>) -> 
             Message::AppendResponse(AppendResponse { term, sequence, result, free_bytes })
         }
         "heartbeat" => Message::Heartbeat(Heartbeat { term, commit, round: count("round")? }),
+        "committed" => Message::Committed(Committed { term, commit }),
         "heartbeat-ok" => {
             let round = count("round")?;
             Message::HeartbeatResponse(HeartbeatResponse { term, round, free_bytes })

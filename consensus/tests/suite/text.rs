@@ -96,6 +96,7 @@ fn message(message: &Message) -> String {
         }
         Message::Amnesia(it) => format!("amnesia t{} acknowledged={}", it.term, it.acknowledged),
         Message::Dismissed(it) => format!("dismissed t{} index={}", it.term, it.index),
+        Message::Committed(it) => format!("committed t{} {}", it.term, it.commit),
         Message::Quiesce(it) => format!("quiesce t{} last={}", it.term, it.last),
         Message::TimeoutNow(it) => format!("timeout-now t{}", it.term),
     }

@@ -167,6 +167,7 @@ const fn kind(message: &Message) -> usize {
         Message::SnapshotResponse(_) => 9,
         Message::Amnesia(_) => 10,
         Message::Dismissed(_) => 11,
+        Message::Committed(_) => 13,
         _ => 12,
     }
 }

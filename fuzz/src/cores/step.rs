@@ -180,6 +180,7 @@ impl fmt::Display for Said<'_> {
             Message::Heartbeat(it) => {
                 write!(f, "heartbeat t{} round {} commit {}", it.term, it.round, it.commit)
             }
+            Message::Committed(it) => write!(f, "committed t{} {}", it.term, it.commit),
             Message::HeartbeatResponse(it) => write!(f, "heard t{} round {}", it.term, it.round),
             Message::VoteRequest(it) => {
                 write!(f, "{} t{} last {}", votes(it.kind), it.term, it.last)
