@@ -41,6 +41,10 @@ pub struct Plan {
     pub snapshot_entries: u64,
     /// How many bytes a snapshot has beside the keys: with many, a transfer takes several parts.
     pub padding_bytes: u64,
+    /// After how long without work a group sleeps, if groups do.
+    pub quiesce_after: Option<Duration>,
+    /// Clients begin nothing new for so long, each time this much more has passed.
+    pub rests: Option<(Duration, Duration)>,
     /// What goes wrong until the world heals.
     pub faults: Faults,
     /// How long nothing goes wrong before that.
@@ -96,6 +100,12 @@ impl Plan {
             1 => 66_000 + random.below(60_000),
             _ => random.below(500),
         };
+        let quiesce_after = (random.below(2) == 0)
+            .then(|| random.between(Duration::from_millis(200), Duration::from_secs(2)));
+        let rests = quiesce_after.map(|after| {
+            let rest = after + random.between(Duration::ZERO, Duration::from_secs(3));
+            (rest, random.between(Duration::from_millis(500), Duration::from_secs(3)))
+        });
         // A part of a snapshot that was lost on the way is asked for again after ten seconds.
         let recovery = Duration::from_secs(30);
         Self {
@@ -109,6 +119,8 @@ impl Plan {
             voters_target,
             snapshot_entries,
             padding_bytes,
+            quiesce_after,
+            rests,
             faults,
             quiet,
             stormy,

@@ -48,6 +48,7 @@ pub(crate) struct Workload {
     last_value: u64,
     namespaces: Vec<Namespace>,
     keys: u64,
+    rests: Option<(Duration, Duration)>,
     random: Random,
 }
 
@@ -59,8 +60,8 @@ impl Workload {
         };
         let clients = (0..plan.clients).map(roaming).collect();
         let calls = BTreeMap::new();
-        let keys = plan.keys;
-        Self { clients, calls, last_call: 0, last_value: 0, namespaces, keys, random }
+        let (keys, rests) = (plan.keys, plan.rests);
+        Self { clients, calls, last_call: 0, last_value: 0, namespaces, keys, rests, random }
     }
 
     pub(crate) fn clients(&self) -> usize {
@@ -90,7 +91,11 @@ impl Workload {
 
     /// A client's time has come. `alive` says which nodes run a process.
     pub(crate) fn wake(&mut self, number: usize, now: Moment, alive: &[Seat]) -> Step {
+        let rest = self.rest(now);
         let Some(client) = self.clients.get_mut(number) else { return Step::Rest };
+        if let Some(rest) = rest.filter(|_| client.may_rest()) {
+            return Step::Wake(rest);
+        }
         match client.next(now, alive, self.keys, &mut self.last_value) {
             Next::Call { seat, operation, timeout } => {
                 self.last_call += 1;
@@ -101,6 +106,14 @@ impl Workload {
             Next::Wait(wait) => Step::Wake(wait),
             Next::Rest => Step::Rest,
         }
+    }
+
+    /// For how long nothing new is begun now.
+    fn rest(&self, now: Moment) -> Option<Duration> {
+        let (rest, busy) = self.rests?;
+        let nanos = u64::try_from((rest + busy).as_nanos()).unwrap_or(u64::MAX);
+        let into = Duration::from_nanos(now.as_nanos() % nanos);
+        rest.checked_sub(into).filter(|left| !left.is_zero())
     }
 
     /// A node answers a call. Says which client goes on, and when.

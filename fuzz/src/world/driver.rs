@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use meshraft::host::{CallId, Host, HostConfig, Input, LoadToken, NodeEvent, Output};
+use meshraft::host::{CallId, Host, HostConfig, Input, LoadToken, NodeEvent, Output, SleepEvent};
 use meshraft_consensus::{Event as CoreEvent, IndexRange, NodeId};
 use meshraft_storage::{Job, Ticket};
 
@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     check::{HaltText, Violation},
+    counts::Rare,
     plan::Founding,
 };
 
@@ -286,11 +287,21 @@ impl World {
                     NodeEvent::Core(CoreEvent::Amnesia { member, .. }) => {
                         self.raised.push((namespace, member));
                     }
+                    NodeEvent::Sleep(event) => self.slept(event),
                     _ => {}
                 }
             }
         }
         Ok(())
+    }
+
+    fn slept(&mut self, event: SleepEvent) {
+        match event {
+            SleepEvent::FellAsleep => self.checks.counts.note(Rare::FellAsleep),
+            SleepEvent::LeaderLost { .. } => self.checks.counts.note(Rare::SleeperLost),
+            SleepEvent::Disagreed { .. } => self.checks.counts.note(Rare::SleepDisputed),
+            _ => {}
+        }
     }
 
     fn learn(&mut self, seat: Seat, peer: NodeId, address: &meshraft_discovery::peers::Address) {

@@ -110,9 +110,8 @@ impl Hosted {
     /// Sends a beat to a member of the group, if this node shares the group with it.
     fn beat(&self, to: NodeId, group: &Sleeper, frame: &Frame, desk: &mut Desk) -> bool {
         let Some(facts) = self.shared.get(&to) else { return false };
-        let of_group = |member: &Member| {
-            member.node == to && facts.incarnation == Some(member.incarnation)
-        };
+        let of_group =
+            |member: &Member| member.node == to && facts.incarnation == Some(member.incarnation);
         let member = group.followers.iter().find(|member| of_group(member));
         let Some(member) = member.filter(|_| facts.clusters.contains(&group.cluster)) else {
             return false;

@@ -180,8 +180,9 @@ fn a_leader_that_is_one_no_more_wakes_its_followers() {
     for number in others {
         assert_eq!(world.leader(number), Some(leader), "nothing changed for {number}");
     }
-    let woken = world.events.iter().filter(|(.., name, event)| {
-        *name == namespace(0) && *event != SleepEvent::FellAsleep
-    });
+    let woken = world
+        .events
+        .iter()
+        .filter(|(.., name, event)| *name == namespace(0) && *event != SleepEvent::FellAsleep);
     assert!(woken.count() > 0);
 }

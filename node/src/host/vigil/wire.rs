@@ -92,8 +92,7 @@ impl Frame {
         if *version != VERSION {
             return Err(FrameError::Version { version: *version });
         }
-        let (wire, left) =
-            postcard::take_from_bytes(rest).map_err(|_| FrameError::Malformed)?;
+        let (wire, left) = postcard::take_from_bytes(rest).map_err(|_| FrameError::Malformed)?;
         if !left.is_empty() {
             return Err(FrameError::Malformed);
         }
