@@ -28,7 +28,7 @@ use super::{
     HostConfig, NamespaceOptions,
     describe::Describing,
     desk::{Desk, Purpose},
-    draw::{Ids, Life, draw_incarnation, number_from, seeded, watchable, with_target},
+    draw::{Ids, Life, core_of, draw_incarnation, number_from, seeded},
     event::{HaltReason, NodeEvent},
     groups::ActiveGroup,
     input::CallId,
@@ -134,9 +134,7 @@ impl Hosted {
         let founding_config = founding_config(&namespace, me, &options, seed);
         let founding = Founding::new(founding_config.clone(), record.clone(), now);
         let seed = number_from(config, &namespace, life, b"core");
-        let core_config = with_target(&watchable(&options.core), options.voters_target);
-        let core_config = seeded(&core_config, seed);
-        let router = Router::new(config.node);
+        let core_config = seeded(&core_of(&options), seed);
         let traffic = Traffic::new(life, Ids::new(config, &namespace, life));
         let options_of_replica = ReplicaOptions {
             machine: options.machine,
@@ -147,7 +145,7 @@ impl Hosted {
             pin_time: pin_time(core_config.knobs().election),
         };
         let mut hosted = Self {
-            replica: Replica::new(options_of_replica, router, now),
+            replica: Replica::new(options_of_replica, Router::new(config.node), now),
             traffic,
             groups: BTreeMap::new(),
             on_disk: BTreeMap::new(),

@@ -169,7 +169,7 @@ impl Host {
                 hosted.drain(self.now, &mut self.desk);
                 self.deadlines.set(&namespace, hosted.deadline());
             }
-            self.note_sleep(&namespace);
+            self.note_dormant(&namespace);
         }
     }
 
@@ -278,7 +278,7 @@ impl Host {
         if let Some(mut hosted) = self.namespaces.remove(namespace) {
             hosted.close(self.now, &mut self.desk);
             self.deadlines.set(namespace, None);
-            self.note_sleep(namespace);
+            self.note_dormant(namespace);
             self.desk.forget_requests(namespace);
             self.closed.insert(namespace.clone());
             self.desk.push(Output::Unshare { namespace: namespace.clone() });

@@ -4,8 +4,8 @@
 //! loss of a leader's node as soon, and a connection that is back by then changed nothing. When it
 //! wakes it is told who is gone.
 //!
-//! Invariant: a core is told that its leader's node lived only of moments at which that node vouched
-//! for the group.
+//! Invariant: a core is told that its leader's node lived only of moments at which that node
+//! vouched for the group.
 
 use meshraft_consensus::{Member, Moment, Namespace, NodeId};
 use meshraft_transport::{Body, Channel, Scope, Source};
@@ -41,10 +41,10 @@ impl Host {
     }
 
     /// Tells the watch what a namespace's group is, after it was drained.
-    pub(super) fn note_sleep(&mut self, namespace: &Namespace) {
+    pub(super) fn note_dormant(&mut self, namespace: &Namespace) {
         let sleeper = self.namespaces.get(namespace).and_then(Hosted::sleeper);
         if self.vigil.note(self.now, namespace, sleeper) {
-            self.tell_sleep(namespace.clone(), SleepEvent::FellAsleep);
+            self.tell_rest(namespace.clone(), SleepEvent::FellAsleep);
         }
     }
 
@@ -54,11 +54,11 @@ impl Host {
                 Action::Beat { to, frame } => self.beat(to, &frame),
                 Action::Lost { namespace, leader } => {
                     let event = SleepEvent::LeaderLost { leader: leader.node };
-                    self.tell_sleep(namespace.clone(), event);
+                    self.tell_rest(namespace.clone(), event);
                     self.with(&namespace, |hosted, _, now| hosted.leader_lost(now, leader));
                 }
                 Action::Wake { namespace, peer } => {
-                    self.tell_sleep(namespace.clone(), SleepEvent::Disagreed { peer });
+                    self.tell_rest(namespace.clone(), SleepEvent::Disagreed { peer });
                     self.with(&namespace, |hosted, _, now| {
                         hosted.replica.handle(now, replica::Input::Wake);
                     });
@@ -67,7 +67,7 @@ impl Host {
         }
     }
 
-    fn tell_sleep(&mut self, namespace: Namespace, event: SleepEvent) {
+    fn tell_rest(&mut self, namespace: Namespace, event: SleepEvent) {
         self.desk.push(Output::Event { namespace, event: NodeEvent::Sleep(event) });
     }
 

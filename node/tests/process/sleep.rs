@@ -13,7 +13,7 @@ const SERVING_AGAIN: Duration = Duration::from_secs(2);
 /// What waking may take on one machine; a heartbeat is 50 ms, so that none was waited for twice.
 const WAKING: Duration = Duration::from_millis(500);
 
-async fn all_asleep(nodes: &Nodes) {
+async fn all_dormant(nodes: &Nodes) {
     until("every node to say that it sleeps", || async {
         let asleep = |node: usize| nodes.status(node)["asleep"] == true;
         nodes.numbers().into_iter().all(asleep).then_some(())
@@ -32,7 +32,7 @@ async fn a_sleeping_cluster_wakes_for_what_it_is_asked_and_when_its_leader_is_ki
     let follower = leader % 3 + 1;
     client.set("k", "before").await.unwrap();
 
-    all_asleep(&nodes).await;
+    all_dormant(&nodes).await;
     let asleep = nodes.status(leader);
     let begun = Instant::now();
     let member = client.via(nodes.id(follower)).timeout(PATIENCE);
@@ -42,7 +42,7 @@ async fn a_sleeping_cluster_wakes_for_what_it_is_asked_and_when_its_leader_is_ki
     assert!(read < WAKING, "a read took {read:?}");
     assert_eq!(nodes.status(leader)["asleep"], false);
 
-    all_asleep(&nodes).await;
+    all_dormant(&nodes).await;
     for field in ["term", "last", "leader"] {
         assert_eq!(nodes.status(leader)[field], asleep[field], "nothing happened but sleep");
     }
@@ -51,7 +51,7 @@ async fn a_sleeping_cluster_wakes_for_what_it_is_asked_and_when_its_leader_is_ki
     let write = begun.elapsed();
     assert!(write < WAKING, "a write took {write:?}");
 
-    all_asleep(&nodes).await;
+    all_dormant(&nodes).await;
     nodes.kill(leader);
     let begun = Instant::now();
     client.set("k", "after").await.unwrap();
@@ -62,7 +62,7 @@ async fn a_sleeping_cluster_wakes_for_what_it_is_asked_and_when_its_leader_is_ki
     // Without one of three nobody sleeps; once it is back all do.
     assert_eq!(nodes.status(follower)["asleep"], false);
     nodes.start(leader).await;
-    all_asleep(&nodes).await;
+    all_dormant(&nodes).await;
 }
 
 #[tokio::test]
@@ -71,7 +71,7 @@ async fn a_leader_that_dies_in_its_sleep_is_noticed_without_any_request() {
     let mut nodes = Nodes::new("unasked");
     nodes.arguments = ["--quiesce-after", "300"].map(Into::into).into();
     nodes.found().await;
-    all_asleep(&nodes).await;
+    all_dormant(&nodes).await;
     let leader = nodes.leader().await;
     let peer = nodes.peer(leader).to_owned();
     nodes.kill(leader);

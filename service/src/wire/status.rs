@@ -45,7 +45,7 @@ pub struct Status {
     /// Why it takes no part until it is started again.
     #[serde(skip)]
     pub halted: Option<Halted>,
-    /// Whether its group is idle and sleeps: nothing is sent for it until it is asked for something.
+    /// Whether its group is idle and sleeps: nothing is sent for it until it is asked again.
     #[serde(skip)]
     pub asleep: bool,
 }

@@ -359,7 +359,7 @@ impl World {
         (0..self.count).filter(asleep).count()
     }
 
-    pub(super) fn all_asleep(&self) -> bool {
+    pub(super) fn all_dormant(&self) -> bool {
         let running = (0..NODES).filter(|seat| self.hosts[*seat].is_some());
         running.into_iter().all(|seat| self.asleep(seat) == self.count)
     }

@@ -132,7 +132,7 @@ fn a_single_group_waits_for_an_election_time_out_and_no_more() {
     let mut follower = vigil(FOLLOWER, 0..1);
     assert_eq!(follower.timeout(at(499)), []);
     let lost = Action::Lost { namespace: namespace(0), leader: member(LEADER) };
-    assert_eq!(follower.timeout(at(500)), [lost.clone()]);
+    assert_eq!(follower.timeout(at(500)), std::slice::from_ref(&lost));
     // One that sleeps on all the same is told again, and no sooner; nobody was heard meanwhile.
     assert_eq!(follower.vouches(&namespace(0)), Some((member(LEADER), at(0))));
     assert_eq!(follower.timeout(at(999)), []);
