@@ -59,6 +59,16 @@ pub(crate) use counted;
 
 counted! {
     Rare, Counts:
+    /// Another member leads, in a later term.
+    LeaderChanged = "leader changes",
+    /// A configuration was committed.
+    Changed = "membership changes",
+    /// Leadership was handed over when that was asked for.
+    Transferred = "transfers",
+    /// A commit failed, and its process ended.
+    StoreFailed = "stores failed",
+    /// A node heard that it holds another key, or speaks other versions, than its peer.
+    Refused = "strangers refused",
     /// A snapshot was written.
     SnapshotTaken = "snapshots taken",
     /// A snapshot was fetched whole.

@@ -1,7 +1,8 @@
 //! What goes wrong in a world: every fault is a named rate.
 //!
-//! Faults of messages and writes strike each one at its rate; faults of nodes and links are drawn
-//! ten times a simulated second for the world as a whole.
+//! Faults of messages, reads and writes strike each one at its rate; faults of nodes and links are
+//! drawn ten times a simulated second for the world as a whole. Each kind draws from a stream of
+//! its own, ten times a second a new one, so that leaving out one [`Strike`] changes no other draw.
 
 use std::{fmt, time::Duration};
 
@@ -39,141 +40,224 @@ pub const fn percent(times: u32) -> Rate {
     Rate::of_million(times.saturating_mul(Rate::SCALE / 100))
 }
 
-/// What goes wrong, and how often.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Faults {
+macro_rules! faults {
+    ($($(#[$doc:meta])* $name:ident $kind:ident: $most:expr,)*) => {
+        /// What can go wrong.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Fault {
+            $($(#[$doc])* $kind,)*
+        }
+
+        impl Fault {
+            /// Everything that can go wrong.
+            pub const ALL: &'static [Self] = &[$(Self::$kind,)*];
+
+            /// What it is called.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$kind => stringify!($name),)*
+                }
+            }
+
+            /// How often it happens at most.
+            const fn most(self) -> Rate {
+                match self {
+                    $(Self::$kind => $most,)*
+                }
+            }
+        }
+
+        /// What goes wrong, and how often.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub struct Faults {
+            $($(#[$doc])* pub $name: Rate,)*
+        }
+
+        impl Faults {
+            /// Nothing goes wrong.
+            pub const NONE: Self = Self { $($name: Rate::NEVER,)* };
+
+            /// How often something goes wrong.
+            pub const fn of(&self, fault: Fault) -> Rate {
+                match fault {
+                    $(Fault::$kind => self.$name,)*
+                }
+            }
+
+            /// How often something goes wrong, to be set.
+            pub const fn of_mut(&mut self, fault: Fault) -> &mut Rate {
+                match fault {
+                    $(Fault::$kind => &mut self.$name,)*
+                }
+            }
+        }
+    };
+}
+
+faults! {
     /// A message, request or reply is lost.
-    pub loss: Rate,
+    loss Loss: percent(20),
     /// A message arrives twice.
-    pub duplicate: Rate,
-    /// A message is late, by up to `delay_max`: past an election.
-    pub delay: Rate,
-    /// How late.
-    pub delay_max: Duration,
+    duplicate Duplicate: percent(10),
+    /// A message is late, by up to [`Faults::DELAY_MAX`]: past an election.
+    delay Delay: percent(5),
+    /// A message comes again much later, on whatever connection there is then: after elections,
+    /// restarts and renewals of either end.
+    stale Stale: percent(2),
     /// A message overtakes others of its channel.
-    pub reorder: Rate,
+    reorder Reorder: percent(20),
     /// One direction of one link goes silent for a while.
-    pub cut: Rate,
+    cut Cut: percent(8),
     /// The nodes fall into two halves for a while.
-    pub partition: Rate,
+    partition Partition: percent(4),
+    /// One node is the only one that two halves both reach, for a while.
+    bridge Bridge: percent(2),
+    /// A node hears nobody, or nobody hears it, for a while.
+    deaf Deaf: percent(3),
     /// A connection breaks and comes back at once.
-    pub reset: Rate,
+    reset Reset: percent(8),
     /// A node stands still for a while, and then goes on as if nothing had been.
-    pub pause: Rate,
+    pause Pause: percent(5),
+    /// A machine takes long to apply what it was given: its node stands still meanwhile.
+    slow_apply SlowApply: percent(2),
+    /// The clock of a node leaps ahead. Nobody reads on leases then.
+    leap Leap: percent(3),
+    /// A clock runs too fast or too slow, by at most this part.
+    drift Drift: percent(2),
     /// A node crashes, loses what its disk had not committed, and starts again.
-    pub crash: Rate,
+    crash Crash: percent(8),
+    /// A node crashes in the middle of a commit, of which a part stays: whole writes, and the
+    /// beginning of the next one.
+    torn Torn: Rate::of_million(2_000),
     /// Every node crashes in the same moment.
-    pub blackout: Rate,
-    /// A commit of a disk takes up to `stall_max`.
-    pub stall: Rate,
-    /// How long.
-    pub stall_max: Duration,
+    blackout Blackout: percent(1),
+    /// A commit of a disk takes up to [`Faults::STALL_MAX`].
+    stall Stall: percent(3),
+    /// The next commit of a disk fails, and whether it is durable nobody knows.
+    io_error IoError: percent(2),
+    /// A disk is full for a while: its commits fail.
+    full Full: percent(2),
+    /// A read of a log or of a snapshot fails.
+    read_error ReadError: percent(10),
     /// A node crashes and comes back with an empty disk and a new incarnation, if a majority of
     /// the disks is left.
-    pub wipe: Rate,
+    wipe Wipe: percent(2),
     /// A disk is copied.
-    pub copy: Rate,
+    copy Copy: percent(20),
     /// A node crashes and comes back on the old copy of its disk, if all others hold what it
     /// forgets.
-    pub set_back: Rate,
+    set_back SetBack: percent(10),
+    /// A node restarts with the wrong key, or as a release that speaks other versions of the
+    /// protocol, and is refused by all others for a while.
+    stranger Stranger: percent(1),
     /// A member leaves.
-    pub leave: Rate,
+    leave Leave: percent(2),
     /// A member is removed by another.
-    pub remove: Rate,
+    remove Remove: percent(2),
     /// A member that left or was removed comes back.
-    pub come_back: Rate,
+    come_back ComeBack: percent(10),
+    /// Leadership is asked to be handed over, through any node.
+    transfer Transfer: percent(4),
     /// A namespace is closed in a running process, and opened again.
-    pub reopen: Rate,
+    reopen Reopen: percent(4),
+    /// All clients rest for a while.
+    idle Idle: percent(1),
     /// Several inputs are handled before a node drains its outputs.
-    pub batch: Rate,
-    /// How much a clock runs too fast or too slow, at most, in parts per million.
-    pub drift_ppm_max: u32,
+    batch Batch: percent(80),
 }
 
 impl Faults {
-    /// Nothing goes wrong.
-    pub const NONE: Self = Self {
-        loss: Rate::NEVER,
-        duplicate: Rate::NEVER,
-        delay: Rate::NEVER,
-        delay_max: Duration::from_millis(1500),
-        reorder: Rate::NEVER,
-        cut: Rate::NEVER,
-        partition: Rate::NEVER,
-        reset: Rate::NEVER,
-        pause: Rate::NEVER,
-        crash: Rate::NEVER,
-        blackout: Rate::NEVER,
-        stall: Rate::NEVER,
-        stall_max: Duration::from_millis(800),
-        wipe: Rate::NEVER,
-        copy: Rate::NEVER,
-        set_back: Rate::NEVER,
-        leave: Rate::NEVER,
-        remove: Rate::NEVER,
-        come_back: Rate::NEVER,
-        reopen: Rate::NEVER,
-        batch: Rate::NEVER,
-        drift_ppm_max: 0,
-    };
+    /// How late a message is at most: three election time-outs.
+    pub const DELAY_MAX: Duration = Duration::from_millis(1500);
+    /// How much later a message comes again at most.
+    pub const STALE_MAX: Duration = Duration::from_secs(8);
+    /// How long a commit takes at most.
+    pub const STALL_MAX: Duration = Duration::from_millis(800);
 
     /// The faults of one seed: each kind is there or not, at a rate of its own, so that a thousand
     /// seeds see both what one fault does alone and what many do together.
     pub fn draw(random: &mut Random) -> Self {
+        let mut faults = Self::NONE;
         if random.below(16) == 0 {
-            return Self::NONE;
+            return faults;
         }
-        let mut rate = |max: Rate| {
-            let (there, rate) = (random.below(2) == 0, random.below(u64::from(max.0)));
-            if there { Rate(u32::try_from(rate).unwrap_or(max.0)) } else { Rate::NEVER }
-        };
-        Self {
-            loss: rate(percent(20)),
-            duplicate: rate(percent(10)),
-            delay: rate(percent(5)),
-            reorder: rate(percent(20)),
-            cut: rate(percent(8)),
-            partition: rate(percent(4)),
-            reset: rate(percent(8)),
-            pause: rate(percent(5)),
-            crash: rate(percent(8)),
-            blackout: rate(percent(1)),
-            stall: rate(percent(3)),
-            wipe: rate(percent(2)),
-            copy: rate(percent(20)),
-            set_back: rate(percent(10)),
-            leave: rate(percent(2)),
-            remove: rate(percent(2)),
-            come_back: rate(percent(10)),
-            reopen: rate(percent(4)),
-            batch: rate(percent(80)),
-            drift_ppm_max: rate(percent(2)).per_million(),
-            ..Self::NONE
+        let one_in = [2, 2, 3, 6][random.place(4)];
+        for fault in Fault::ALL {
+            let most = fault.most();
+            let (there, times) = (random.below(one_in) == 0, random.below(u64::from(most.0)));
+            if there {
+                *faults.of_mut(*fault) = Rate(u32::try_from(times).unwrap_or(most.0));
+            }
         }
+        faults
     }
 
     /// How many kinds of faults there are in this run.
     pub fn kinds(&self) -> usize {
-        let rates = [
-            self.loss,
-            self.duplicate,
-            self.delay,
-            self.reorder,
-            self.cut,
-            self.partition,
-            self.reset,
-            self.pause,
-            self.crash,
-            self.blackout,
-            self.stall,
-            self.wipe,
-            self.set_back,
-            self.leave,
-            self.remove,
-            self.reopen,
-            self.batch,
-            Rate(self.drift_ppm_max),
-        ];
-        rates.into_iter().filter(|rate| *rate > Rate::NEVER).count()
+        self.there().count()
+    }
+
+    /// The kinds of faults that there are in this run.
+    pub fn there(&self) -> impl Iterator<Item = Fault> {
+        Fault::ALL.iter().copied().filter(|fault| self.of(*fault) > Rate::NEVER)
+    }
+
+    /// The same without one kind.
+    #[must_use]
+    pub const fn without(mut self, fault: Fault) -> Self {
+        *self.of_mut(fault) = Rate::NEVER;
+        self
+    }
+}
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, fault) in self.there().enumerate() {
+            let comma = if place == 0 { "" } else { ", " };
+            write!(f, "{comma}{} {}", fault.name(), self.of(fault))?;
+        }
+        Ok(())
+    }
+}
+
+/// One kind of fault within one tenth of a second of a storm: what can be left out of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Strike {
+    /// Which tenth of a second, from 0.
+    pub tick: u32,
+    /// What goes wrong.
+    pub fault: Fault,
+}
+
+impl Strike {
+    /// The stream from which it draws whether it happens, to whom, and for how long.
+    pub(crate) fn random(self, seed: u64) -> Random {
+        let label = u64::from(self.tick) << 8 | self.fault as u64;
+        Random::new(seed ^ 0x5707_5707_5707_5707).fork(label)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_is_drawn_and_can_be_left_out() {
+        let drawn: Vec<Faults> =
+            (0..400).map(|seed| Faults::draw(&mut Random::new(seed))).collect();
+        for fault in Fault::ALL {
+            let with = drawn.iter().find(|faults| faults.of(*fault) > Rate::NEVER);
+            let with = with.unwrap_or_else(|| panic!("no seed has {}", fault.name()));
+            assert_eq!(with.without(*fault).kinds() + 1, with.kinds(), "{}", fault.name());
+        }
+        assert!(drawn.contains(&Faults::NONE));
+    }
+
+    #[test]
+    fn strikes_draw_from_streams_of_their_own() {
+        let first = |tick, fault| Strike { tick, fault }.random(7).next();
+        assert_eq!(first(3, Fault::Cut), first(3, Fault::Cut));
+        assert_ne!(first(3, Fault::Cut), first(4, Fault::Cut));
+        assert_ne!(first(3, Fault::Cut), first(3, Fault::Deaf));
     }
 }

@@ -32,8 +32,8 @@ pub mod world;
 
 pub use check::Violation;
 pub use counts::{Counts, Rare};
-pub use faults::{Faults, Rate};
+pub use faults::{Fault, Faults, Rate, Strike};
 pub use mistake::Mistake;
 pub use plan::{Founding, Plan};
 pub use random::Random;
-pub use world::{Failure, Report, World, simulate};
+pub use world::{Failure, Report, Struck, StruckCounts, World, simulate};

@@ -1,6 +1,7 @@
 //! The state machine of a simulated node: the key-value machine, and a record of what it applied.
 
 use std::{
+    collections::BTreeMap,
     io::{self, Read},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -26,33 +27,49 @@ impl Recording {
     }
 }
 
-/// A key-value machine that records, and that writes snapshots as large as those of a machine with
-/// more in it: behind so many bytes of padding.
+/// A key-value machine with counters beside it, that records, and that writes snapshots as large as
+/// those of a machine with more in it: behind so many bytes of padding.
 #[derive(Debug, Default)]
 pub(crate) struct Recorder {
     machine: Kv,
+    counters: BTreeMap<u64, u64>,
     recording: Recording,
     padding_bytes: u64,
 }
 
 impl Recorder {
     pub(crate) fn new(recording: Recording, padding_bytes: u64) -> Self {
-        Self { machine: Kv::new(), recording, padding_bytes }
+        Self { machine: Kv::new(), counters: BTreeMap::new(), recording, padding_bytes }
+    }
+
+    /// Adds one to a counter, and answers with what it shows then.
+    fn add(&mut self, counter: u64) -> Bytes {
+        let shows = self.counters.entry(counter).or_default();
+        *shows += 1;
+        Bytes::copy_from_slice(&shows.to_be_bytes())
     }
 }
 
 impl StateMachine for Recorder {
     fn check(&self, payload: &[u8]) -> Result<(), CheckError> {
-        self.machine.check(payload)
+        match workload::counter_number(payload) {
+            Some(_) => Ok(()),
+            None => self.machine.check(payload),
+        }
     }
 
     fn apply(&mut self, commands: &[Command<'_>]) -> Vec<Bytes> {
-        let responses = self.machine.apply(commands);
+        let respond = |command: &Command<'_>| match workload::counter_number(command.payload) {
+            Some(counter) => vec![self.add(counter)],
+            None => self.machine.apply(std::slice::from_ref(command)),
+        };
+        let responses: Vec<Bytes> = commands.iter().flat_map(respond).collect();
         let applied = commands.iter().zip(&responses).map(|(command, response)| AppliedCommand {
             index: command.position.index,
             payload: Digest::of(command.payload),
             response: Digest::of(response),
             writes: written(command.payload),
+            adds: workload::counter_number(command.payload).zip(workload::value_number(response)),
         });
         let mut recorded = self.recording.0.lock().unwrap_or_else(PoisonError::into_inner);
         recorded.extend(applied);
@@ -60,21 +77,44 @@ impl StateMachine for Recorder {
     }
 
     fn query(&self, query: &[u8], applied: Index) -> Result<Bytes, QueryError> {
-        self.machine.query(query, applied)
+        match workload::counter_number(query) {
+            Some(counter) => {
+                let shows = self.counters.get(&counter).copied().unwrap_or(0);
+                Ok(Bytes::copy_from_slice(&shows.to_be_bytes()))
+            }
+            None => self.machine.query(query, applied),
+        }
     }
 
     fn snapshot(&self) -> SnapshotWriter {
         let (machine, padding_bytes) = (self.machine.snapshot(), self.padding_bytes);
+        let counters = self.counters.clone();
         Box::new(move |to| {
             io::copy(&mut io::repeat(PADDING).take(padding_bytes), to)?;
+            to.write_all(&(counters.len() as u64).to_be_bytes())?;
+            for (counter, shows) in counters {
+                to.write_all(&counter.to_be_bytes())?;
+                to.write_all(&shows.to_be_bytes())?;
+            }
             machine(to)
         })
     }
 
     fn restore(&mut self, snapshot: &mut dyn Read) -> io::Result<()> {
         io::copy(&mut snapshot.take(self.padding_bytes), &mut io::sink())?;
+        self.counters.clear();
+        for _ in 0..number(snapshot)? {
+            let counter = number(snapshot)?;
+            self.counters.insert(counter, number(snapshot)?);
+        }
         self.machine.restore(snapshot)
     }
+}
+
+fn number(from: &mut dyn Read) -> io::Result<u64> {
+    let mut bytes = [0; 8];
+    from.read_exact(&mut bytes)?;
+    Ok(u64::from_be_bytes(bytes))
 }
 
 /// The key and the value that a command writes.

@@ -1,8 +1,12 @@
 //! What one run is like: how many nodes and clients, how long, and which faults.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
-use crate::{faults::Faults, mistake::Mistake, random::Random};
+use crate::{
+    faults::{Faults, Rate, Strike},
+    mistake::Mistake,
+    random::Random,
+};
 
 /// How the nodes of a run come to found a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,14 +49,20 @@ pub struct Plan {
     pub quiesce_after: Option<Duration>,
     /// Clients begin nothing new for so long, each time this much more has passed.
     pub rests: Option<(Duration, Duration)>,
+    /// Whether leaders may serve reads on leases.
+    pub leases: bool,
     /// What goes wrong until the world heals.
     pub faults: Faults,
+    /// The only strikes that happen, if there is such a list.
+    pub only: Option<BTreeSet<Strike>>,
     /// How long nothing goes wrong before that.
     pub quiet: Duration,
     /// How long things go wrong.
     pub stormy: Duration,
     /// Within this time of healing every node must serve again.
     pub recovery: Duration,
+    /// How long the run is at least: once everything works again, it goes on doing so.
+    pub whole: Duration,
     /// Planted on purpose, to see that it is found.
     pub mistake: Option<Mistake>,
     /// Planted on purpose in every core.
@@ -63,6 +73,13 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// A storm lasts so long at least.
+    pub const STORMY_MIN: Duration = Duration::from_secs(20);
+    /// A run lasts so long at least.
+    pub const WHOLE_MIN: Duration = Duration::from_secs(30);
+    /// Within this time of healing somebody leads: ten election time-outs.
+    pub const LEADER_WITHIN: Duration = Duration::from_secs(5);
+
     /// The run of a seed.
     pub fn of_seed(seed: u64) -> Self {
         let mut random = Random::new(seed).fork(1);
@@ -89,8 +106,10 @@ impl Plan {
         let namespaces = if random.below(4) == 0 { 2 } else { 1 };
         let clients = 1 + random.place(4);
         let keys = 1 + random.below(4);
-        let stormy = random.between(Duration::from_secs(10), Duration::from_secs(20));
+        let stormy = random.between(Self::STORMY_MIN, Self::STORMY_MIN + Duration::from_secs(6));
         let faults = Faults::draw(&mut random);
+        // Leases rest on clocks that run evenly.
+        let leases = faults.leap == Rate::NEVER && random.below(4) > 0;
         let (mistake, print) = (None, false);
         let voters_target =
             if random.below(3) == 0 { founders.max(3) } else { usize::from(u16::MAX) };
@@ -121,10 +140,13 @@ impl Plan {
             padding_bytes,
             quiesce_after,
             rests,
+            leases,
             faults,
+            only: None,
             quiet,
             stormy,
             recovery,
+            whole: Self::WHOLE_MIN,
             mistake,
             #[cfg(feature = "mistakes")]
             core_mistake: None,

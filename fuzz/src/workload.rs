@@ -1,10 +1,13 @@
 //! Clients: they write values that nobody wrote before, read, retry what may be lost, and remember
 //! what they saw.
 //!
-//! Each has one operation at a time. With a session it repeats a write under the same sequence
-//! until the outcome is known; without one it never repeats.
+//! Each has one operation at a time: a write, an increment of a counter, a read at one of the
+//! levels, a barrier, or now and then a command of a session that was never opened. With a session
+//! it repeats a command under the same sequence until the outcome is known; without one it never
+//! repeats.
 
 mod client;
+mod task;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -16,7 +19,13 @@ use meshraft_service::{
 };
 
 use self::client::{Client, Next};
-use crate::{check::Histories, digest::Digest, plan::Plan, random::Random, world::Seat};
+use crate::{
+    check::{Checks, Violation},
+    digest::Digest,
+    plan::Plan,
+    random::Random,
+    world::Seat,
+};
 
 /// A request that a client wants to make of a node.
 #[derive(Debug)]
@@ -39,11 +48,22 @@ pub(crate) enum Step {
     Rest,
 }
 
+/// A call without an answer.
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    client: usize,
+    seat: Seat,
+    /// How long it may take, from when the node takes it.
+    timeout: Duration,
+    /// When its time is over.
+    due: Option<Moment>,
+}
+
 /// All clients of a world.
 #[derive(Debug)]
 pub(crate) struct Workload {
     clients: Vec<Client>,
-    calls: BTreeMap<u64, (usize, Seat)>,
+    calls: BTreeMap<u64, Open>,
     last_call: u64,
     last_value: u64,
     namespaces: Vec<Namespace>,
@@ -56,7 +76,7 @@ impl Workload {
     pub(crate) fn new(plan: &Plan, namespaces: Vec<Namespace>, mut random: Random) -> Self {
         let roaming = |number: usize| {
             let random = random.fork(number as u64);
-            Client::roaming(number % namespaces.len(), random, plan.mistake)
+            Client::roaming(number, number % namespaces.len(), random, plan.mistake)
         };
         let clients = (0..plan.clients).map(roaming).collect();
         let calls = BTreeMap::new();
@@ -79,7 +99,8 @@ impl Workload {
         let first = self.clients.len();
         for (seat, namespace) in places {
             let random = self.random.fork(seat.number() as u64);
-            self.clients.push(Client::probe(namespace, seat, self.keys, random));
+            let number = self.clients.len();
+            self.clients.push(Client::probe(number, namespace, seat, self.keys, random));
         }
         first..self.clients.len()
     }
@@ -89,18 +110,41 @@ impl Workload {
         self.clients.iter().position(|client| !client.is_done())
     }
 
+    /// A call that has waited for its answer for longer than its time and `patience`, where
+    /// `awake` says since when its node is.
+    pub(crate) fn overdue(
+        &self,
+        now: Moment,
+        patience: Duration,
+        awake: impl Fn(Seat) -> Option<Moment>,
+    ) -> Option<u64> {
+        let late = |open: &Open| {
+            let due = awake(open.seat).zip(open.due).map(|(since, due)| since.max(due));
+            due.is_some_and(|due| due.plus(patience) < now)
+        };
+        self.calls.iter().find(|(_, open)| late(open)).map(|(number, _)| *number)
+    }
+
     /// A client's time has come. `alive` says which nodes run a process.
-    pub(crate) fn wake(&mut self, number: usize, now: Moment, alive: &[Seat]) -> Step {
+    pub(crate) fn wake(
+        &mut self,
+        number: usize,
+        now: Moment,
+        alive: &[Seat],
+        checks: &Checks,
+    ) -> Step {
         let rest = self.rest(now);
         let Some(client) = self.clients.get_mut(number) else { return Step::Rest };
         if let Some(rest) = rest.filter(|_| client.may_rest()) {
             return Step::Wake(rest);
         }
-        match client.next(now, alive, self.keys, &mut self.last_value) {
+        let namespace = self.namespaces[client.namespace()].clone();
+        let committed = checks.committed_in(&namespace);
+        match client.next((now, committed), alive, self.keys, &mut self.last_value) {
             Next::Call { seat, operation, timeout } => {
                 self.last_call += 1;
-                self.calls.insert(self.last_call, (number, seat));
-                let namespace = self.namespaces[client.namespace()].clone();
+                let open = Open { client: number, seat, timeout, due: None };
+                self.calls.insert(self.last_call, open);
                 Step::Call(Call { number: self.last_call, seat, namespace, operation, timeout })
             }
             Next::Wait(wait) => Step::Wake(wait),
@@ -116,32 +160,70 @@ impl Workload {
         rest.checked_sub(into).filter(|left| !left.is_zero())
     }
 
+    /// A node takes a call.
+    pub(crate) fn taken(&mut self, call: u64, now: Moment) {
+        if let Some(open) = self.calls.get_mut(&call) {
+            open.due = Some(now.plus(open.timeout));
+        }
+    }
+
     /// A node answers a call. Says which client goes on, and when.
+    ///
+    /// # Errors
+    /// The answer is not what was promised, or the second one.
     pub(crate) fn answered(
         &mut self,
         call: u64,
         now: Moment,
         response: &Response,
-        histories: &mut Histories,
-    ) -> Option<(usize, Duration)> {
-        let (number, _) = self.calls.remove(&call)?;
-        let client = self.clients.get_mut(number)?;
-        let namespace = self.namespaces.get(client.namespace())?;
-        Some((number, client.answered(now, response, namespace, histories)))
+        checks: &mut Checks,
+    ) -> Result<(usize, Duration), Violation> {
+        let unasked = Violation::Promise { id: call, what: "was answered twice, or never asked" };
+        let Some(Open { client: number, .. }) = self.calls.remove(&call) else {
+            return Err(unasked);
+        };
+        let Some(client) = self.clients.get_mut(number) else { return Err(unasked) };
+        let Some(namespace) = self.namespaces.get(client.namespace()) else { return Err(unasked) };
+        Ok((number, client.answered(now, response, namespace, checks)?))
     }
 
     /// A process died: nobody will answer what was asked of it.
+    ///
+    /// # Errors
+    /// None, as that says nothing.
     pub(crate) fn crashed(
         &mut self,
         seat: Seat,
         now: Moment,
-        histories: &mut Histories,
-    ) -> Vec<(usize, Duration)> {
-        let lost: Vec<u64> =
-            self.calls.iter().filter(|(_, (_, at))| *at == seat).map(|(call, _)| *call).collect();
+        checks: &mut Checks,
+    ) -> Result<Vec<(usize, Duration)>, Violation> {
+        let lost: Vec<u64> = self
+            .calls
+            .iter()
+            .filter(|(_, open)| open.seat == seat)
+            .map(|(call, _)| *call)
+            .collect();
         let unknown = Err(meshraft_service::ServiceError::OutcomeUnknown);
-        lost.into_iter().filter_map(|call| self.answered(call, now, &unknown, histories)).collect()
+        lost.into_iter().map(|call| self.answered(call, now, &unknown, checks)).collect()
     }
+}
+
+/// What an increment of a counter begins with, and a query of one: no version of the key-value
+/// machine's commands.
+const COUNTER: u8 = 0xc7;
+
+/// What a machine gets to add to a counter, and to say what it shows.
+pub(crate) fn counter_bytes(counter: u64) -> Bytes {
+    let mut bytes = vec![COUNTER];
+    bytes.extend(counter.to_be_bytes());
+    bytes.into()
+}
+
+/// The counter that bytes name.
+pub(crate) fn counter_number(bytes: &[u8]) -> Option<u64> {
+    let (first, rest) = bytes.split_first()?;
+    let counter = <[u8; 8]>::try_from(rest).ok()?;
+    (*first == COUNTER).then_some(u64::from_be_bytes(counter))
 }
 
 /// The bytes of a key.

@@ -16,7 +16,7 @@ use std::{
 
 use clap::{Parser, ValueEnum};
 use meshraft_fuzz::{
-    Counts, Plan, Report, Violation,
+    Counts, Fault, Plan, Rare, Report, StruckCounts, Violation,
     cores::{CoreCounts, CorePlan, CoreRare, CoreReport, shrink, simulate_cores},
     simulate,
 };
@@ -81,6 +81,7 @@ struct Run {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Both {
     node: Counts,
+    struck: StruckCounts,
     core: CoreCounts,
     crashes: u64,
 }
@@ -140,7 +141,8 @@ impl Profile {
 impl Run {
     fn of_nodes(report: Report) -> Self {
         let Report { trace, simulated, events, fault_kinds, crashes, .. } = report;
-        let counts = Both { node: report.counts, crashes, ..Both::default() };
+        let (node, struck) = (report.counts, report.struck);
+        let counts = Both { node, struck, crashes, ..Both::default() };
         Self { trace, simulated, events, commands: report.commands as u64, fault_kinds, counts }
     }
 
@@ -216,13 +218,14 @@ fn many(arguments: &Arguments) -> ExitCode {
                     }
                     let runs = total.runs.fetch_add(1, Ordering::Relaxed) + 1;
                     if runs.is_multiple_of(print_every) {
-                        total.print(profile, started.elapsed());
+                        total.print(started.elapsed());
                     }
                 }
             });
         }
     });
-    total.print(profile, started.elapsed());
+    total.print(started.elapsed());
+    total.print_table(profile);
     ExitCode::from(*worst.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
@@ -235,30 +238,43 @@ impl Total {
         self.many_faults.fetch_add(u64::from(run.fault_kinds >= 5), Ordering::Relaxed);
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         counts.node.add(&run.counts.node);
+        counts.struck.add(&run.counts.struck);
         counts.core.add(&run.counts.core);
         counts.crashes += run.counts.crashes;
     }
 
-    fn print(&self, profile: Profile, elapsed: Duration) {
+    /// One line of progress.
+    fn print(&self, elapsed: Duration) {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let (runs, seconds) = (count(&self.runs), elapsed.as_secs_f64().max(0.001));
         let simulated = count(&self.simulated_ms) as f64 / 1000.0;
-        let counts = *self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         println!(
             "{runs} seeds, {} failed | {seconds:.0} s, {:.0} seeds/min | {simulated:.0} s \
-             simulated, {:.0} times real time | {} events, {} commands, {} crashes | \
-             {} seeds with 5 kinds of faults or more",
+             simulated, {:.0} times real time | {} events, {} commands",
             count(&self.failures),
             runs as f64 / seconds * 60.0,
             simulated / seconds,
             count(&self.events),
             count(&self.commands),
-            counts.crashes,
-            count(&self.many_faults),
         );
+    }
+
+    /// How often everything happened that only some runs do.
+    fn print_table(&self, profile: Profile) {
+        let counts = *self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let many = self.many_faults.load(Ordering::Relaxed);
+        let row = |what: &str, count: u64| println!("  {what:<32} {count:>12}");
+        row("crashes", counts.crashes);
+        row("seeds with 5 kinds of faults", many);
         match profile {
-            Profile::Node => println!("  {}", counts.node),
-            Profile::Core => println!("  {}", counts.core),
+            Profile::Node => {
+                Rare::ALL.iter().for_each(|it| row(it.name(), counts.node.of(*it)));
+                println!("  strikes of each fault");
+                Fault::ALL.iter().for_each(|it| row(it.name(), counts.struck.of(*it)));
+            }
+            Profile::Core => {
+                CoreRare::ALL.iter().for_each(|it| row(it.name(), counts.core.of(*it)));
+            }
         }
     }
 }

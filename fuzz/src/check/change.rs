@@ -3,9 +3,10 @@
 
 use std::collections::BTreeSet;
 
-use meshraft_consensus::{ClusterId, Configuration, Member, Position};
+use meshraft_consensus::{ClusterId, Configuration, Member, Position, Status};
 
 use super::{GroupKey, Violation, log::Logs, shadow::place};
+use crate::world::Seat;
 
 impl Logs {
     /// How many configurations were ever appended.
@@ -16,6 +17,18 @@ impl Logs {
     /// Whether a configuration stands there.
     pub(super) fn is_configuration(&self, cluster: ClusterId, position: Position) -> bool {
         self.configurations.contains_key(&(cluster, position))
+    }
+
+    /// What a core counts by is the newest configuration in its log (thesis 4.1).
+    pub(super) fn expect_in_force(&self, seat: Seat, status: &Status) -> Result<(), Violation> {
+        let shadows = self.key_of(seat, status.cluster).and_then(|key| self.shadows(key));
+        let Some((believed, _)) = shadows else { return Ok(()) };
+        match self.configuration_of(status.cluster, believed.entries()) {
+            Some((_, newest)) if *newest != status.configuration => {
+                Err(Violation::NotInForce { member: status.me })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Checks a configuration that a leader appended, in the light of what is committed by now.

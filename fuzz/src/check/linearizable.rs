@@ -102,8 +102,7 @@ impl Histories {
         &mut self,
         namespace: &Namespace,
         key: u64,
-        invoked: Moment,
-        returned: Moment,
+        (invoked, returned): (Moment, Moment),
         operation: Operation,
     ) {
         let history = self.keys.entry((namespace.clone(), key)).or_default();
@@ -241,7 +240,7 @@ mod tests {
         let mut histories = Histories::default();
         for (invoked, returned, operation) in operations {
             let at = Moment::from_millis;
-            histories.add(&namespace, 1, at(*invoked), at(*returned), *operation);
+            histories.add(&namespace, 1, (at(*invoked), at(*returned)), *operation);
         }
         histories.check()
     }

@@ -22,13 +22,14 @@ use crate::{
     world::Seat,
 };
 
+/// One log, as its node believes it to be and as it is on disk.
 #[derive(Clone, Debug)]
-struct Group {
+pub(super) struct Group {
     cluster: ClusterId,
     /// Whether the group itself is durable.
     born: bool,
     member: Option<Member>,
-    believed: LogCopy,
+    pub(super) believed: LogCopy,
     durable: LogCopy,
 }
 
@@ -229,9 +230,20 @@ impl Logs {
         self.groups.get(&key).map(|group| (&group.believed, &group.durable))
     }
 
+    /// The group of a node in a cluster.
+    pub(super) fn key_of(&self, seat: Seat, cluster: ClusterId) -> Option<GroupKey> {
+        let mut mine = self.groups.iter().filter(|((at, _), _)| *at == seat);
+        mine.find(|(_, group)| group.cluster == cluster).map(|(key, _)| *key)
+    }
+
     /// Whose group this is.
     pub(super) fn member_of(&self, key: GroupKey) -> Option<Member> {
         self.groups.get(&key)?.member
+    }
+
+    /// The last entry that is committed in a cluster.
+    pub(super) fn committed_up_to(&self, cluster: ClusterId) -> Index {
+        Index::new(self.all_committed(cluster).len() as u64)
     }
 
     /// Everything that is committed in a cluster.
@@ -250,7 +262,7 @@ impl Logs {
         Some((newest, self.configurations.get(&(cluster, newest))?))
     }
 
-    fn of(&self, member: Member, cluster: ClusterId) -> Option<&Group> {
+    pub(super) fn of(&self, member: Member, cluster: ClusterId) -> Option<&Group> {
         let mut groups = self.groups.values().chain(&self.gone);
         groups.find(|group| group.member == Some(member) && group.cluster == cluster)
     }

@@ -5,24 +5,30 @@
 //! | `election` | one leader a term, one vote a term, terms never go back, over restarts too |
 //! | `log` | logs that agree on a position agree on everything before it; what is committed stays |
 //! | `change` | configurations follow on each other one at a time, through joint ones |
+//! | `claims` | a message claims only what is durable |
 //! | `core` | what a core hands out is durable, committed, in order, and answered once |
 //! | `durability` | nothing commits before a quorum has it on disk, without those that forgot it |
 //! | `snapshot` | a snapshot holds what was applied up to it, and logs are cut only behind it |
 //! | `state` | equal commands and answers at equal index; nothing is applied twice; one cluster |
 //! | `linearizable` | every key's history of writes and reads has a legal order |
+//! | `counter` | every increment takes effect once, however often it is repeated |
+//! | `reads` | an answer is the state at the index that it names, as new as its level promises |
 //! | `progress` | after the world healed everything works again |
 //!
 //! The checks see what nodes hand to their disks, what their cores say of themselves, what their
 //! machines apply and what clients hear; they trust none of it.
 
 mod change;
+mod claims;
 mod core;
+mod counter;
 mod durability;
 mod election;
 mod linearizable;
 mod log;
 mod losses;
 mod progress;
+mod reads;
 mod shadow;
 mod snapshot;
 mod state;
@@ -30,23 +36,29 @@ mod violation;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use meshraft_consensus::{ClusterId, Configuration, Index, Member, Namespace, Role, Status, Term};
+use meshraft_consensus::{
+    ClusterId, Configuration, Index, LogAfterSnapshot, Member, Message, Namespace, Position, Role,
+    Status, Term, Write,
+};
 use meshraft_storage::{GroupId, Job};
 
 pub(crate) use self::{
     core::{CLUSTER, CoreChecks},
+    counter::{Counted, Counters},
     linearizable::{Histories, Operation},
     losses::{Bearing, Copy},
     progress::{Convergence, View, Wanted, check_acknowledged},
+    reads::FoundAt,
     snapshot::Held,
     state::{AppliedCommand, States},
 };
-use self::{election::Elections, log::Logs};
 pub use self::{
+    counter::Miscount,
     linearizable::Anomaly,
     progress::Stuck,
     violation::{HaltText, HardStateText, Violation},
 };
+use self::{election::Elections, log::Logs};
 use crate::{
     counts::{Counts, Rare},
     world::Seat,
@@ -59,12 +71,15 @@ pub(crate) struct Checks {
     logs: Logs,
     pub(crate) states: States,
     pub(crate) histories: Histories,
+    pub(crate) counters: Counters,
     pub(crate) counts: Counts,
     seen: BTreeMap<Seat, BTreeMap<ClusterId, Seen>>,
     /// Whom a leader, in its term, found to have forgotten what it acknowledged.
     forgetful: BTreeMap<(ClusterId, Term), BTreeSet<Member>>,
     /// Who each node was when it was last looked at.
     members: BTreeMap<(Seat, ClusterId), Member>,
+    /// Configurations that were appended, and not looked at since.
+    appended: Vec<(GroupKey, Position)>,
     /// The hash of each state of which a snapshot was seen.
     hashes: BTreeMap<(ClusterId, Index), u64>,
 }
@@ -119,7 +134,52 @@ impl Checks {
 
     /// A node hands a job to its disk.
     pub(crate) fn submitted(&mut self, seat: Seat, job: &Job) -> Result<(), Violation> {
-        self.logs.submitted(seat, job, &self.elections, &mut self.counts)
+        let Job::Log { group, write, .. } = job else {
+            return self.logs.submitted(seat, job, &self.elections, &mut self.counts);
+        };
+        let key = (seat, *group);
+        self.expect_append_only(key, write)?;
+        let before = self.logs.known_configurations();
+        self.logs.submitted(seat, job, &self.elections, &mut self.counts)?;
+        let Some(cluster) = self.logs.cluster_of(key) else { return Ok(()) };
+        if self.logs.known_configurations() > before {
+            let new = write.append.iter().map(|entry| entry.position);
+            let new = new.filter(|position| self.logs.is_configuration(cluster, *position));
+            self.appended.extend(new.map(|position| (key, position)));
+        }
+        Ok(())
+    }
+
+    /// A leader's log only grows while it leads, and loses its beginning to snapshots (thesis
+    /// 3.6.3).
+    fn expect_append_only(&self, key: GroupKey, write: &Write) -> Result<(), Violation> {
+        let (Some(cluster), Some(member)) = (self.logs.cluster_of(key), self.logs.member_of(key))
+        else {
+            return Ok(());
+        };
+        let seen = self.seen.get(&key.0).and_then(|groups| groups.get(&cluster));
+        let Some(term) = seen.and_then(|seen| seen.led) else { return Ok(()) };
+        let known = self.logs.shadows(key).map_or(Term::ZERO, |(believed, _)| believed.hard.term);
+        let leads = write.hard.map_or(known, |hard| hard.term) == term;
+        let replaced = write.snapshot.as_ref().map(|it| it.log) == Some(LogAfterSnapshot::Replace);
+        if leads && (write.truncate_from.is_some() || replaced) {
+            return Err(Violation::LeaderTruncated { member, term });
+        }
+        Ok(())
+    }
+
+    /// A node sends a message of consensus in a cluster.
+    pub(crate) fn says(
+        &self,
+        seat: Seat,
+        cluster: ClusterId,
+        to: Option<Member>,
+        message: &Message,
+    ) -> Result<(), Violation> {
+        let Some(key) = self.logs.key_of(seat, cluster) else { return Ok(()) };
+        let Some(me) = self.logs.member_of(key) else { return Ok(()) };
+        self.logs.expect_claim(key, me, message)?;
+        to.map_or(Ok(()), |to| self.logs.expect_vote(key, me, to, message))
     }
 
     /// Jobs of a node are durable.
@@ -149,16 +209,20 @@ impl Checks {
         self.logs.bind(seat, status.me, status.cluster);
     }
 
-    /// What a core says of itself after an event.
+    /// What a core says of itself after an event, and the newest snapshot that is recorded, unless
+    /// it is taking the place of the state. Returns whether it leads since then.
     pub(crate) fn observe(
         &mut self,
         seat: Seat,
         namespace: &Namespace,
         status: &Status,
-    ) -> Result<(), Violation> {
+        restored: Option<Index>,
+    ) -> Result<bool, Violation> {
         let Status { me, cluster, role, term, commit, ref configuration, .. } = *status;
-        if role == Role::Leader && self.elections.leads(cluster, term, me)? {
+        let leads_anew = role == Role::Leader && self.elections.leads(cluster, term, me)?;
+        if leads_anew {
             self.logs.leads(cluster, term, me)?;
+            self.counts.note(Rare::LeaderChanged);
         }
         if self.members.insert((seat, cluster), me).is_some_and(|before| before != me) {
             // It begins anew, as another one.
@@ -171,7 +235,8 @@ impl Checks {
         let now = Seen { commit, led: leads, configuration, runs: true };
         let before = std::mem::replace(seen, now);
         let from = before.commit;
-        self.logs.check_order(status)?;
+        self.logs.check_order(status, restored)?;
+        self.logs.expect_in_force(seat, status)?;
         if commit < from {
             return Err(Violation::CommitWentBack { member: me, from, to: commit });
         }
@@ -184,7 +249,11 @@ impl Checks {
                 self.lives(namespace, cluster)?;
             }
         }
-        Ok(())
+        let mine = |key: GroupKey| key.0 == seat && self.logs.cluster_of(key) == Some(cluster);
+        for (key, position) in self.appended.extract_if(.., |(key, _)| mine(*key)) {
+            self.logs.expect_change(key, cluster, position)?;
+        }
+        Ok(leads_anew)
     }
 
     /// A cluster's fate is committed: it is the only one, or shares no founder with the other.
@@ -210,6 +279,9 @@ impl Checks {
     fn committed(&mut self, status: &Status, from: Index) -> Result<(), Violation> {
         let Status { me, cluster, role, term, commit, ref configuration, .. } = *status;
         let new = self.logs.committed(me, cluster, from, commit, term)?;
+        for _ in new.iter().filter(|it| self.logs.is_configuration(cluster, **it)) {
+            self.counts.note(Rare::Changed);
+        }
         let nobody = BTreeSet::new();
         let forgetful = self.forgetful.get(&(cluster, term)).filter(|_| role == Role::Leader);
         // Commitment is prefix-closed: the last new entry speaks for the others.

@@ -31,6 +31,12 @@ pub enum Stuck {
         /// Where.
         namespace: Namespace,
     },
+    /// Nobody led within ten election time-outs of healing.
+    #[error("{namespace} had no leader soon after healing")]
+    LateLeader {
+        /// Where.
+        namespace: Namespace,
+    },
     /// Others are members than should be, or the configuration is still joint.
     #[error("{missing} nodes too few or too many are members of {namespace}")]
     NotMembers {

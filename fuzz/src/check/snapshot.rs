@@ -48,14 +48,20 @@ impl Checks {
 }
 
 impl Logs {
-    /// What a core says of its log is in order, and so is what it wrote of it.
-    pub(crate) fn check_order(&self, status: &Status) -> Result<(), Violation> {
+    /// What a core says of its log is in order, and so is what it wrote of it. `restored` is the
+    /// newest snapshot that it recorded, unless that is taking the place of the state just now.
+    pub(crate) fn check_order(
+        &self,
+        status: &Status,
+        restored: Option<Index>,
+    ) -> Result<(), Violation> {
         let Status { me, cluster, first, applied, commit, last, .. } = *status;
         let base = first.previous();
         let snapshot = self.snapshot_of(me, cluster).index;
         let pairs = [
             (base <= snapshot, "it is cut behind its snapshot"),
             (snapshot <= commit, "its snapshot passes its commit index"),
+            (restored.is_none_or(|it| it <= applied), "its snapshot passes what it applied"),
             (applied <= commit, "it applied what is not committed"),
             (commit <= last.index, "it committed what it does not have"),
         ];

@@ -15,16 +15,21 @@ pub(crate) struct AppliedCommand {
     pub(crate) response: Digest,
     /// The key and the value that it writes.
     pub(crate) writes: Option<(u64, u64)>,
+    /// The counter that it adds to, and the value that it made.
+    pub(crate) adds: Option<(u64, u64)>,
 }
 
 /// What was applied where.
 #[derive(Debug, Default)]
 pub(crate) struct States {
     applied: BTreeMap<(ClusterId, Index), AppliedCommand>,
-    /// Where each payload took effect: every payload of a run is written by one operation.
+    /// Where each payload took effect: every payload of a run is written by one operation, but for
+    /// increments, which are counted.
     effects: BTreeMap<(ClusterId, Digest), Index>,
     /// Every value that each key ever had, by revision.
     values: BTreeMap<(ClusterId, u64), BTreeMap<Index, u64>>,
+    /// Every value that each counter ever had.
+    counts: BTreeMap<(ClusterId, u64), BTreeMap<Index, u64>>,
     /// How far each machine of each process is.
     reached: BTreeMap<(Seat, ClusterId), Index>,
     living: BTreeMap<Namespace, ClusterId>,
@@ -48,7 +53,7 @@ impl States {
         cluster: ClusterId,
         command: AppliedCommand,
     ) -> Result<(), Violation> {
-        let AppliedCommand { index, payload, response, writes } = command;
+        let AppliedCommand { index, payload, response, writes, adds } = command;
         let differ = |what| Err(Violation::StatesDiffer { cluster, index, what });
         let reached = self.reached.entry((seat, cluster)).or_default();
         if *reached >= index {
@@ -64,6 +69,14 @@ impl States {
         }
         if let Some((key, value)) = writes {
             self.values.entry((cluster, key)).or_default().insert(index, value);
+        }
+        if let Some((counter, value)) = adds {
+            let counts = self.counts.entry((cluster, counter)).or_default();
+            let before = counts.range(..index).next_back().map_or(0, |(_, value)| *value);
+            if *counts.entry(index).or_insert(before + 1) != value {
+                return differ("a counter");
+            }
+            return Ok(());
         }
         match *self.effects.entry((cluster, payload)).or_insert(index) {
             first if first == index => Ok(()),
@@ -92,6 +105,13 @@ impl States {
         Some((*value, revision.get()))
     }
 
+    /// What a counter shows at an index.
+    pub(crate) fn count_at(&self, cluster: ClusterId, counter: u64, index: Index) -> u64 {
+        let counts = self.counts.get(&(cluster, counter));
+        let last = counts.and_then(|counts| counts.range(..=index).next_back());
+        last.map_or(0, |(_, value)| *value)
+    }
+
     /// Where a payload took effect.
     pub(crate) fn effect(&self, cluster: ClusterId, payload: Digest) -> Option<Index> {
         self.effects.get(&(cluster, payload)).copied()
@@ -115,6 +135,7 @@ mod tests {
             payload: Digest::of(payload),
             response: Digest::of(response),
             writes: Some((1, index)),
+            adds: None,
         };
         let mut apply = |seat, command| states.applied(Seat(seat), cluster, command);
         assert_eq!(apply(0, command(3, b"a", b"x")), Ok(()));

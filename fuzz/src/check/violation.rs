@@ -4,7 +4,7 @@ use std::fmt;
 
 use meshraft_consensus::{ClusterId, DropReason, Index, Member, Namespace, Position, Term};
 
-use super::{Anomaly, Stuck};
+use super::{Anomaly, Miscount, Stuck};
 
 /// A property that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -251,6 +251,57 @@ pub enum Violation {
         index: Index,
         /// What it must see.
         committed: Index,
+    },
+    /// An answer is not what was promised.
+    #[error("index {index} of {namespace} {what}")]
+    WrongRead {
+        /// Where.
+        namespace: Namespace,
+        /// The index that the answer names.
+        index: Index,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// A session went back, or did not read its own write.
+    #[error("client {client} read revision {found} of a key, and knew of {known}")]
+    SessionWentBack {
+        /// Whose session it is.
+        client: usize,
+        /// What it read.
+        found: u64,
+        /// What it had read or written.
+        known: u64,
+    },
+    /// A counter does not show what was added.
+    #[error("exactly once is broken: {0}")]
+    Miscount(Miscount),
+    /// A node whose disk failed goes on acknowledging.
+    #[error("node {node}, whose disk failed, {what}")]
+    AfterFailure {
+        /// Which node.
+        node: usize,
+        /// What it did.
+        what: &'static str,
+    },
+    /// A member keeps more of its log than it may.
+    #[error("node {node} keeps {kept} entries of {namespace}, of {most} at most")]
+    Unbounded {
+        /// Which node.
+        node: usize,
+        /// Where.
+        namespace: Namespace,
+        /// How many entries its log holds.
+        kept: u64,
+        /// How many it may.
+        most: u64,
+    },
+    /// A leader changed its log otherwise than by appending.
+    #[error("{member} took entries out of its log while it led term {term}")]
+    LeaderTruncated {
+        /// The leader.
+        member: Member,
+        /// The term that it leads.
+        term: Term,
     },
     /// A member dropped a message that no correct member sends.
     #[error("{member} had to drop a message of {from}: {reason:?}")]

@@ -1,17 +1,24 @@
 //! One client, as a value: what it does next, and what it makes of an answer.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
-use meshraft_consensus::{Moment, Namespace};
+use meshraft_consensus::{Index, Moment, Namespace};
 use meshraft_service::{
-    Sequence, SessionId,
+    Sequence, ServiceError, SessionId,
     kv::{Found, KvQuery, Written},
     wire::{Level, Operation, Reply, Response},
 };
 
-use super::{key_bytes, payload, value_number};
+use super::{
+    counter_bytes, key_bytes, payload,
+    task::{Fresh, Task, draw_task},
+    value_number,
+};
 use crate::{
-    check::{Histories, Operation as Seen},
+    check::{Checks, Counted, FoundAt, Operation as Seen, Violation},
     mistake::Mistake,
     random::Random,
     world::Seat,
@@ -28,17 +35,13 @@ pub(super) enum Next {
     Rest,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Task {
-    Write { key: u64, value: u64 },
-    Read { key: u64, level: Level },
-}
-
 /// An operation under way.
 #[derive(Clone, Copy, Debug)]
 struct Current {
     task: Task,
     invoked: Moment,
+    /// What was committed when it began.
+    floor: Index,
     attempts: u32,
     /// An earlier copy may have taken effect.
     uncertain: bool,
@@ -46,12 +49,22 @@ struct Current {
     asked: bool,
 }
 
+/// What became of a command.
+enum Outcome<'a> {
+    /// It took effect there, and the machine answered.
+    Done(Index, &'a [u8]),
+    /// It takes no effect.
+    Refused,
+    /// It may take effect.
+    Unknown,
+}
+
 /// What a client wants to do.
 #[derive(Clone, Debug)]
 enum Errand {
     /// Anything, for ever.
     Roam,
-    /// These keys: writes the first, reads all. Reads are repeated until they are answered.
+    /// One thing after the other. Reads are repeated until they are answered.
     Probe(VecDeque<Task>),
     /// Nothing new.
     Done,
@@ -60,12 +73,17 @@ enum Errand {
 /// One client.
 #[derive(Debug)]
 pub(super) struct Client {
+    number: usize,
     namespace: usize,
     pinned: Option<Seat>,
     errand: Errand,
     current: Option<Current>,
     session: SessionId,
     sequence: Sequence,
+    /// The newest index that it wrote at, or read.
+    seen: Index,
+    /// The newest revision of each key that it wrote, or read as a session.
+    known: BTreeMap<u64, u64>,
     random: Random,
     /// A mistake of clients, if one was planted.
     mistake: Option<Mistake>,
@@ -73,21 +91,58 @@ pub(super) struct Client {
 
 impl Client {
     /// A client that asks any node, without a session one time in four.
-    pub(super) fn roaming(namespace: usize, mut random: Random, mistake: Option<Mistake>) -> Self {
+    pub(super) fn roaming(
+        number: usize,
+        namespace: usize,
+        mut random: Random,
+        mistake: Option<Mistake>,
+    ) -> Self {
         let sessions = random.below(4) > 0;
         let session = if sessions { draw_session(&mut random) } else { SessionId::NONE };
-        let (sequence, errand, pinned, current) = (Sequence::ZERO, Errand::Roam, None, None);
-        Self { namespace, pinned, errand, current, session, sequence, random, mistake }
+        let (pinned, errand) = (None, Errand::Roam);
+        Self { mistake, ..Self::new(number, namespace, pinned, errand, session, random) }
     }
 
-    /// A client that asks one node: to write one key, and to read all.
-    pub(super) fn probe(namespace: usize, seat: Seat, keys: u64, mut random: Random) -> Self {
+    /// A client that asks one node: to write one key and add to a counter, and to read all.
+    pub(super) fn probe(
+        number: usize,
+        namespace: usize,
+        seat: Seat,
+        keys: u64,
+        mut random: Random,
+    ) -> Self {
         let session = draw_session(&mut random);
+        let level = Fresh::Linearizable;
         let write = Task::Write { key: random.below(keys), value: 0 };
-        let read = |key| Task::Read { key, level: Level::Linearizable };
-        let errand = Errand::Probe(std::iter::once(write).chain((0..keys).map(read)).collect());
-        let (pinned, current, sequence, mistake) = (Some(seat), None, Sequence::ZERO, None);
-        Self { namespace, pinned, errand, current, session, sequence, random, mistake }
+        let add = Task::Add { counter: random.below(keys) };
+        let first = [write, add].into_iter();
+        let reads = (0..keys).map(|key| Task::Read { key, level });
+        let counts = (0..keys).map(|counter| Task::Count { counter, level });
+        let errand = Errand::Probe(first.chain(reads).chain(counts).collect());
+        Self::new(number, namespace, Some(seat), errand, session, random)
+    }
+
+    const fn new(
+        number: usize,
+        namespace: usize,
+        pinned: Option<Seat>,
+        errand: Errand,
+        session: SessionId,
+        random: Random,
+    ) -> Self {
+        Self {
+            number,
+            namespace,
+            pinned,
+            errand,
+            current: None,
+            session,
+            sequence: Sequence::ZERO,
+            seen: Index::ZERO,
+            known: BTreeMap::new(),
+            random,
+            mistake: None,
+        }
     }
 
     pub(super) const fn namespace(&self) -> usize {
@@ -112,10 +167,10 @@ impl Client {
         matches!(self.errand, Errand::Roam) && self.current.is_none()
     }
 
-    /// What to do now.
+    /// What to do now, and with what committed.
     pub(super) fn next(
         &mut self,
-        now: Moment,
+        (now, committed): (Moment, Index),
         alive: &[Seat],
         keys: u64,
         last_value: &mut u64,
@@ -129,7 +184,7 @@ impl Client {
         if self.current.is_some_and(|current| current.asked) {
             return Next::Rest;
         }
-        if self.current.is_none() && !self.begin(now, keys, last_value) {
+        if self.current.is_none() && !self.begin((now, committed), keys, last_value) {
             return Next::Rest;
         }
         let Some(current) = &mut self.current else { return Next::Rest };
@@ -142,18 +197,25 @@ impl Client {
     }
 
     /// Takes up the next task. Says whether there is one.
-    fn begin(&mut self, now: Moment, keys: u64, last_value: &mut u64) -> bool {
+    fn begin(
+        &mut self,
+        (now, committed): (Moment, Index),
+        keys: u64,
+        last_value: &mut u64,
+    ) -> bool {
         let mut task = match &mut self.errand {
-            Errand::Roam => self.draw_task(keys),
+            Errand::Roam => draw_task(keys, &mut self.random),
             Errand::Probe(tasks) => match tasks.pop_front() {
                 Some(task) => task,
                 None => return false,
             },
             Errand::Done => return false,
         };
-        if let Task::Write { value, .. } = &mut task {
+        if let Task::Write { value, .. } | Task::Stray { value, .. } = &mut task {
             *last_value += 1;
             *value = *last_value;
+        }
+        if task.is_command() {
             let reused =
                 self.mistake == Some(Mistake::OneSequence) && self.sequence == Sequence::FIRST;
             if !self.session.is_none() && !reused {
@@ -161,80 +223,144 @@ impl Client {
             }
         }
         let (attempts, uncertain, asked) = (0, false, false);
-        self.current = Some(Current { task, invoked: now, attempts, uncertain, asked });
+        let (invoked, floor) = (now, committed);
+        self.current = Some(Current { task, invoked, floor, attempts, uncertain, asked });
         true
     }
 
-    fn draw_task(&mut self, keys: u64) -> Task {
-        let key = self.random.below(keys);
-        match self.random.below(10) {
-            0..5 => Task::Write { key, value: 0 },
-            5..7 => Task::Read { key, level: Level::Linearizable },
-            // No weaker, as the clocks keep what the leases rest on.
-            7 => Task::Read { key, level: Level::Lease },
-            _ => Task::Read { key, level: Level::Stale },
-        }
-    }
-
-    fn operation(&self, task: Task) -> Operation {
+    fn operation(&mut self, task: Task) -> Operation {
+        let command = |payload| Operation::Write {
+            session: self.session,
+            sequence: self.sequence,
+            acked_below: self.sequence,
+            payload,
+        };
         match task {
-            Task::Write { key, value } => Operation::Write {
-                session: self.session,
-                sequence: self.sequence,
-                acked_below: self.sequence,
+            Task::Write { key, value } => command(payload(key, value)),
+            Task::Add { counter } => command(counter_bytes(counter)),
+            Task::Stray { key, value } => Operation::Write {
+                session: draw_session(&mut self.random),
+                sequence: Sequence::new(2 + self.random.below(5)),
+                acked_below: Sequence::FIRST,
                 payload: payload(key, value),
             },
             Task::Read { key, level } => {
-                let stale = self.mistake == Some(Mistake::StaleReads);
-                let level = if stale { Level::Stale } else { level };
-                Operation::Read { level, query: KvQuery::Get { key: key_bytes(key) }.encode() }
+                let query = KvQuery::Get { key: key_bytes(key) }.encode();
+                Operation::Read { level: self.wire(level), query }
             }
+            Task::Count { counter, level } => {
+                Operation::Read { level: self.wire(level), query: counter_bytes(counter) }
+            }
+            Task::Barrier => Operation::Barrier,
+        }
+    }
+
+    fn wire(&self, fresh: Fresh) -> Level {
+        match fresh {
+            _ if self.mistake == Some(Mistake::StaleReads) => Level::Stale,
+            Fresh::Stale | Fresh::Session => Level::Stale,
+            Fresh::Lease => Level::Lease,
+            Fresh::Linearizable => Level::Linearizable,
         }
     }
 
     /// Takes an answer, and says when to go on.
+    ///
+    /// # Errors
+    /// The answer is not what was promised.
     pub(super) fn answered(
         &mut self,
         now: Moment,
         response: &Response,
         namespace: &Namespace,
-        histories: &mut Histories,
-    ) -> Duration {
+        checks: &mut Checks,
+    ) -> Result<Duration, Violation> {
         let longest = Duration::from_millis(1 << self.random.below(7));
         let think = self.random.between(Duration::ZERO, longest);
-        let Some(mut current) = self.current.take() else { return think };
+        let Some(mut current) = self.current.take() else { return Ok(think) };
         current.asked = false;
-        let (key, seen) = match current.task {
-            Task::Write { key, value } => (key, self.wrote(value, &mut current, response)),
-            Task::Read { key, level } => (key, read(level, response)),
-        };
-        match seen {
-            Some(seen) => histories.add(namespace, key, current.invoked, now, seen),
-            // A read that failed is begun anew by a probe, and forgotten by everyone else.
-            None if matches!(current.task, Task::Write { .. }) || self.pinned.is_some() => {
-                self.current = Some(current);
+        let done = match current.task {
+            Task::Write { .. } | Task::Add { .. } => {
+                self.commanded(now, &mut current, response, namespace, checks)?
             }
-            None => {}
+            Task::Stray { key, value } => {
+                let at = (current.invoked, now);
+                checks.histories.add(namespace, key, at, Seen::Refused { value });
+                if let Ok(Reply::Written { position, .. }) = response {
+                    let (namespace, index) = (namespace.clone(), position.index);
+                    let what = "is a command of a session that nobody opened";
+                    return Err(Violation::WrongRead { namespace, index, what });
+                }
+                true
+            }
+            Task::Read { .. } | Task::Count { .. } | Task::Barrier => {
+                self.read(now, &current, response, namespace, checks)?
+            }
+        };
+        if !done {
+            self.current = Some(current);
         }
-        think
+        Ok(think)
     }
 
-    /// What an answer to a write means; `None` if it is to be repeated.
-    fn wrote(&mut self, value: u64, current: &mut Current, response: &Response) -> Option<Seen> {
-        let error = match response {
-            Ok(Reply::Written { response, .. }) => {
-                return Some(match Written::decode(response) {
+    /// Takes the answer to a command. Says whether that was the last word.
+    fn commanded(
+        &mut self,
+        now: Moment,
+        current: &mut Current,
+        response: &Response,
+        namespace: &Namespace,
+        checks: &mut Checks,
+    ) -> Result<bool, Violation> {
+        let Some(outcome) = self.outcome(current, response) else { return Ok(false) };
+        let at = (current.invoked, now);
+        if let Outcome::Done(index, _) = outcome {
+            checks.wrote(namespace, current.floor, index)?;
+            self.seen = self.seen.max(index);
+        }
+        if let Task::Add { counter } = current.task {
+            let what = match outcome {
+                Outcome::Done(_, shows) => {
+                    value_number(shows).map_or(Counted::Unknown, Counted::Added)
+                }
+                Outcome::Refused => Counted::Refused,
+                Outcome::Unknown => Counted::Unknown,
+            };
+            checks.counters.add(namespace, counter, at, what);
+        }
+        if let Task::Write { key, value } = current.task {
+            let seen = match outcome {
+                Outcome::Done(_, shows) => match Written::decode(shows) {
                     Ok(Written::Set { revision }) => {
-                        Seen::Acknowledged { value, revision: revision.get() }
+                        let revision = revision.get();
+                        self.known.insert(key, revision);
+                        Seen::Acknowledged { value, revision }
                     }
                     _ => Seen::Unknown { value },
-                });
+                },
+                Outcome::Refused => Seen::Refused { value },
+                Outcome::Unknown => Seen::Unknown { value },
+            };
+            checks.histories.add(namespace, key, at, seen);
+        }
+        Ok(true)
+    }
+
+    /// What an answer to a command means; `None` if it is to be repeated.
+    fn outcome<'a>(
+        &mut self,
+        current: &mut Current,
+        response: &'a Response,
+    ) -> Option<Outcome<'a>> {
+        let error = match response {
+            Ok(Reply::Written { position, response }) => {
+                return Some(Outcome::Done(position.index, response));
             }
-            Ok(_) => return Some(Seen::Unknown { value }),
+            Ok(_) => return Some(Outcome::Unknown),
             Err(error) => error,
         };
         current.uncertain |= error.maybe() && self.mistake != Some(Mistake::MaybeIsNo);
-        let session_lost = matches!(error, meshraft_service::ServiceError::SessionExpired { .. });
+        let session_lost = matches!(error, ServiceError::SessionExpired { .. });
         let repeat = !self.session.is_none() && !session_lost;
         // A probe has to get through; others take a clear no for an answer.
         let insists = current.uncertain || self.pinned.is_some();
@@ -254,19 +380,79 @@ impl Client {
             // The session was not opened: its next command has to open it.
             self.sequence = Sequence::ZERO;
         }
-        Some(if current.uncertain { Seen::Unknown { value } } else { Seen::Refused { value } })
+        Some(if current.uncertain { Outcome::Unknown } else { Outcome::Refused })
     }
-}
 
-/// What an answer to a read means; `None` if it says nothing.
-fn read(level: Level, response: &Response) -> Option<Seen> {
-    let Ok(Reply::Read { response, .. }) = response else { return None };
-    let Ok(Found::Value(found)) = Found::decode(response) else { return None };
-    let found = found.map(|(value, revision)| {
-        // A value without a number was written by nobody, and is found to be a phantom.
-        (value_number(&value).unwrap_or(u64::MAX), revision.get())
-    });
-    Some(if level == Level::Stale { Seen::StaleRead { found } } else { Seen::Read { found } })
+    /// Takes the answer to a read. Says whether it is one, or need not be.
+    fn read(
+        &mut self,
+        now: Moment,
+        current: &Current,
+        response: &Response,
+        namespace: &Namespace,
+        checks: &mut Checks,
+    ) -> Result<bool, Violation> {
+        // A read that failed is begun anew by a probe, and forgotten by everyone else.
+        let failed = Ok(self.pinned.is_none());
+        let (index, bytes) = match response {
+            Ok(Reply::Read { index, response }) => (*index, &response[..]),
+            Ok(Reply::Barrier { index }) => (*index, &[][..]),
+            _ => return failed,
+        };
+        let at = (current.invoked, now);
+        match current.task {
+            Task::Read { key, level } => {
+                let Ok(Found::Value(found)) = Found::decode(bytes) else { return failed };
+                let found = found.map(|(value, revision)| {
+                    // A value without a number was written by nobody, and is found to be a phantom.
+                    (value_number(&value).unwrap_or(u64::MAX), revision.get())
+                });
+                let state = FoundAt::Key(key, found);
+                checks.served(namespace, level.promise(), current.floor, index, state)?;
+                if level == Fresh::Session && !self.goes_on(key, index, found)? {
+                    return Ok(current.attempts >= ATTEMPTS_MAX);
+                }
+                let seen = match level {
+                    Fresh::Stale | Fresh::Session => Seen::StaleRead { found },
+                    Fresh::Lease | Fresh::Linearizable => Seen::Read { found },
+                };
+                checks.histories.add(namespace, key, at, seen);
+            }
+            Task::Count { counter, level } => {
+                let Some(shows) = value_number(bytes) else { return failed };
+                let state = FoundAt::Counter(counter, shows);
+                checks.served(namespace, level.promise(), current.floor, index, state)?;
+                if matches!(level, Fresh::Lease | Fresh::Linearizable) {
+                    checks.counters.add(namespace, counter, at, Counted::Read(shows));
+                }
+            }
+            _ => {
+                let (level, state) = (Level::Linearizable, FoundAt::Barrier);
+                checks.served(namespace, level, current.floor, index, state)?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// A read of a session: one that is not as new as what the session knows is asked again, and
+    /// else it must hold all that the session knows. Says whether it is new enough.
+    fn goes_on(
+        &mut self,
+        key: u64,
+        index: Index,
+        found: Option<(u64, u64)>,
+    ) -> Result<bool, Violation> {
+        if index < self.seen {
+            return Ok(false);
+        }
+        self.seen = index;
+        let found = found.map_or(0, |(_, revision)| revision);
+        let known = self.known.insert(key, found).unwrap_or(0);
+        if found < known {
+            return Err(Violation::SessionWentBack { client: self.number, found, known });
+        }
+        Ok(true)
+    }
 }
 
 fn draw_session(random: &mut Random) -> SessionId {

@@ -1,10 +1,11 @@
 //! The disk of a simulated node: the storage contract with latency, and a crash at any moment.
 //!
 //! Invariants:
-//! 1. What was acknowledged is there after every crash; what was not may be, as a whole commit or
-//!    not at all, in the order of submission.
+//! 1. What was acknowledged is there after every crash; what was not may be, in the order of
+//!    submission. The real one keeps a commit as a whole or not at all; a torn one is harder.
 //! 2. One commit at a time; everything submitted meanwhile goes into the next one.
 //! 3. A load sees everything submitted, durable or not.
+//! 4. Once a commit failed, nothing is durable any more in this process.
 
 use meshraft_consensus::{
     Entry, Index, IndexRange, LoadError, LogAfterSnapshot, Namespace, Write, WriteId,
@@ -12,7 +13,18 @@ use meshraft_consensus::{
 use meshraft_storage::{GroupId, Job, MemoryStore, Opened, OpenedNamespace, Ticket};
 
 use super::files::Files;
-use crate::mistake::Mistake;
+use crate::{mistake::Mistake, random::Random};
+
+/// What a crash leaves of the commit in progress.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kept {
+    /// All of it.
+    All,
+    /// Nothing.
+    Nothing,
+    /// Whole writes from its beginning, and the beginning of the one after them.
+    Part,
+}
 
 /// What a copy of a disk holds.
 #[derive(Clone, Debug)]
@@ -32,6 +44,10 @@ pub(crate) struct Disk {
     live: MemoryStore,
     writing: Vec<Job>,
     waiting: Vec<Job>,
+    /// The next commit fails.
+    pub(crate) fails_next: bool,
+    /// A commit failed since the process started.
+    dead: bool,
     /// A mistake of disks, if one was planted.
     mistake: Option<Mistake>,
 }
@@ -67,6 +83,7 @@ impl Disk {
 
     /// What a process finds when it starts.
     pub(crate) fn open(&mut self) -> Opened {
+        self.dead = false;
         self.live = self.durable.clone();
         let opened = self.durable.opened();
         // Files in memory are swept without a failure.
@@ -76,7 +93,7 @@ impl Disk {
 
     /// What an open would find of a namespace now; nothing while something is not durable.
     pub(crate) fn reopen(&self, namespace: &Namespace) -> Option<OpenedNamespace> {
-        let idle = self.writing.is_empty() && self.waiting.is_empty();
+        let idle = !self.dead && self.writing.is_empty() && self.waiting.is_empty();
         let found = self.durable.opened().namespaces.into_iter();
         found.filter(|_| idle).find(|found| found.namespace == *namespace)
     }
@@ -92,9 +109,17 @@ impl Disk {
         self.files = copy.files;
     }
 
+    /// Whether a commit failed since the process started.
+    pub(crate) const fn is_dead(&self) -> bool {
+        self.dead
+    }
+
     /// Takes the jobs of one drain. Says whether a commit begins.
     #[must_use]
     pub(crate) fn submit(&mut self, jobs: Vec<Job>) -> bool {
+        if self.dead {
+            return false;
+        }
         self.live.commit(&jobs);
         self.waiting.extend(jobs);
         self.begin()
@@ -108,15 +133,35 @@ impl Disk {
         (jobs, begins)
     }
 
-    /// The process dies. The commit in progress is done as a whole, or not at all.
-    pub(crate) fn crash(&mut self, commit_done: bool) -> Vec<Job> {
+    /// The commit in progress fails, if one is to. Nobody knows whether it is durable: it is if
+    /// `kept`. Returns what became so.
+    pub(crate) fn fail(&mut self, kept: bool) -> Option<Vec<Job>> {
+        let full = self.files.full;
+        if !full && !std::mem::take(&mut self.fails_next) {
+            return None;
+        }
+        self.dead = true;
+        self.waiting.clear();
+        let jobs = std::mem::take(&mut self.writing);
+        // A full disk has no room for it.
+        if full || !kept {
+            return Some(Vec::new());
+        }
+        self.keep(&jobs);
+        Some(jobs)
+    }
+
+    /// The process dies. Returns what is durable of the commit in progress.
+    pub(crate) fn crash(&mut self, kept: Kept, random: &mut Random) -> Vec<Job> {
         let mut jobs = std::mem::take(&mut self.writing);
         self.waiting.clear();
-        if commit_done {
-            self.keep(&jobs);
-        } else {
-            jobs.clear();
+        self.fails_next = false;
+        match kept {
+            Kept::All => {}
+            Kept::Nothing => jobs.clear(),
+            Kept::Part => tear(&mut jobs, random),
         }
+        self.keep(&jobs);
         if self.mistake == Some(Mistake::ForgottenTail) {
             self.forget_tails();
         }
@@ -180,6 +225,7 @@ impl Disk {
                 id: WriteId::ZERO,
                 snapshot: None,
                 hard: None,
+                repair: Vec::new(),
                 truncate_from: Some(group.last.index),
                 append: Vec::new(),
             };
@@ -196,6 +242,19 @@ impl Disk {
             return true;
         }
         false
+    }
+}
+
+/// What a torn commit leaves: some jobs, and of the next one's entries some from the beginning.
+fn tear(jobs: &mut Vec<Job>, random: &mut Random) {
+    let whole = random.place(jobs.len() + 1);
+    let torn = jobs.get(whole).cloned();
+    jobs.truncate(whole);
+    let Some(Job::Log { ticket, group, mut write }) = torn else { return };
+    // A snapshot and what it does to the log are one row.
+    if write.snapshot.is_none() && !write.append.is_empty() {
+        write.append.truncate(random.place(write.append.len()));
+        jobs.push(Job::Log { ticket, group, write });
     }
 }
 

@@ -2,12 +2,18 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use meshraft::host::{CallId, Host, HostConfig, Input, LoadToken, NodeEvent, Output, SleepEvent};
-use meshraft_consensus::{Event as CoreEvent, IndexRange, NodeId};
+use meshraft::host::{
+    CallId, HaltReason, Host, HostConfig, Input, LoadToken, NodeEvent, Output, SleepEvent,
+};
+use meshraft_consensus::{Event as CoreEvent, IndexRange, LoadError, Member, NodeId};
+use meshraft_service::wire::Reply;
 use meshraft_storage::{Job, Ticket};
+use meshraft_transport::{Body, Refusal};
 
 use super::{
-    Called, Event, LoadAnswer, Seat, World, life,
+    Called, Event, LoadAnswer, Seat, World,
+    disk::Kept,
+    life,
     network::{Network, Question, Wake},
     node::Process,
     snapshots::SnapshotJobs,
@@ -15,6 +21,7 @@ use super::{
 use crate::{
     check::{HaltText, Violation},
     counts::Rare,
+    faults::Fault,
     plan::Founding,
 };
 
@@ -29,6 +36,8 @@ impl World {
         let node = self.node_mut(seat);
         node.life += 1;
         node.paused_until = None;
+        node.told_of_failure = false;
+        node.awake_since = now;
         let (id, life, local) = (node.id, node.life, node.clock.local(now));
         let host = Host::new(HostConfig { node: id, seed }, node.disk.open(), local);
         node.process = Some(Process {
@@ -41,7 +50,8 @@ impl World {
         });
         self.trace.note(now, format_args!("n{} starts, life {life}", seat.0));
         self.checks.started(seat);
-        self.network.at(now).start(seat, life);
+        let stranger = self.node(seat).stranger;
+        self.network.at(now).start(seat, life, stranger);
         // The first node knows nobody, each later one its predecessor; but who founds by what it
         // sees within a window is told of everyone.
         let all = matches!(self.plan.founding, Founding::Window(_));
@@ -65,21 +75,59 @@ impl World {
 
     /// A process dies, and what its disk had not committed is gone.
     pub(super) fn crash(&mut self, seat: Seat) -> Result<(), Violation> {
+        let kept = if self.random.below(2) == 0 { Kept::All } else { Kept::Nothing };
+        self.crash_and_keep(seat, kept)
+    }
+
+    fn crash_and_keep(&mut self, seat: Seat, kept: Kept) -> Result<(), Violation> {
         let now = self.clock.now();
         let Some(process) = self.node_mut(seat).process.take() else { return Ok(()) };
         self.crashes += 1;
         self.crash_snapshots(seat, process.snapshots)?;
-        let done = self.random.below(2) == 0;
-        let jobs = self.node_mut(seat).disk.crash(done);
+        let node = self.nodes.get_mut(seat.0).expect("a seat of this world");
+        let jobs = node.disk.crash(kept, &mut self.random);
         self.checks.durable(seat, &jobs)?;
         self.node_mut(seat).paused_until = None;
         self.node_mut(seat).deferred.clear();
         self.trace.note(now, format_args!("n{} crashes", seat.0));
         self.network.at(now).stop(seat);
         self.life_crashed(seat);
-        for (client, wait) in self.workload.crashed(seat, now, &mut self.checks.histories) {
+        for (client, wait) in self.workload.crashed(seat, now, &mut self.checks)? {
             self.clock.after(wait, Event::Client(client));
         }
+        Ok(())
+    }
+
+    /// A process dies in the middle of a commit.
+    pub(super) fn tear(&mut self, seat: Seat, life: u64) -> Result<(), Violation> {
+        if self.node_mut(seat).living(life).is_none() {
+            return Ok(());
+        }
+        let down = self.downtime();
+        self.crash_and_keep(seat, Kept::Part)?;
+        self.clock.after(down, Event::Start(seat));
+        Ok(())
+    }
+
+    /// A process hears that its disk failed: it ends soon, and until then it acknowledges nothing.
+    pub(super) fn store_failed(&mut self, seat: Seat, life: u64) -> Result<(), Violation> {
+        if self.node_mut(seat).living(life).is_none() {
+            return Ok(());
+        }
+        let wait = self.random.between(Duration::ZERO, Duration::from_millis(300));
+        self.clock.after(wait, Event::Ended { seat, life });
+        self.node_mut(seat).told_of_failure = true;
+        self.input_now(seat, Input::StoreFailed)
+    }
+
+    /// A process ends whose disk failed, and is started again.
+    pub(super) fn ended(&mut self, seat: Seat, life: u64) -> Result<(), Violation> {
+        if self.node_mut(seat).living(life).is_none() {
+            return Ok(());
+        }
+        let down = self.downtime();
+        self.crash_and_keep(seat, Kept::Nothing)?;
+        self.clock.after(down, Event::Start(seat));
         Ok(())
     }
 
@@ -87,6 +135,7 @@ impl World {
         let now = self.clock.now();
         if self.node(seat).paused_until.is_some_and(|until| until <= now) {
             self.node_mut(seat).paused_until = None;
+            self.node_mut(seat).awake_since = now;
             for event in std::mem::take(&mut self.node_mut(seat).deferred) {
                 self.clock.at(now, event);
             }
@@ -116,6 +165,14 @@ impl World {
 
     pub(super) fn committed(&mut self, seat: Seat, life: u64) -> Result<(), Violation> {
         if self.node_mut(seat).living(life).is_none() {
+            return Ok(());
+        }
+        let kept = self.random.below(2) == 0;
+        if let Some(jobs) = self.node_mut(seat).disk.fail(kept) {
+            self.trace.note(self.clock.now(), format_args!("n{} fails to commit", seat.0));
+            self.checks.counts.note(Rare::StoreFailed);
+            self.checks.durable(seat, &jobs)?;
+            self.clock.after(Duration::ZERO, Event::StoreFailed { seat, life });
             return Ok(());
         }
         let (jobs, begins) = self.node_mut(seat).disk.commit();
@@ -168,6 +225,7 @@ impl World {
         }
         self.trace.note(now, format_args!("n{} call {number} {operation:?}", seat.0));
         let id = CallId::new(number);
+        self.workload.taken(number, now);
         self.input(seat, Input::Call { id, namespace, operation, timeout })
     }
 
@@ -201,7 +259,7 @@ impl World {
     /// Hands an input to a host, and drains it now or a little later.
     pub(super) fn input(&mut self, seat: Seat, input: Input) -> Result<(), Violation> {
         let now = self.clock.now();
-        let gather = self.random.hits(self.faults.batch);
+        let gather = self.force.hits(Fault::Batch, &mut self.random);
         let wait = self.random.between(Duration::ZERO, Duration::from_micros(800));
         let node = self.node_mut(seat);
         let (local, life) = (node.clock.local(now), node.life);
@@ -234,6 +292,25 @@ impl World {
         self.observe(seat)?;
         self.note_raised(seat)?;
         self.plan_deadline(seat);
+        self.hand_out(seat)
+    }
+
+    /// Hands answers to whoever asked, once it was seen what they rest on.
+    fn hand_out(&mut self, seat: Seat) -> Result<(), Violation> {
+        let now = self.clock.now();
+        for (id, response) in std::mem::take(&mut self.answers) {
+            if self.node(seat).disk.is_dead() && matches!(response, Ok(Reply::Written { .. })) {
+                let (node, what) = (seat.number(), "acknowledges a write");
+                return Err(Violation::AfterFailure { node, what });
+            }
+            if id.get() >= life::FIRST_CALL {
+                self.life_answered(id, &response)?;
+                continue;
+            }
+            let answered = self.workload.answered(id.get(), now, &response, &mut self.checks);
+            let (client, wait) = answered?;
+            self.clock.after(wait, Event::Client(client));
+        }
         Ok(())
     }
 
@@ -251,6 +328,14 @@ impl World {
             }
             Output::Unshare { namespace } => self.network.at(now).unshare(seat, &namespace),
             Output::Send { to, namespace, scope, incarnation, channel, body } => {
+                if self.node(seat).told_of_failure && matches!(body, Body::Consensus(_)) {
+                    let (node, what) = (seat.number(), "takes part in consensus");
+                    return Err(Violation::AfterFailure { node, what });
+                }
+                if let (Body::Consensus(message), Some(cluster)) = (&body, scope.cluster()) {
+                    let to = incarnation.map(|incarnation| Member::new(to, incarnation));
+                    self.checks.says(seat, cluster, to, message)?;
+                }
                 let network = self.network.at(now);
                 network.send(seat, to, namespace, scope, incarnation, channel, body);
             }
@@ -267,20 +352,19 @@ impl World {
             Output::Snapshot(job) => self.snapshot(seat, job),
             Output::Answer { id, response } => {
                 self.trace.note(now, format_args!("n{} answers {id:?} {response:?}", seat.0));
-                if id.get() >= life::FIRST_CALL {
-                    self.life_answered(id, &response);
-                    return Ok(());
-                }
-                let histories = &mut self.checks.histories;
-                if let Some((client, wait)) =
-                    self.workload.answered(id.get(), now, &response, histories)
-                {
-                    self.clock.after(wait, Event::Client(client));
-                }
+                self.answers.push((id, response));
             }
             Output::Event { namespace, event } => {
                 self.trace.note(now, format_args!("n{} {namespace} {event:?}", seat.0));
                 match event {
+                    NodeEvent::Halted { reason: HaltReason::StoreFailed }
+                        if self.node(seat).disk.is_dead() => {}
+                    NodeEvent::Refused {
+                        why: Refusal::KeyMismatch | Refusal::Version { .. },
+                        ..
+                    } => {
+                        self.checks.counts.note(Rare::Refused);
+                    }
                     NodeEvent::Halted { reason } => {
                         return Err(Violation::Halted(HaltText(reason)));
                     }
@@ -327,7 +411,11 @@ impl World {
         // What the same drain handed to the disk can be read already.
         self.submit(seat)?;
         let life = self.node(seat).life;
-        let result = self.node(seat).disk.load(load.group, range, bytes_max);
+        let fails = self.force.hits(Fault::ReadError, &mut self.random);
+        let result = match fails {
+            true => Err(LoadError::Failed),
+            false => self.node(seat).disk.load(load.group, range, bytes_max),
+        };
         let wait = self.random.between(Duration::from_micros(20), Duration::from_millis(2));
         let answer = Box::new(LoadAnswer { load, result });
         self.clock.after(wait, Event::Loaded { seat, life, answer });

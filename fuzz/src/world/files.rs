@@ -14,6 +14,10 @@ use crate::mistake::Mistake;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Files {
     pub(crate) memory: MemorySnapshots,
+    /// No space is left.
+    pub(crate) full: bool,
+    /// The next read fails.
+    pub(crate) fails_next: bool,
     mistake: Option<Mistake>,
     /// What the newest snapshot of each group holds, for a disk that writes old states.
     newest: BTreeMap<GroupId, Vec<u8>>,
@@ -22,6 +26,10 @@ pub(crate) struct Files {
 impl Files {
     pub(crate) fn new(mistake: Option<Mistake>) -> Self {
         Self { mistake, ..Self::default() }
+    }
+
+    fn room(&self) -> Result<(), SnapshotError> {
+        if self.full { Err(SnapshotError::NoSpace) } else { Ok(()) }
     }
 
     /// What is written under a snapshot's name: the state, or by mistake an older one.
@@ -44,6 +52,7 @@ impl SnapshotStore for Files {
         id: SnapshotId,
         writer: SnapshotWriter,
     ) -> Result<u64, SnapshotError> {
+        self.room()?;
         let contents = self.contents(group, writer)?;
         self.memory.take(group, meta, id, |to| to.write_all(&contents))
     }
@@ -56,6 +65,9 @@ impl SnapshotStore for Files {
         offset: u64,
         bytes_max: u32,
     ) -> Result<SnapshotChunk, SnapshotError> {
+        if std::mem::take(&mut self.fails_next) {
+            return Err(io::Error::other("planned").into());
+        }
         self.memory.read(group, position, id, offset, bytes_max)
     }
 
@@ -76,6 +88,7 @@ impl SnapshotStore for Files {
         offset: u64,
         bytes: &[u8],
     ) -> Result<u64, SnapshotError> {
+        self.room()?;
         self.memory.append(group, position, id, total, offset, bytes)
     }
 

@@ -113,6 +113,8 @@ impl World {
         self.standing_mut(seat, &namespace).leaving_until = until;
         let node = self.node(seat).id;
         let operation = if removed { Operation::Remove { node } } else { Operation::Leave };
+        let by = if removed { format!("is removed through n{}", asked.0) } else { "leaves".into() };
+        self.struck(format_args!("n{} {by}", seat.0));
         self.ask(asked, &namespace, operation);
     }
 
@@ -122,7 +124,18 @@ impl World {
         let departed = self.role(seat, &namespace).is_some_and(is_departed);
         if departed && self.wanted(seat, &namespace) == Wanted::Out {
             self.standing_mut(seat, &namespace).out = false;
+            self.struck(format_args!("n{} comes back", seat.0));
             self.ask(seat, &namespace, Operation::Rejoin);
+        }
+    }
+
+    /// Leadership is asked to be handed over, through any node, to any or the best.
+    pub(super) fn strike_transfer(&mut self) {
+        let (seat, to, namespace) = (self.victim(), self.victim(), self.some_namespace());
+        let to = (self.random.below(3) > 0).then(|| self.node(to).id);
+        if self.node(seat).is_running() {
+            self.struck(format_args!("n{} is asked for a transfer to {to:?}", seat.0));
+            self.ask(seat, &namespace, Operation::Transfer { to });
         }
     }
 
@@ -142,14 +155,23 @@ impl World {
     }
 
     /// A request of the world itself is answered.
-    pub(super) fn life_answered(&mut self, id: CallId, response: &Response) {
-        self.life.asked.remove(&id.get());
+    pub(super) fn life_answered(
+        &mut self,
+        id: CallId,
+        response: &Response,
+    ) -> Result<(), Violation> {
+        if self.life.asked.remove(&id.get()).is_none() {
+            let what = "was answered twice, or never asked";
+            return Err(Violation::Promise { id: id.get(), what });
+        }
         match response {
             Ok(Reply::Left) => self.checks.counts.note(Rare::Left),
             Ok(Reply::Removed { .. }) => self.checks.counts.note(Rare::Removed),
             Ok(Reply::Rejoining) => self.checks.counts.note(Rare::Returned),
+            Ok(Reply::Transferred { .. }) => self.checks.counts.note(Rare::Transferred),
             _ => {}
         }
+        Ok(())
     }
 
     /// A process died, and with it what was asked of it.
@@ -218,7 +240,7 @@ impl World {
             return Ok(());
         }
         let life = self.node(seat).life;
-        self.trace.note(self.clock.now(), format_args!("n{} closes {namespace}", seat.0));
+        self.struck(format_args!("n{} closes {namespace} for {wait:?}", seat.0));
         self.clock.after(wait, Event::Reopen { seat, life, namespace: namespace.clone() });
         self.input_now(seat, Input::Close { namespace })
     }

@@ -45,6 +45,7 @@ impl World {
             }
             self.node_mut(seat).join_only = true;
         }
+        self.struck(format_args!("n{} loses its disk, and is down for {down:?}", seat.0));
         self.crash(seat)?;
         let kept = self.node_mut(seat).disk.wipe();
         self.node_mut(seat).copy = None;
@@ -55,7 +56,6 @@ impl World {
         self.checks.durable(seat, &kept)?;
         self.checks.counts.note(Rare::Wiped);
         self.forget_standing(seat);
-        self.trace.note(self.clock.now(), format_args!("n{} loses its disk", seat.0));
         self.clock.after(down, Event::Start(seat));
         Ok(())
     }
@@ -78,6 +78,9 @@ impl World {
         let disk = self.node(seat).disk.copy();
         let checks = self.checks.copy(seat);
         let useful = self.bears_copy(seat, &checks) != Bearing::Never;
+        if useful {
+            self.struck(format_args!("the disk of n{} is copied", seat.0));
+        }
         self.node_mut(seat).copy = useful.then_some(OldCopy { disk, checks });
     }
 
@@ -88,6 +91,7 @@ impl World {
         if !self.node(seat).is_running() || self.node(seat).copy.is_none() {
             return Ok(());
         }
+        self.struck(format_args!("n{} crashes, to go back to its old disk", seat.0));
         self.crash(seat)?;
         self.clock.after(down, Event::SetBack { seat, tries: TRIES });
         Ok(())

@@ -9,6 +9,7 @@ pub(crate) mod clock;
 mod disk;
 mod driver;
 mod files;
+mod force;
 mod life;
 mod losses;
 mod network;
@@ -21,22 +22,24 @@ mod watch;
 
 use std::time::Duration;
 
-use meshraft::host::SnapshotJob;
+use meshraft::host::{CallId, SnapshotJob};
 use meshraft_consensus::{LoadError, Member, Moment, Namespace, NodeId};
-use meshraft_service::wire::Operation;
+use meshraft_service::wire::{Operation, Response};
 use meshraft_storage::{GroupId, Ticket};
 
 use self::{
     clock::{Clock, LocalClock},
     disk::Disk,
+    force::Force,
     life::Life,
     network::{Network, Wake},
     node::Node,
+    storm::Storm,
 };
+pub use self::{force::Struck as StruckCounts, storm::Struck};
 use crate::{
     check::{Checks, Violation},
     counts::{Counts, Rare},
-    faults::Faults,
     plan::{Founding, Plan},
     random::Random,
     trace::Trace,
@@ -73,6 +76,8 @@ pub struct Report {
     pub fault_kinds: usize,
     /// How often rare things happened.
     pub counts: Counts,
+    /// How often each fault struck.
+    pub struck: StruckCounts,
 }
 
 /// How a run ended badly.
@@ -141,6 +146,16 @@ enum Event {
     Strike,
     /// A fault of a link is over.
     Mend { from: Seat, to: Seat },
+    /// A crash in the middle of a commit.
+    Tear { seat: Seat, life: u64 },
+    /// A process hears that its disk failed.
+    StoreFailed { seat: Seat, life: u64 },
+    /// A process ends whose disk failed.
+    Ended { seat: Seat, life: u64 },
+    /// A full disk has room again.
+    Room(Seat),
+    /// A stranger is to be what it was.
+    Known(Seat),
 }
 
 #[derive(Debug)]
@@ -161,8 +176,12 @@ struct Called {
 #[derive(Debug)]
 pub struct World {
     plan: Plan,
-    /// Those in force; none once the world is healed.
-    faults: Faults,
+    /// The faults in force; none once the world is healed.
+    force: Force,
+    storm: Storm,
+    struck: StruckCounts,
+    /// Until when clients rest.
+    idle_until: Moment,
     clock: Clock<Event>,
     network: Network,
     nodes: Vec<Node>,
@@ -172,6 +191,8 @@ pub struct World {
     trace: Trace,
     random: Random,
     life: Life,
+    /// What the node that is drained now answers.
+    answers: Vec<(CallId, Response)>,
     /// Whom the node that is drained now found to have forgotten something.
     raised: Vec<(Namespace, Member)>,
     /// How many candidates came back after they had lost their disk.
@@ -188,8 +209,8 @@ impl World {
             .collect();
         let nodes: Vec<Node> = (0..plan.nodes())
             .map(|number| {
-                let drift = i64::from(plan.faults.drift_ppm_max);
-                let span = 2 * plan.faults.drift_ppm_max + 1;
+                let drift = i64::from(plan.faults.drift.per_million());
+                let span = 2 * plan.faults.drift.per_million() + 1;
                 let drift = i64::try_from(random.below(u64::from(span))).unwrap_or(0) - drift;
                 let clock = LocalClock::new(random.below(1_000_000_000_000), drift);
                 let founders = if plan.founding == Founding::Forced { 1 } else { plan.founders };
@@ -198,10 +219,13 @@ impl World {
             })
             .collect();
         let ids: Vec<NodeId> = nodes.iter().map(|node| node.id).collect();
-        let network = Network::new(&ids, Faults::NONE, random.fork(2));
+        let network = Network::new(&ids, random.fork(2));
         let workload = Workload::new(&plan, namespaces.clone(), random.fork(3));
         let mut world = Self {
-            faults: Faults::NONE,
+            force: Force::default(),
+            storm: Storm::default(),
+            struck: StruckCounts::default(),
+            idle_until: Moment::ZERO,
             clock: Clock::new(),
             network,
             nodes,
@@ -211,6 +235,7 @@ impl World {
             trace: Trace::new(plan.print),
             random,
             life: Life::default(),
+            answers: Vec::new(),
             raised: Vec::new(),
             candidates_lost: 0,
             crashes: 0,
@@ -240,7 +265,7 @@ impl World {
     /// The first property that does not hold.
     pub fn run(&mut self) -> Result<(), Failure> {
         self.storm()?;
-        self.heal();
+        self.heal().map_err(|violation| self.failure(violation))?;
         self.expect_recovery()
     }
 
@@ -264,11 +289,12 @@ impl World {
             trace: self.trace.digest(),
             events: self.trace.lines(),
             simulated: self.clock.now().since(Moment::ZERO),
-            operations: self.checks.histories.count(),
+            operations: self.checks.histories.count() + self.checks.counters.count(),
             commands: self.checks.states.count(),
             crashes: self.crashes,
             fault_kinds: self.plan.faults.kinds(),
             counts: self.checks.counts,
+            struck: self.struck,
         }
     }
 
@@ -306,6 +332,7 @@ impl World {
             | Event::SnapshotRead { seat, .. }
             | Event::SnapshotJob { seat, .. }
             | Event::Reopen { seat, .. }
+            | Event::StoreFailed { seat, .. }
             | Event::Called { seat, .. } => Some(*seat),
             Event::Network(wake) => match &**wake {
                 Wake::Arrive(arrival) => Some(arrival.to),
@@ -335,7 +362,7 @@ impl World {
             Event::SetBack { seat, tries } => self.set_back(seat, tries)?,
             Event::Reopen { seat, life, namespace } => self.reopen(seat, life, namespace)?,
             Event::Nudge => self.nudge(),
-            Event::Storm => self.begin_storm(),
+            Event::Storm => self.begin_storm()?,
             Event::Called { seat, life, call } => self.called(seat, life, *call)?,
             Event::Network(wake) => self.network_woke(*wake)?,
             Event::Client(client) => self.client(client),
@@ -344,6 +371,11 @@ impl World {
                 let now = self.clock.now();
                 self.network.at(now).mend(from, to);
             }
+            Event::Tear { seat, life } => self.tear(seat, life)?,
+            Event::StoreFailed { seat, life } => self.store_failed(seat, life)?,
+            Event::Ended { seat, life } => self.ended(seat, life)?,
+            Event::Room(seat) => self.node_mut(seat).disk.files.full = false,
+            Event::Known(seat) => self.known(seat)?,
         }
         self.plan_network();
         Ok(())
@@ -356,8 +388,13 @@ impl World {
     }
 
     fn client(&mut self, client: usize) {
+        if self.clock.now() < self.idle_until {
+            let wait = self.random.between(Duration::ZERO, Duration::from_millis(20));
+            self.clock.at(self.idle_until.plus(wait), Event::Client(client));
+            return;
+        }
         let alive: Vec<Seat> = self.seats().filter(|seat| self.node(*seat).is_running()).collect();
-        match self.workload.wake(client, self.clock.now(), &alive) {
+        match self.workload.wake(client, self.clock.now(), &alive, &self.checks) {
             Step::Call(call) => {
                 let (seat, life) = (call.seat, self.node(call.seat).life);
                 let called = Called {

@@ -7,9 +7,12 @@
 //! 2. A peer is told of a connection, and of what is shared on it, before any message arrives.
 //! 3. Every request ends in exactly one reply.
 //! 4. Messages are lost, late, repeated and reordered at the rates of the faults, never altered.
+//! 5. One fault breaks the first rule on purpose: a copy of a message may come on any later
+//!    connection. What guards against it is what it names: cluster, incarnations and term.
 //!
 //! The network plans; the world's clock says when, and hands what arrives to the host.
 
+mod foreign;
 mod link;
 mod request;
 
@@ -24,9 +27,14 @@ use meshraft_consensus::{ClusterId, Incarnation, Message, Moment, Namespace, Nod
 use meshraft_discovery::peers::Address;
 use meshraft_transport::{Body, Channel, PeerFacts, PeerRole, Refusal, RequestId, Scope, Source};
 
+pub(crate) use self::foreign::Stranger;
 use self::{link::Link, request::Pending};
 use super::Seat;
-use crate::{faults::Faults, random::Random};
+use crate::{
+    faults::{Fault, Faults},
+    random::Random,
+    world::force::Force,
+};
 
 /// What a byte of a reply takes: large ones are under way long enough for something to happen.
 const NANOS_PER_BYTE: Duration = Duration::from_nanos(300);
@@ -55,9 +63,15 @@ pub(crate) struct Arrival {
     from: Seat,
     /// The life of the receiver's process.
     life: u64,
-    /// The connection that carries it; `None` for what the own side tells.
+    /// The connection that carries it; `None` for what the own side tells, and for what comes
+    /// again on any connection, in any life.
     epoch: Option<Epoch>,
     what: What,
+}
+
+impl Arrival {
+    /// Lives are counted from 1.
+    const ANY_LIFE: u64 = 0;
 }
 
 #[derive(Clone, Debug)]
@@ -93,6 +107,7 @@ struct End {
     life: u64,
     running: bool,
     paused: bool,
+    stranger: Option<Stranger>,
     knows: BTreeSet<Seat>,
     shares: BTreeMap<Namespace, (Incarnation, BTreeSet<ClusterId>)>,
     refusals: BTreeMap<(Seat, Namespace), Refusal>,
@@ -103,7 +118,7 @@ struct End {
 #[derive(Debug)]
 pub(crate) struct Network {
     random: Random,
-    pub(crate) faults: Faults,
+    pub(crate) force: Force,
     ends: Vec<End>,
     links: BTreeMap<(Seat, Seat), Link>,
     /// How many faults silence a direction.
@@ -116,12 +131,13 @@ pub(crate) struct Network {
 }
 
 impl Network {
-    pub(crate) fn new(nodes: &[NodeId], faults: Faults, random: Random) -> Self {
+    pub(crate) fn new(nodes: &[NodeId], random: Random) -> Self {
         let end = |node: &NodeId| End {
             node: *node,
             life: 0,
             running: false,
             paused: false,
+            stranger: None,
             knows: BTreeSet::new(),
             shares: BTreeMap::new(),
             refusals: BTreeMap::new(),
@@ -129,7 +145,7 @@ impl Network {
         };
         Self {
             random,
-            faults,
+            force: Force::default(),
             ends: nodes.iter().map(end).collect(),
             links: BTreeMap::new(),
             cuts: BTreeMap::new(),
@@ -177,9 +193,9 @@ impl Network {
     }
 
     /// A process starts; it has forgotten the addresses that it is not given again.
-    pub(crate) fn start(&mut self, seat: Seat, life: u64) {
+    pub(crate) fn start(&mut self, seat: Seat, life: u64, stranger: Option<Stranger>) {
         let end = self.end_mut(seat);
-        end.life = life;
+        (end.life, end.stranger) = (life, stranger);
         end.running = true;
         end.paused = false;
         end.knows.clear();
@@ -264,10 +280,17 @@ impl Network {
         };
         let author = Some(author);
         let letter = Letter { namespace, scope, author, expected, channel, consensus, bytes };
-        if self.random.hits(self.faults.duplicate) {
+        if self.hits(Fault::Duplicate) {
             self.travel(from, to, epoch, channel, What::Message(letter.clone()));
         }
+        if self.hits(Fault::Stale) {
+            self.come_again(from, to, letter.clone());
+        }
         self.travel(from, to, epoch, channel, What::Message(letter));
+    }
+
+    fn hits(&mut self, fault: Fault) -> bool {
+        self.force.hits(fault, &mut self.random)
     }
 
     /// Who writes: the sender's incarnation, if it may use a handle of this scope at all.
@@ -281,8 +304,12 @@ impl Network {
     pub(crate) fn arrive(&mut self, arrival: Arrival) -> Vec<NetworkInput> {
         let Arrival { to, from, life, epoch, what } = arrival;
         let end = self.end(to);
-        let stale = epoch.is_some_and(|epoch| self.epoch(from, to) != Some(epoch));
-        if !end.running || end.life != life || stale {
+        let again = life == Arrival::ANY_LIFE;
+        let stale = match epoch {
+            Some(epoch) => self.epoch(from, to) != Some(epoch),
+            None => again && self.epoch(from, to).is_none(),
+        };
+        if !end.running || (end.life != life && !again) || stale {
             return Vec::new();
         }
         let peer = self.end(from).node;
@@ -306,6 +333,10 @@ impl Network {
     /// The facts of `from`, told to `to`; noted, so that messages follow and do not lead.
     fn facts(&mut self, from: Seat, to: Seat, namespace: &Namespace) -> Option<NetworkInput> {
         self.end(to).shares.get(namespace)?;
+        if let Some(why) = self.estranged(from, to) {
+            let (peer, namespace) = (self.end(from).node, namespace.clone());
+            return Some(NetworkInput::Refused { peer, namespace, why });
+        }
         let (incarnation, clusters) = self.end(from).shares.get(namespace)?.clone();
         let facts = PeerFacts {
             role: PeerRole::Member,
@@ -325,7 +356,7 @@ impl Network {
         letter: Letter,
         request: Option<u64>,
     ) -> Vec<NetworkInput> {
-        if let Err(why) = self.admit(to, &letter) {
+        if let Err(why) = self.admit(from, to, &letter) {
             match request {
                 Some(number) => self.refuse_request(from, number, why),
                 None => self.refuse(from, to, letter.namespace, why),
@@ -358,7 +389,10 @@ impl Network {
     }
 
     /// Whether the receiver has a handle for this letter.
-    fn admit(&self, to: Seat, letter: &Letter) -> Result<(), Refusal> {
+    fn admit(&self, from: Seat, to: Seat, letter: &Letter) -> Result<(), Refusal> {
+        if let Some(why) = self.estranged(from, to) {
+            return Err(why);
+        }
         let shares = self.end(to).shares.get(&letter.namespace);
         let (incarnation, clusters) = shares.ok_or(Refusal::UnknownNamespace)?;
         if let Some(asked) = letter.scope.cluster().filter(|asked| !clusters.contains(asked)) {
@@ -398,19 +432,20 @@ impl Network {
 
     /// Puts something on its way that may be lost, late or reordered.
     fn travel(&mut self, from: Seat, to: Seat, epoch: Epoch, channel: Channel, what: What) {
-        if self.is_cut(from, to) || self.random.hits(self.faults.loss) {
+        if self.is_cut(from, to) || self.hits(Fault::Loss) {
             return;
         }
         let mut wait = self.latency();
         if let What::Reply { payload, .. } = &what {
             wait += NANOS_PER_BYTE * u32::try_from(payload.len()).unwrap_or(u32::MAX);
         }
-        if self.random.hits(self.faults.delay) {
-            wait += self.random.between(Duration::ZERO, self.faults.delay_max);
+        if self.hits(Fault::Delay) {
+            wait += self.random.between(Duration::ZERO, Faults::DELAY_MAX);
         }
         let mut at = self.now.plus(wait);
+        let overtakes = self.hits(Fault::Reorder);
         let last = self.arrivals.entry((from, to, channel)).or_default();
-        if self.random.hits(self.faults.reorder) {
+        if overtakes {
             at = at.plus(self.random.between(Duration::ZERO, Duration::from_millis(20)));
         } else {
             at = at.max(last.plus(Duration::from_nanos(1)));

@@ -6,7 +6,10 @@ use meshraft::host::Host;
 use meshraft_consensus::{Moment, Namespace, NodeId};
 use meshraft_storage::Job;
 
-use super::{Event, clock::LocalClock, disk::Disk, losses::OldCopy, snapshots::SnapshotJobs};
+use super::{
+    Event, clock::LocalClock, disk::Disk, losses::OldCopy, network::Stranger,
+    snapshots::SnapshotJobs,
+};
 use crate::machine::Recording;
 
 /// One node.
@@ -19,8 +22,14 @@ pub(super) struct Node {
     pub(super) life: u64,
     pub(super) process: Option<Process>,
     pub(super) paused_until: Option<Moment>,
+    /// Since when its process runs without a pause.
+    pub(super) awake_since: Moment,
+    /// Whether its process knows that its disk failed.
+    pub(super) told_of_failure: bool,
     /// Whether it joins only.
     pub(super) join_only: bool,
+    /// What keeps all others from talking to it, from its next start on.
+    pub(super) stranger: Option<Stranger>,
     /// A copy that was made of its disk.
     pub(super) copy: Option<OldCopy>,
     /// What came while the process stood still, in order.
@@ -44,8 +53,23 @@ pub(super) struct Process {
 
 impl Node {
     pub(super) fn new(id: NodeId, clock: LocalClock, disk: Disk, join_only: bool) -> Self {
-        let (process, paused_until, copy, deferred) = (None, None, None, Vec::new());
-        Self { id, clock, disk, life: 0, process, paused_until, join_only, copy, deferred }
+        let (process, paused_until, stranger) = (None, None, None);
+        let (life, awake_since, told_of_failure) = (0, Moment::ZERO, false);
+        let (copy, deferred) = (None, Vec::new());
+        Self {
+            id,
+            clock,
+            disk,
+            life,
+            process,
+            paused_until,
+            awake_since,
+            told_of_failure,
+            join_only,
+            stranger,
+            copy,
+            deferred,
+        }
     }
 
     pub(super) const fn is_running(&self) -> bool {

@@ -64,11 +64,10 @@ fn core(plan: &Plan) -> ConfigBuilder {
     let append_bytes_max = preset.append_bytes_max.max(plan.padding_bytes / 16);
     #[cfg(feature = "mistakes")]
     let preset = ConfigBuilder { mistake: plan.core_mistake, ..preset };
-    // Two clocks drift apart by at most twice what each may, in every other seed.
-    let permille = u64::from(plan.faults.drift_ppm_max) * 21 / 10_000 + 1;
+    // Two clocks drift apart by at most twice what each may, where leases are read on.
+    let permille = u64::from(plan.faults.drift.per_million()) * 21 / 10_000 + 1;
     let lease_drift_permille = plan
-        .seed
-        .is_multiple_of(2)
+        .leases
         .then_some(permille)
         .and_then(|permille| NonZeroU16::new(u16::try_from(permille).ok()?));
     let quiesce_after = plan.quiesce_after;

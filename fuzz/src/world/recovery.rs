@@ -1,14 +1,14 @@
 //! The end of a run: the healed world must work again, and nothing may be missing in it.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
-use meshraft_consensus::Namespace;
+use meshraft_consensus::{Moment, Namespace, Role};
 
 use super::{Event, Failure, Seat, World};
 use crate::{
     check::{Stuck, Violation, Wanted, check_acknowledged},
     counts::Rare,
-    plan::Founding,
+    plan::{Founding, Plan},
 };
 
 /// How often the world is asked whether it works again.
@@ -20,6 +20,7 @@ impl World {
     /// # Errors
     /// What does not work when the time for it is over, or what is missing.
     pub fn expect_recovery(&mut self) -> Result<(), Failure> {
+        self.expect_leaders()?;
         self.wait_for(Self::calm)?;
         let namespaces = self.namespaces.clone();
         let inside =
@@ -34,9 +35,35 @@ impl World {
             self.clock.after(Duration::ZERO, Event::Client(probe));
         }
         self.wait_for(Self::calm)?;
+        self.run_until(Moment::ZERO.plus(self.plan.whole))?;
+        self.calm().map_err(|stuck| self.failure(Violation::Stuck(stuck)))?;
         self.check_end().map_err(|violation| self.failure(violation))?;
         self.count_end();
         Ok(())
+    }
+
+    /// Wherever a cluster lives, somebody leads it soon after healing.
+    fn expect_leaders(&mut self) -> Result<(), Failure> {
+        let lives = |it: &&Namespace| self.checks.states.living(it).is_some();
+        let mut missing: BTreeSet<Namespace> =
+            self.namespaces.iter().filter(lives).cloned().collect();
+        let end = self.clock.now().plus(Plan::LEADER_WITHIN);
+        while let Some(namespace) = missing.first().cloned() {
+            let look = self.clock.now().plus(LOOK_EVERY);
+            self.run_until(look)?;
+            missing.retain(|namespace| !self.is_led(namespace));
+            if look >= end && !missing.is_empty() {
+                return Err(self.failure(Violation::Stuck(Stuck::LateLeader { namespace })));
+            }
+        }
+        Ok(())
+    }
+
+    fn is_led(&self, namespace: &Namespace) -> bool {
+        let living = self.checks.states.living(namespace);
+        let statuses = self.seats().filter_map(|seat| self.status(seat, namespace));
+        let mut here = statuses.filter(|status| Some(status.cluster) == living);
+        here.any(|status| status.role == Role::Leader)
     }
 
     /// Runs until a condition holds, for at most as long as the plan allows.
@@ -45,6 +72,7 @@ impl World {
         loop {
             let look = self.clock.now().plus(LOOK_EVERY);
             self.run_until(look)?;
+            self.expect_answers().map_err(|violation| self.failure(violation))?;
             match holds(self) {
                 Ok(()) => return Ok(()),
                 Err(stuck) if look >= end => return Err(self.failure(Violation::Stuck(stuck))),
@@ -69,6 +97,12 @@ impl World {
             self.convergence(namespace, true).check_states()?;
         }
         self.checks.histories.check().map_err(Violation::History)?;
+        let shows = |namespace: &Namespace, counter| {
+            let living = self.checks.states.living(namespace);
+            let end = self.checks.committed_in(namespace);
+            living.map_or(0, |cluster| self.checks.states.count_at(cluster, counter, end))
+        };
+        self.checks.counters.check(shows).map_err(Violation::Miscount)?;
         check_acknowledged(&self.checks.histories, &self.checks.states)
     }
 

@@ -24,6 +24,7 @@ use super::{Event, Seat, World};
 use crate::{
     check::{Held, Violation},
     counts::Rare,
+    faults::{Fault, Faults},
     machine::{Recorder, Recording},
     workload::{key_bytes, value_number},
 };
@@ -56,7 +57,8 @@ impl World {
     fn snapshot_latency(&mut self) -> Duration {
         let longest = Duration::from_millis(1 << self.random.below(8));
         let wait = self.random.between(Duration::from_micros(50), longest);
-        if self.random.hits(self.faults.stall) { wait + self.faults.stall_max } else { wait }
+        let stalls = self.force.hits(Fault::Stall, &mut self.random);
+        if stalls { wait + Faults::STALL_MAX } else { wait }
     }
 
     pub(super) fn snapshot_read(
@@ -68,7 +70,10 @@ impl World {
         if self.node_mut(seat).living(life).is_none() {
             return Ok(());
         }
-        match job.run(&mut self.node_mut(seat).disk.files) {
+        let fails = self.force.hits(Fault::ReadError, &mut self.random);
+        let files = &mut self.node_mut(seat).disk.files;
+        files.fails_next = fails;
+        match job.run(files) {
             Some(done) => self.input(seat, Input::Snapshot(done)),
             None => Ok(()),
         }

@@ -2,18 +2,28 @@
 
 use std::time::Duration;
 
-use meshraft_consensus::{Index, Namespace, Role, Status};
+use meshraft_consensus::{Index, Namespace, Role, Status, Term};
 use meshraft_storage::Job;
 
 use super::{Event, Seat, World, options};
-use crate::check::{Convergence, View, Violation};
+use crate::{
+    check::{Convergence, View, Violation},
+    faults::{Fault, Faults},
+};
+
+/// How much later than its deadline an answer may come: clocks are slow, and inputs are gathered.
+const PATIENCE: Duration = Duration::from_millis(200);
+/// How many times as many entries as in quiet times a log may hold in a storm.
+const LATE: u64 = 2;
+/// How long a slow machine takes for a command at most.
+const SLOW_APPLY_MAX: Duration = Duration::from_millis(60);
 
 impl World {
     /// Hands the jobs of a drain to the checks and to the disk.
     pub(super) fn submit(&mut self, seat: Seat) -> Result<(), Violation> {
         let Some(process) = &mut self.node_mut(seat).process else { return Ok(()) };
         let jobs = std::mem::take(&mut process.jobs);
-        if jobs.is_empty() {
+        if jobs.is_empty() || self.node(seat).disk.is_dead() {
             return Ok(());
         }
         for namespace in self.namespaces.clone() {
@@ -52,10 +62,14 @@ impl World {
         let quick = (Duration::from_micros(100), Duration::from_millis(2));
         let mut wait = self.random.between(quick.0, quick.1);
         wait *= self.node(seat).disk.laziness();
-        if self.random.hits(self.faults.stall) {
-            wait += self.random.between(Duration::ZERO, self.faults.stall_max);
+        if self.force.hits(Fault::Stall, &mut self.random) {
+            wait += self.random.between(Duration::ZERO, Faults::STALL_MAX);
         }
         let life = self.node(seat).life;
+        if self.force.hits(Fault::Torn, &mut self.random) {
+            let early = self.random.between(Duration::ZERO, wait);
+            self.clock.after(early, Event::Tear { seat, life });
+        }
         self.clock.after(wait, Event::Committed { seat, life });
     }
 
@@ -90,12 +104,81 @@ impl World {
             }
             self.watch_standing(seat, &namespace);
             let Some(status) = self.status(seat, &namespace) else { continue };
-            self.checks.observe(seat, &namespace, &status)?;
+            self.expect_bounds(seat, &namespace, &status)?;
+            let restored = self.restored(seat, &namespace);
+            if self.checks.observe(seat, &namespace, &status, restored)? {
+                self.expect_no_lease(seat, &namespace, status.term)?;
+            }
+            if !applied.is_empty() && self.force.hits(Fault::SlowApply, &mut self.random) {
+                let count = u32::try_from(applied.len()).unwrap_or(u32::MAX).min(20);
+                let lasts = self.random.between(Duration::ZERO, SLOW_APPLY_MAX) * count;
+                self.stand_still(seat, lasts);
+            }
             for command in applied {
                 self.checks.states.applied(seat, status.cluster, command)?;
             }
         }
         Ok(())
+    }
+
+    /// What a member keeps of its log is bounded, whatever goes wrong: a snapshot that is late is
+    /// taken next.
+    fn expect_bounds(
+        &self,
+        seat: Seat,
+        namespace: &Namespace,
+        status: &Status,
+    ) -> Result<(), Violation> {
+        let kept = status.last.index.get() + 1 - status.first.get();
+        let most = LATE * options::kept_max(&self.plan);
+        if kept <= most {
+            return Ok(());
+        }
+        let (node, namespace) = (seat.number(), namespace.clone());
+        Err(Violation::Unbounded { node, namespace, kept, most })
+    }
+
+    /// The newest snapshot that a node recorded, unless that is taking the place of the state now.
+    fn restored(&self, seat: Seat, namespace: &Namespace) -> Option<Index> {
+        let replica = self.node(seat).process.as_ref()?.host.replica(namespace)?;
+        replica.replicated().and(replica.snapshot()).map(|snapshot| snapshot.index)
+    }
+
+    /// Whoever leads in a new term: nobody may still read on the lease of an older one.
+    fn expect_no_lease(
+        &self,
+        seat: Seat,
+        namespace: &Namespace,
+        term: Term,
+    ) -> Result<(), Violation> {
+        let now = self.clock.now();
+        for other in self.seats().filter(|other| *other != seat) {
+            let node = self.node(other);
+            let process = node.process.as_ref();
+            let replica = process.and_then(|process| process.host.replica(namespace));
+            let Some(replica) = replica.filter(|replica| replica.term() < term) else { continue };
+            let until = replica.lease_until();
+            if until.is_some_and(|until| node.clock.local(now) < until)
+                && let Some(status) = replica.status()
+            {
+                let what = "that it may read on its lease, when another leads already";
+                return Err(Violation::Claim { member: status.me, what });
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything that was asked is answered in time, by a process that runs.
+    pub(super) fn expect_answers(&self) -> Result<(), Violation> {
+        let awake = |seat: Seat| {
+            let node = self.node(seat);
+            let runs = node.is_running() && node.paused_until.is_none();
+            runs.then_some(node.awake_since)
+        };
+        match self.workload.overdue(self.clock.now(), PATIENCE, awake) {
+            Some(id) => Err(Violation::Promise { id, what: "has no answer in its time" }),
+            None => Ok(()),
+        }
     }
 
     /// A leader that found a member to have forgotten something counts it no more, from the event

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use meshraft_fuzz::{Counts, Faults, Founding, Mistake, Plan, Rare, faults::percent, simulate};
+use meshraft_fuzz::{
+    Counts, Fault, Faults, Founding, Mistake, Plan, Rare, StruckCounts, faults::percent, simulate,
+};
 
 /// Runs a plan and panics with what replays a failure.
 fn expect_clean(plan: &Plan) -> meshraft_fuzz::Report {
@@ -20,15 +22,21 @@ const SELDOM: [Rare; 5] =
 
 #[test]
 fn a_hundred_seeds_are_clean() {
-    let (mut crashes, mut counts) = (0, Counts::default());
+    let (mut crashes, mut counts, mut struck) = (0, Counts::default(), StruckCounts::default());
     for seed in 0..100 {
         let report = expect_clean(&Plan::of_seed(seed));
         crashes += report.crashes;
         counts.add(&report.counts);
+        struck.add(&report.struck);
+        assert!(report.simulated >= Plan::WHOLE_MIN, "seed {seed} took {:?}", report.simulated);
     }
     assert!(crashes > 100, "{crashes} crashes in a hundred runs test little");
     for what in Rare::ALL.iter().filter(|what| !SELDOM.contains(what)) {
         assert!(counts.of(*what) > 0, "not one of: {}", what.name());
+    }
+    // Clocks drift from the beginning.
+    for fault in Fault::ALL.iter().filter(|fault| **fault != Fault::Drift) {
+        assert!(struck.of(*fault) > 0, "never struck: {}", fault.name());
     }
 }
 
@@ -54,7 +62,6 @@ fn founding_survives_crashes_and_loss_from_the_first_moment() {
         ..Faults::NONE
     };
     for seed in 0..30 {
-        let faults = faults.clone();
         let stormy = Duration::from_secs(10);
         expect_clean(&Plan { faults, stormy, ..Plan::of_seed(seed) });
     }
@@ -65,7 +72,7 @@ fn founding_survives_crashes_and_loss_from_the_first_moment() {
 fn nodes_find_each_other_although_most_words_are_lost() {
     let faults = Faults { loss: percent(70), ..Faults::NONE };
     for seed in 0..30 {
-        let (faults, stormy) = (faults.clone(), Duration::from_secs(5));
+        let stormy = Duration::from_secs(5);
         let (founders, founding, quiet) = (5, Founding::Expect(5), Duration::ZERO);
         let plan = Plan { founders, founding, quiet, faults, stormy, ..Plan::of_seed(seed) };
         expect_clean(&plan);

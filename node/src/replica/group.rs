@@ -11,8 +11,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
 use meshraft_consensus::{
-    Change, ChangeStep, Core, Entry, EntryKind, Event, Fate, Incarnation, Input, Member, Moment,
-    NodeId, Output, Position, ProposalId, ReadId, ReadLevel, Role, SnapshotMeta, Status, WriteId,
+    Change, ChangeStep, Core, Entry, EntryKind, Event, Fate, Incarnation, Index, Input, Member,
+    Moment, NodeId, Output, Position, ProposalId, ReadId, ReadLevel, Role, SnapshotMeta, Status,
+    WriteId,
 };
 use meshraft_service::{
     HaltReason as ApplyHalt, QueryError, Replicated, Sequence, ServiceError, SessionId,
@@ -129,10 +130,12 @@ impl Group {
         catch_unwind(AssertUnwindSafe(|| state.check(payload))).unwrap_or(Err(ServiceError::Halted))
     }
 
-    /// A query may panic as little as a command: a machine that does answers nothing more.
-    pub(super) fn query(&self, query: &[u8]) -> Result<Bytes, QueryError> {
+    /// What the state answers, and what it has applied. A query may panic as little as a command: a
+    /// machine that does answers nothing more.
+    pub(super) fn query(&self, query: &[u8]) -> Result<(Index, Bytes), QueryError> {
         let Some(state) = &self.state else { return Err(QueryError::Restoring) };
-        catch_unwind(AssertUnwindSafe(|| state.query(query))).unwrap_or(Err(QueryError::Halted))
+        let answer = catch_unwind(AssertUnwindSafe(|| state.query(query)));
+        Ok((state.applied().index, answer.unwrap_or(Err(QueryError::Halted))?))
     }
 
     pub(super) fn deadline(&self) -> Option<Moment> {

@@ -185,6 +185,12 @@ impl Replica {
         self.group.as_ref().is_some_and(|group| group.core().is_dormant())
     }
 
+    /// For simulations: until when this member may serve reads as leader without asking anybody.
+    #[doc(hidden)]
+    pub fn lease_until(&self) -> Option<Moment> {
+        self.group.as_ref().and_then(|group| group.core().lease_until())
+    }
+
     /// For simulations: panics if the core breaks an invariant of its own.
     #[doc(hidden)]
     pub fn check_invariants(&self) {

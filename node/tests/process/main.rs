@@ -14,5 +14,6 @@ mod membership;
 mod namespaces;
 mod reboots;
 mod renewal;
+mod rot;
 mod sleep;
 mod transfer;

@@ -95,8 +95,9 @@ pub enum Input {
     Queried {
         /// The request.
         id: RequestId,
-        /// The answer.
-        result: Result<Bytes, QueryError>,
+        /// The answer, and what the state that gave it had applied: that may be more than the
+        /// router was told of when it asked.
+        result: Result<(Index, Bytes), QueryError>,
     },
     /// What became of a copy.
     Replied {

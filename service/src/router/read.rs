@@ -70,15 +70,16 @@ impl Router {
         let Some(pending) = self.requests.get(id) else { return };
         let Operation::Read { query, .. } = &pending.operation else { return };
         let output = Output::Query { id, query: query.clone() };
-        self.requests.enter(id, Stage::Querying(self.applied));
+        self.requests.enter(id, Stage::Querying);
         self.outputs.push_back(output);
     }
 
-    pub(super) fn queried(&mut self, id: RequestId, result: Result<Bytes, QueryError>) {
-        let Some(pending) = self.requests.get(id) else { return };
-        let Stage::Querying(index) = pending.stage else { return };
+    pub(super) fn queried(&mut self, id: RequestId, result: Result<(Index, Bytes), QueryError>) {
+        if self.requests.get(id).is_none_or(|pending| pending.stage != Stage::Querying) {
+            return;
+        }
         match result {
-            Ok(response) => self.answer(id, Ok(Reply::Read { index, response })),
+            Ok((index, response)) => self.answer(id, Ok(Reply::Read { index, response })),
             Err(error) => self.fail(id, error.into()),
         }
     }

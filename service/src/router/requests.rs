@@ -28,7 +28,7 @@ pub(super) enum Stage {
     },
     AskingIndex,
     AwaitingApply(Index),
-    Querying(Index),
+    Querying,
 }
 
 /// One request without an answer.

@@ -45,9 +45,24 @@ pub struct Status {
     /// Why it takes no part until it is started again.
     #[serde(skip)]
     pub halted: Option<Halted>,
+    /// What it can't read of its own log: it neither votes nor leads until that is repaired.
+    #[serde(skip)]
+    pub damaged: Option<Damaged>,
     /// Whether its group is idle and sleeps: nothing is sent for it until it is asked again.
     #[serde(skip)]
     pub asleep: bool,
+}
+
+/// What a member can't read of its own log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Damaged {
+    /// The first slot that is missing.
+    pub first: Index,
+    /// The last one.
+    pub last: Index,
+    /// Whether other members can tell what stood there. If not, nobody can know how the log ended:
+    /// once it hears a leader, it comes back as a new member.
+    pub repairable: bool,
 }
 
 impl Status {
@@ -205,7 +220,7 @@ pub(super) mod extended {
         Deserialize, Deserializer, Serialize, Serializer, de::Error as _, ser::Error as _,
     };
 
-    use super::{Halted, HeldBack, NotAdmitted, Status};
+    use super::{Damaged, Halted, HeldBack, NotAdmitted, Status};
 
     /// What came after the first version, in order of coming.
     #[derive(Default, Serialize, Deserialize)]
@@ -223,9 +238,15 @@ pub(super) mod extended {
         halted: u8,
     }
 
-    /// And after that.
+    /// What came after that.
     #[derive(Default, Serialize, Deserialize)]
     struct Fourth {
+        damaged: Option<Damaged>,
+    }
+
+    /// And after that.
+    #[derive(Default, Serialize, Deserialize)]
+    struct Fifth {
         asleep: bool,
     }
 
@@ -251,8 +272,9 @@ pub(super) mod extended {
             why: status.waiting.as_ref().and_then(|waiting| waiting.why),
         };
         let third = Third { halted: status.halted.map_or(0, Halted::number) };
-        let fourth = Fourth { asleep: status.asleep };
-        let parts = (status, second, third, fourth);
+        let fourth = Fourth { damaged: status.damaged };
+        let fifth = Fifth { asleep: status.asleep };
+        let parts = (status, second, third, fourth, fifth);
         let bytes = postcard::to_allocvec(&parts).map_err(S::Error::custom)?;
         Bytes::from(bytes).serialize(serializer)
     }
@@ -265,11 +287,13 @@ pub(super) mod extended {
             postcard::take_from_bytes(&bytes).map_err(D::Error::custom)?;
         let (second, later): (Second, _) = part(later)?;
         let (third, later): (Third, _) = part(later)?;
+        let (fourth, later): (Fourth, _) = part(later)?;
         // What follows it comes from a later build.
-        let (fourth, _): (Fourth, _) = part(later)?;
+        let (fifth, _): (Fifth, _) = part(later)?;
         (status.snapshot, status.forced) = (second.snapshot, second.forced);
         status.halted = Halted::of_number(third.halted);
-        status.asleep = fourth.asleep;
+        status.damaged = fourth.damaged;
+        status.asleep = fifth.asleep;
         if let Some(waiting) = &mut status.waiting {
             waiting.why = second.why;
         }

@@ -215,7 +215,7 @@ impl Runner for Driver {
             "applied" => Input::Applied(Index::new(arguments.number()?)),
             "queried" => Input::Queried {
                 id: RequestId::new(arguments.number()?),
-                result: Ok(Bytes::from_static(b"answer")),
+                result: Ok((Index::new(arguments.number()?), Bytes::from_static(b"answer"))),
             },
             "replied" => Input::Replied {
                 forward: ForwardId::new(arguments.number()?),

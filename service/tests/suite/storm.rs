@@ -222,7 +222,7 @@ impl Storm {
             }
             Task::Query => {
                 self.note(id, false);
-                Input::Queried { id, result: Ok(Bytes::new()) }
+                Input::Queried { id, result: Ok((Index::new(u64::from(how)), Bytes::new())) }
             }
             Task::Forward(forward) => Input::Replied { forward, result: self.reply(id, how) },
         };

@@ -66,8 +66,8 @@ fn request() -> impl Strategy<Value = Request> {
 
 /// A status without what the first version had no words for.
 fn of_version_1() -> Status {
-    let (snapshot, halted) = (Index::ZERO, None);
-    let mut status = Status { snapshot, forced: false, halted, asleep: false, ..status() };
+    let (snapshot, halted, damaged) = (Index::ZERO, None, None);
+    let mut status = Status { snapshot, forced: false, halted, damaged, asleep: false, ..status() };
     status.waiting = status.waiting.map(|waiting| Waiting { why: None, ..waiting });
     for member in &mut status.members {
         member.held_back = None;
@@ -335,9 +335,13 @@ fn a_description_may_be_longer_or_shorter() {
     assert_eq!(longer, Ok(Ok(Reply::Described(Box::new(status())))));
     let shorter = with(&plain[BEFORE..]);
     assert_eq!(shorter, Ok(Ok(Reply::Described(Box::new(of_version_1())))));
-    let (third, fourth) = body.split_at(body.len() - 1);
-    assert_eq!(fourth, [1]);
-    let of_third = Status { asleep: false, ..status() };
+    let (fourth, fifth) = body.split_at(body.len() - 1);
+    assert_eq!(fifth, [1]);
+    let of_fourth = Status { asleep: false, ..status() };
+    assert_eq!(with(fourth), Ok(Ok(Reply::Described(Box::new(of_fourth.clone())))));
+    let (third, fourth) = fourth.split_at(fourth.len() - 4);
+    assert_eq!(fourth, [1, 3, 4, 1]);
+    let of_third = Status { damaged: None, ..of_fourth };
     assert_eq!(with(third), Ok(Ok(Reply::Described(Box::new(of_third.clone())))));
     let (second, third) = third.split_at(third.len() - 1);
     let of_second = Status { halted: None, ..of_third.clone() };

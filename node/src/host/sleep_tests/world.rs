@@ -393,6 +393,7 @@ fn store(seat: usize, count: usize) -> MemoryStore {
         let write = Write {
             id: WriteId::new(1),
             snapshot: None,
+            repair: Vec::new(),
             hard: Some(hard),
             truncate_from: None,
             append: vec![entry.clone()],
