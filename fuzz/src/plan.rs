@@ -121,10 +121,7 @@ impl Plan {
         };
         let quiesce_after = (random.below(2) == 0)
             .then(|| random.between(Duration::from_millis(200), Duration::from_secs(2)));
-        let rests = quiesce_after.map(|after| {
-            let rest = after + random.between(Duration::ZERO, Duration::from_secs(3));
-            (rest, random.between(Duration::from_millis(500), Duration::from_secs(3)))
-        });
+        let rests = quiesce_after.map(|after| draw_rests(after, &mut random));
         // A part of a snapshot that was lost on the way is asked for again after ten seconds.
         let recovery = Duration::from_secs(30);
         Self {
@@ -166,4 +163,10 @@ impl Plan {
     pub const fn nodes(&self) -> usize {
         self.founders + self.joiners
     }
+}
+
+/// For how long clients rest, long enough for groups to sleep, and for how long they work between.
+fn draw_rests(quiesce_after: Duration, random: &mut Random) -> (Duration, Duration) {
+    let rest = quiesce_after + random.between(Duration::ZERO, Duration::from_secs(3));
+    (rest, random.between(Duration::from_millis(500), Duration::from_secs(3)))
 }
