@@ -96,6 +96,8 @@ impl Disk {
 
     /// An entry can't be read any more. A start always finds out of a configuration.
     pub(super) fn rot(&mut self, index: Index, seen: bool) {
+        // It may have been repaired since.
+        self.told.remove(&index);
         for log in [&mut self.durable, &mut self.live] {
             if let Some(entry) = log.entry(index) {
                 let seen = seen || entry.kind == EntryKind::Configuration;

@@ -372,6 +372,12 @@ impl World {
                         self.raised.push((namespace, member));
                     }
                     NodeEvent::Sleep(event) => self.slept(event),
+                    NodeEvent::Core(CoreEvent::Damaged { .. }) => {
+                        self.checks.counts.note(Rare::Damaged);
+                    }
+                    NodeEvent::Core(CoreEvent::Repaired { .. }) => {
+                        self.checks.counts.note(Rare::Repaired);
+                    }
                     _ => {}
                 }
             }
