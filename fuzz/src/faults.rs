@@ -237,6 +237,12 @@ impl Strike {
     }
 }
 
+impl fmt::Display for Strike {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{} {}", self.tick, self.fault.name())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
