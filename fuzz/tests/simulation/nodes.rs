@@ -112,7 +112,6 @@ fn a_failure_of_nodes_is_shrunk_to_what_matters() {
     assert!(shrunk.story.len() <= 8 && shrunk.story.len() < shrunk.before, "{shrunk}");
     let crash = shrunk.story.iter().any(|struck| struck.strike.fault == Fault::Crash);
     assert!(crash, "nothing is forgotten without a crash: {shrunk}");
-    println!("{shrunk}");
     let again = simulate(&shrunk.plan).expect_err("it replays");
     assert_eq!(*again.violation, shrunk.violation, "{shrunk}");
 }
