@@ -70,20 +70,14 @@ impl Cores {
 
     /// Does what every core asks until none asks anything.
     fn settle(&mut self) {
-        loop {
-            for at in 0..self.cores.len() {
-                self.drain(at);
-            }
-            let Some((from, to, message)) = self.way.pop_front() else { return };
-            let from = self.members[from];
-            self.handle(to, Input::Receive { from, message });
+        self.drain(0);
+        while let Some((from, to, message)) = self.way.pop_front() {
+            self.handle(to, Input::Receive { from: self.members[from], message });
             // What arrived together is handled together.
-            while self.way.front().is_some_and(|(_, next, _)| *next == to) {
-                if let Some((from, to, message)) = self.way.pop_front() {
-                    let from = self.members[from];
-                    self.handle(to, Input::Receive { from, message });
-                }
+            while let Some((from, _, message)) = self.way.pop_front_if(|(_, next, _)| *next == to) {
+                self.handle(to, Input::Receive { from: self.members[from], message });
             }
+            self.drain(to);
         }
     }
 
@@ -91,8 +85,8 @@ impl Cores {
         while let Some(output) = self.cores[at].poll() {
             match output {
                 Output::Send { to, message, .. } => {
-                    let to = self.members.iter().position(|member| *member == to);
-                    self.way.push_back((at, to.expect("a member of the cluster"), message));
+                    let [number, ..] = to.node.as_bytes();
+                    self.way.push_back((at, usize::from(number - 1), message));
                 }
                 Output::Persist(write) => self.handle(at, Input::Persisted(write.id)),
                 Output::Apply(entries) => self.apply(at, &entries),

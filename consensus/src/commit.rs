@@ -13,6 +13,9 @@ impl Core {
     /// A match index rose, or the configuration changed: commits what a quorum has.
     pub(crate) fn advance_commit(&mut self) {
         let RoleState::Leader(leader) = &self.role else { return };
+        if self.commit == self.log.last().index {
+            return;
+        }
         let durable = |member: &Member| {
             if *member == self.me {
                 return match self.plants(Mistake::OwnLogEarly) {

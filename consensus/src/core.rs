@@ -89,7 +89,7 @@ impl Core {
         let vote = restored.hard.vote.filter(|_| term == restored.hard.term);
         let hint = config.knobs().believed_hint(restored.hard.commit_hint);
         let commit = hint.min(last.index).max(snapshots.newest());
-        let mut membership = History::restore(configuration, restored.configurations);
+        let mut membership = History::restore(restored.me, configuration, restored.configurations);
         let founding = match restored.founding {
             // A snapshot is taken only of a cluster that lives.
             Some(_) if snapshots.newest() == Index::ZERO => Founding::Open,
@@ -403,8 +403,9 @@ impl Core {
 
     /// Hands out an output once this write is durable.
     pub(crate) fn output_after(&mut self, write: WriteId, output: Output) {
-        if let Some(output) = self.durability.hold(write, output) {
-            self.outputs.push_back(output);
+        match self.durability.is_durable(write) {
+            true => self.outputs.push_back(output),
+            false => self.durability.hold(write, output),
         }
     }
 

@@ -241,27 +241,23 @@ impl Durability {
         Some(due)
     }
 
-    /// Says that an output waits for a write; hands it back if it need not wait.
+    /// An output waits for a write that is not durable.
     ///
     /// Of equal answers to one member that wait for one write only the newest is kept: a peer that
     /// repeats itself while the disk stalls costs no memory.
-    pub(crate) fn hold(&mut self, id: WriteId, output: Output) -> Option<Output> {
-        if self.is_durable(id) {
-            return Some(output);
-        }
+    pub(crate) fn hold(&mut self, id: WriteId, output: Output) {
         let end = self.waiting.partition_point(|(write, _)| *write <= id);
         let of_write = self.waiting.range_mut(..end).rev().take_while(|(write, _)| *write == id);
         for (_, held) in of_write {
             if replaces(&output, held) {
                 *held = output;
-                return None;
+                return;
             }
             if matches_less(&output, held) {
-                return None;
+                return;
             }
         }
         self.waiting.insert(end, (id, output));
-        None
     }
 
     /// Nothing that waits will be said.
@@ -380,7 +376,7 @@ mod tests {
         let write = durability.next();
         assert!(durability.take(Index::new(10), Moment::ZERO).is_some());
         for index in [1, 10, 1, 9, 10, 1, 10] {
-            assert_eq!(durability.hold(write, matched(index)), None);
+            durability.hold(write, matched(index));
         }
         assert_eq!(durability.release(), None);
         assert!(durability.acknowledge(write, Moment::ZERO));

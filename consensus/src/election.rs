@@ -149,6 +149,9 @@ impl Core {
 
     /// Counts the own vote as soon as it is durable.
     pub(crate) fn count_own_vote(&mut self) {
+        if !matches!(self.role, RoleState::Candidate(_)) {
+            return;
+        }
         let (me, is_voter) = (self.me, self.membership.current().is_voter(&self.me));
         let hears_leader = self.hears_leader();
         let RoleState::Candidate(candidate) = &mut self.role else { return };

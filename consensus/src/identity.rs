@@ -10,7 +10,9 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 
 /// A node: the 32 bytes of its Ed25519 public key, one-to-one with its libp2p peer id.
+// Aligned as words are: members are copied and compared with every input.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[repr(align(8))]
 pub struct NodeId([u8; 32]);
 
 impl NodeId {

@@ -77,32 +77,39 @@ impl Tail {
     /// The entries from `first` to `last` that cost at most `bytes_max`, but at least one. Empty if
     /// `first` is not held.
     pub(crate) fn slice(&self, first: Index, last: Index, bytes_max: u64) -> Vec<Entry> {
-        let wanted = self.from(first).take_while(|entry| entry.position.index <= last);
-        let mut bytes = 0_u64;
-        let count = wanted
-            .enumerate()
-            .take_while(|(nth, entry)| {
-                bytes = bytes.saturating_add(entry.cost_bytes());
-                *nth == 0 || bytes <= bytes_max
-            })
-            .count();
+        let wanted = usize::try_from(last.next().distance_from(first)).unwrap_or(usize::MAX);
+        let held = self.entries.range(self.place(first)..);
+        let count = match bytes_max {
+            u64::MAX => wanted.min(held.len()),
+            _ => affordable(held.clone().take(wanted), bytes_max),
+        };
         // Counted first, so that the vector is allocated once and at its size.
         let mut slice = Vec::with_capacity(count);
-        slice.extend(self.from(first).take(count).cloned());
+        slice.extend(held.take(count).cloned());
         slice
     }
 
     /// The cost of the entry at `index`, if it is held.
     pub(crate) fn cost_at(&self, index: Index) -> Option<u64> {
-        self.from(index).next().map(Entry::cost_bytes)
+        self.entries.get(self.place(index)).map(Entry::cost_bytes)
     }
 
-    fn from(&self, first: Index) -> impl Iterator<Item = &Entry> {
-        let skipped = if first < self.first {
-            self.entries.len()
-        } else {
-            usize::try_from(first.distance_from(self.first)).unwrap_or(usize::MAX)
-        };
-        self.entries.range(skipped.min(self.entries.len())..)
+    /// Where the entry at `index` stands among those held; past them all if it is not.
+    fn place(&self, index: Index) -> usize {
+        if index < self.first {
+            return self.entries.len();
+        }
+        let place = usize::try_from(index.distance_from(self.first)).unwrap_or(usize::MAX);
+        place.min(self.entries.len())
     }
+}
+
+/// How many entries cost at most `bytes_max` together, but one if there is any.
+fn affordable<'a>(entries: impl Iterator<Item = &'a Entry>, bytes_max: u64) -> usize {
+    let mut bytes = 0_u64;
+    let within = entries.enumerate().take_while(|(nth, entry)| {
+        bytes = bytes.saturating_add(entry.cost_bytes());
+        *nth == 0 || bytes <= bytes_max
+    });
+    within.count()
 }

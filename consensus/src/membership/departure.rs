@@ -50,6 +50,11 @@ impl Core {
 
     /// The commit index advanced: settles the configurations up to it.
     pub(crate) fn commit_configurations(&mut self) {
+        let only = self.membership.only();
+        if only.is_some() && only == self.departure.listed && self.departure.departed.is_none() {
+            // It was looked at before: so it is at nearly every commit.
+            return;
+        }
         let listed = self.membership.newest_with(&self.me, self.commit);
         let before = self.departure.listed;
         self.departure.listed = before.max(listed);
@@ -71,10 +76,13 @@ impl Core {
     /// The configurations that may be in force changed: looks whether this member is in any.
     pub(crate) fn check_departed(&mut self) {
         let (index, committed) = self.membership.committed();
-        let was_member = self.departure.listed.is_some_and(|listed| listed < index);
+        if self.departure.listed.is_none_or(|listed| listed >= index) {
+            // It never was a member, or still is.
+            return;
+        }
         let may_be = committed.contains(&self.me)
             || self.membership.newest_with(&self.me, self.log.last().index).is_some();
-        if was_member && !may_be {
+        if !may_be {
             self.depart(index);
         }
     }

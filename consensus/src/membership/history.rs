@@ -12,14 +12,19 @@ use crate::{identity::Member, types::Index};
 /// The configurations that are in force or may be again.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct History {
+    me: Member,
     base: (Index, Configuration),
     /// Those after the base, ascending.
     later: Vec<(Index, Configuration)>,
+    /// Whether `me` votes in the last one: kept, as it is asked at every input.
+    votes: bool,
 }
 
 impl History {
-    /// What a store restored: the configuration at the base of the log, and those in the log.
+    /// What a store of `me` restored: the configuration at the base of the log, and those in the
+    /// log.
     pub(crate) fn restore(
+        me: Member,
         base: (Index, Configuration),
         logged: Vec<(Index, Configuration)>,
     ) -> Self {
@@ -29,7 +34,13 @@ impl History {
             later.is_sorted_by(|one, next| one.0 < next.0),
             "restored configurations are ascending"
         );
-        Self { base, later }
+        let mut history = Self { me, base, later, votes: false };
+        history.look();
+        history
+    }
+
+    fn look(&mut self) {
+        self.votes = self.current().is_voter(&self.me);
     }
 
     /// The configuration in force.
@@ -45,6 +56,16 @@ impl History {
     /// The newest configuration that is known to be committed, and its slot.
     pub(crate) fn committed(&self) -> (Index, &Configuration) {
         (self.base.0, &self.base.1)
+    }
+
+    /// Whether this member votes in the configuration in force.
+    pub(crate) const fn votes(&self) -> bool {
+        self.votes
+    }
+
+    /// The slot of the only configuration that is in force or may be again.
+    pub(crate) fn only(&self) -> Option<Index> {
+        self.later.is_empty().then_some(self.base.0)
     }
 
     /// The newest slot up to `last` whose configuration has `member` in it.
@@ -77,6 +98,7 @@ impl History {
     pub(crate) fn push(&mut self, index: Index, configuration: Configuration) {
         assert!(index > self.index(), "a configuration is appended after the one in force");
         self.later.push((index, configuration));
+        self.look();
     }
 
     /// Every entry from `index` on was dropped. Says whether the configuration in force changed.
@@ -84,12 +106,13 @@ impl History {
         let kept = self.later.partition_point(|(slot, _)| *slot < index);
         let changed = kept < self.later.len();
         self.later.truncate(kept);
+        self.look();
         changed
     }
 
     /// A snapshot replaced the log: its configuration, at this slot, is all that is left.
     pub(crate) fn replace(&mut self, base: (Index, Configuration)) {
-        *self = Self { base, later: Vec::new() };
+        *self = Self::restore(self.me, base, Vec::new());
     }
 
     /// Everything up to `index` is committed: older configurations never come back.
@@ -103,6 +126,7 @@ impl History {
     /// Panics if an invariant is broken; everything up to `commit` is committed.
     pub(crate) fn check(&self, commit: Index) {
         assert!(self.base.0 <= commit, "the base configuration is committed");
+        assert!(self.votes == self.current().is_voter(&self.me), "the own vote is known");
         let slots = vec![self.base.0].into_iter().chain(self.later.iter().map(|(slot, _)| *slot));
         assert!(slots.is_sorted_by(|one, next| one < next), "configurations are ascending");
         for (_, configuration) in core::iter::once(&self.base).chain(&self.later) {

@@ -37,9 +37,7 @@ impl Core {
     /// What this member does at the moment.
     pub fn role(&self) -> Role {
         match &self.role {
-            RoleState::Follower(_) if self.membership.current().is_voter(&self.me) => {
-                Role::Follower
-            }
+            RoleState::Follower(_) if self.membership.votes() => Role::Follower,
             // A member that its newest configuration leaves out, but an earlier one that may come
             // back has, still takes part in elections.
             RoleState::Follower(_) if self.may_campaign() => Role::Follower,
