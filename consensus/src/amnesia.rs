@@ -1,5 +1,5 @@
 //! What becomes of a member whose store went back in time: a copied, restored or rotted one, which
-//! no longer has what it acknowledged.
+//! no longer has what it acknowledged; or of which nobody can know that any more.
 //!
 //! Invariants:
 //! 1. To its leader it counts for nothing: not for a commit, a read or contact with a quorum. It is
@@ -20,6 +20,7 @@ use crate::{
     output::{Lane, Outcome, Output},
     read::ForwardedReads,
     role::{Follower, RoleState},
+    types::Index,
 };
 
 impl Core {
@@ -41,6 +42,11 @@ impl Core {
         if message.acknowledged <= self.log.last().index {
             return self.drop_message(from, DropReason::Impossible);
         }
+        self.retire(message.acknowledged);
+    }
+
+    /// Says that this incarnation is over, and acts no more.
+    pub(crate) fn retire(&mut self, acknowledged: Index) {
         let follower = Follower {
             leader: None,
             election_due: self.now,
@@ -52,7 +58,7 @@ impl Core {
         self.durability.forget_waiting();
         self.outputs.retain(|output| !matches!(output, Output::Send { .. }));
         self.retired = true;
-        self.outputs.push_back(Output::Amnesia { acknowledged: message.acknowledged });
+        self.outputs.push_back(Output::Amnesia { acknowledged });
     }
 
     /// Answers what must be answered, as a member that acts no more.

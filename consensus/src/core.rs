@@ -9,6 +9,7 @@ use alloc::{boxed::Box, collections::VecDeque};
 use crate::{
     apply::ApplyWindow,
     config::Config,
+    damage::Damage,
     durability::Durability,
     entry::{HardState, LogAfterSnapshot, Restored, SnapshotWrite, Write},
     event::{DropReason, Event, Role},
@@ -26,7 +27,7 @@ use crate::{
     role::{Follower, RoleState},
     snapshot::{self, Snapshots},
     transfer::Handover,
-    types::{Index, IndexRange, Moment, Term, WriteId},
+    types::{Index, Moment, Term, WriteId},
 };
 
 /// The furthest that one message may raise the term: a peer that counts wrongly can't use the
@@ -48,7 +49,7 @@ pub struct Core {
     pub(crate) membership: History,
     pub(crate) departure: Departure,
     pub(crate) founding: Founding,
-    pub(crate) damage: Option<IndexRange>,
+    pub(crate) damage: Option<Damage>,
     pub(crate) role: RoleState,
     pub(crate) apply: ApplyWindow,
     pub(crate) snapshots: Snapshots,
@@ -113,7 +114,7 @@ impl Core {
             log,
             commit,
             founding,
-            damage: restored.damage,
+            damage: restored.damage.map(|range| Damage::restore(range, last.index, now)),
             role: RoleState::Follower(follower),
             apply: ApplyWindow::restore(snapshots.newest()),
             snapshots,
@@ -140,9 +141,7 @@ impl Core {
     }
 
     fn begin(&mut self) {
-        if let Some(range) = self.damage {
-            self.observe(Event::Damaged { range });
-        }
+        self.damage_restored();
         // A single voter has nobody to wait for; but until that it is the only one is committed, a
         // leader that leaves it behind may still lead, and hold a lease.
         let alone = self.membership.current().voters.iter().eq([&self.me])
@@ -223,7 +222,8 @@ impl Core {
             return None;
         }
         let handed = self.handed.as_ref().map(|handed| handed.until);
-        [self.role.deadline(), self.apply.due(), handed].into_iter().flatten().min()
+        let repair = self.damage.as_ref().and_then(|damage| damage.ask_due);
+        [self.role.deadline(), self.apply.due(), handed, repair].into_iter().flatten().min()
     }
 
     /// Who this core is.
@@ -265,6 +265,7 @@ impl Core {
     fn timeout(&mut self) {
         self.retry_apply();
         self.handover_due();
+        self.repair_due();
         match &self.role {
             RoleState::Follower(follower) => {
                 let (election_due, asleep) = (follower.election_due, follower.asleep);
@@ -302,7 +303,9 @@ impl Core {
             | Message::SnapshotResponse(_)
             | Message::ReadRequest(_)
             | Message::LeaseRequest(_)
-            | Message::ReadResponse(_) => self.receive_from_peer(from, term, message),
+            | Message::ReadResponse(_)
+            | Message::RepairRequest(_)
+            | Message::RepairResponse(_) => self.receive_from_peer(from, term, message),
         }
     }
 
@@ -330,6 +333,8 @@ impl Core {
             }
             Message::LeaseRequest(request) => self.read_request(from, request, ReadLevel::Lease),
             Message::ReadResponse(response) => self.read_response(from, response),
+            Message::RepairRequest(request) => self.repair_request(from, request),
+            Message::RepairResponse(response) => self.repair_response(from, response),
             _ => {}
         }
     }
@@ -351,6 +356,7 @@ impl Core {
             self.outputs.push_back(output);
         }
         self.snapshot_recorded();
+        self.repair_recorded();
         self.count_own_vote();
         self.advance_commit();
     }
@@ -382,6 +388,7 @@ impl Core {
             id: due.id,
             snapshot,
             hard,
+            repair: due.repair,
             truncate_from,
             append,
         }));

@@ -11,12 +11,12 @@
 //! 4. A snapshot that replaces the log cuts the stamps to what was committed before it: of the new
 //!    log everything beyond rests on the write that records the snapshot.
 
-use alloc::collections::VecDeque;
+use alloc::{collections::VecDeque, vec::Vec};
 use core::time::Duration;
 
 use crate::{
     disk_pace::DiskPace,
-    entry::SnapshotMeta,
+    entry::{Entry, SnapshotMeta},
     message::{AppendResult, Message},
     output::Output,
     types::{Index, Moment, WriteId},
@@ -45,6 +45,7 @@ pub(crate) struct Durability {
     unwritten_bytes: u64,
     appended_bytes: u64,
     snapshot: Option<SnapshotDue>,
+    repair: Vec<Entry>,
     /// In the order of writes, and of saying.
     waiting: VecDeque<(WriteId, Output)>,
     pace: DiskPace,
@@ -65,6 +66,8 @@ pub(crate) struct Due {
     pub(crate) id: WriteId,
     /// The snapshot to record.
     pub(crate) snapshot: Option<SnapshotDue>,
+    /// Entries in place of what can't be read.
+    pub(crate) repair: Vec<Entry>,
     /// Whether term or vote changed.
     pub(crate) hard: bool,
     /// From where to truncate.
@@ -88,6 +91,7 @@ impl Durability {
             unwritten_bytes: 0,
             appended_bytes: 0,
             snapshot: None,
+            repair: Vec::new(),
             waiting: VecDeque::new(),
             pace: DiskPace::default(),
         }
@@ -208,7 +212,13 @@ impl Durability {
             stamp.last = stamp.last.min(committed);
         }
         self.unwritten_bytes = 0;
+        self.repair.clear();
         self.snapshot = Some(SnapshotDue { meta, replaces: true });
+    }
+
+    /// The next write puts these in place of what can't be read.
+    pub(crate) fn repair(&mut self, entries: Vec<Entry>) {
+        self.repair = entries;
     }
 
     /// Corrects the cost of what is not written yet, after a truncation of it.
@@ -218,7 +228,8 @@ impl Durability {
 
     fn is_gathering(&self, last: Index) -> bool {
         let log_changed = self.truncate_from.is_some() || self.written < last;
-        self.hard_changed || self.snapshot.is_some() || log_changed
+        let other = self.snapshot.is_some() || !self.repair.is_empty();
+        self.hard_changed || other || log_changed
     }
 
     /// Closes the write being gathered, if there is anything to write; the log ends at `last`.
@@ -230,6 +241,7 @@ impl Durability {
         let due = Due {
             id: self.handed_out,
             snapshot: self.snapshot.take(),
+            repair: core::mem::take(&mut self.repair),
             hard: self.hard_changed,
             truncate_from: self.truncate_from.take(),
             append_from: self.written.next(),

@@ -60,7 +60,7 @@ pub struct HardState {
 
 /// One numbered write that the driver makes durable, all of it or nothing.
 ///
-/// The store applies `snapshot` first, then `truncate_from`, then `append`.
+/// The store applies `snapshot` first, then `repair`, then `truncate_from`, then `append`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Write {
     /// Its number; [`crate::Input::Persisted`] acknowledges it and every earlier one.
@@ -70,6 +70,9 @@ pub struct Write {
     pub snapshot: Option<Box<SnapshotWrite>>,
     /// The hard state, if it changed.
     pub hard: Option<HardState>,
+    /// Entries, contiguous, each in place of the one in its slot, which can't be read. Those that
+    /// the snapshot covers are void.
+    pub repair: Vec<Entry>,
     /// Drop every entry from this slot on.
     pub truncate_from: Option<Index>,
     /// Entries to append, contiguous, directly after what is left.
@@ -126,6 +129,8 @@ pub struct Restored {
     pub configurations: Vec<(Index, Configuration)>,
     /// The last entry of the log, or the snapshot's position if nothing follows it.
     pub last: Position,
-    /// A run of slots that failed its checksums; such a core does not vote or lead.
+    /// A run of slots that failed its checksums, or holds some that did; such a core does not vote
+    /// or lead. The terms of all other slots are right. A run that ends after `last` says that the
+    /// log may have been longer, and term and vote newer.
     pub damage: Option<IndexRange>,
 }

@@ -114,8 +114,15 @@ pub enum Event {
         /// The last entry that it covers.
         position: Position,
     },
-    /// The own log can't be read: the member neither votes nor leads.
+    /// The own log can't be read: the member neither votes nor leads until it is repaired. A run
+    /// that ends after the log says that the end is not known: it can't be repaired, and the member
+    /// comes back as a new one once it hears a leader.
     Damaged {
+        /// The slots.
+        range: IndexRange,
+    },
+    /// What could not be read is there again, durably, or a snapshot stands for it.
+    Repaired {
         /// The slots.
         range: IndexRange,
     },

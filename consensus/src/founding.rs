@@ -42,7 +42,7 @@ impl Core {
     /// The commit index advanced: entry 1 settles the fate.
     pub(crate) fn settle_founding(&mut self) {
         let first = Index::ZERO.next();
-        if self.founding == Founding::Open && self.commit >= first {
+        if self.founding == Founding::Open && self.commit >= first && !self.is_damaged_at(first) {
             let found = self.membership.is_at(first);
             self.founding = if found { Founding::Lives } else { Founding::Abandoned };
         }

@@ -16,6 +16,7 @@ impl Core {
         assert!(last.term <= self.hard.term, "no entry is of a term to come");
         assert!(self.commit <= last.index, "only what is in the log is committed");
         self.check_snapshots();
+        self.check_damage();
         self.check_sleep();
         assert!(self.membership.index() <= last.index, "configurations are in the log");
         assert!(self.hard.commit_hint <= self.commit, "the hint is behind the commit index");

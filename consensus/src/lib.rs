@@ -79,6 +79,7 @@ mod apply;
 mod commit;
 mod config;
 mod core;
+mod damage;
 mod disk_pace;
 mod durability;
 mod election;
@@ -119,8 +120,8 @@ pub use input::{Fate, Input, ReadLevel};
 pub use membership::{Change, ChangeStep, Configuration, ConfigurationError};
 pub use message::{
     Amnesia, AppendRequest, AppendResponse, AppendResult, Committed, Dismissed, Heartbeat,
-    HeartbeatResponse, Message, Quiesce, ReadRequest, ReadResponse, SnapshotOffer,
-    SnapshotResponse, TimeoutNow, VoteKind, VoteRequest, VoteResponse,
+    HeartbeatResponse, Message, Quiesce, ReadRequest, ReadResponse, RepairRequest, RepairResponse,
+    RepairResult, SnapshotOffer, SnapshotResponse, TimeoutNow, VoteKind, VoteRequest, VoteResponse,
 };
 #[cfg(feature = "mistakes")]
 pub use mistake::Mistake;

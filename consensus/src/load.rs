@@ -1,18 +1,14 @@
 //! Asks for entries that are no longer in memory, one load at a time for each who needs them.
 //!
-//! Invariant: at most one load a follower and one for applying is pending, so that memory for
+//! Invariant: at most one load a follower, one a member that repairs its log, and one for applying
+//! is pending, so that memory for
 //! loaded entries is bounded.
 
 use alloc::{collections::BTreeMap, vec::Vec};
 
 use crate::{
-    core::Core,
-    entry::Entry,
-    error::LoadError,
-    event::Event,
-    identity::Member,
-    role::RoleState,
-    types::{IndexRange, LoadId},
+    core::Core, entry::Entry, error::LoadError, identity::Member, message::RepairRequest,
+    types::LoadId,
 };
 
 /// Who needs the entries.
@@ -20,6 +16,17 @@ use crate::{
 enum Purpose {
     Apply,
     Follower(Member),
+    Repair(Member, RepairRequest),
+}
+
+impl Purpose {
+    /// Whether what is loaded for one is of no use once it is asked for the other.
+    fn is_replaced_by(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Repair(one, _), Self::Repair(other, _)) => one == other,
+            (one, other) => one == other,
+        }
+    }
 }
 
 /// The loads that have no answer yet.
@@ -34,7 +41,7 @@ impl Loads {
         self.asked = self.asked.saturating_add(1);
         let id = LoadId::new(self.asked);
         // A member that is asked for anew no longer needs what it waited for.
-        self.pending.retain(|_, other| *other != purpose);
+        self.pending.retain(|_, other| !other.is_replaced_by(&purpose));
         self.pending.insert(id, purpose);
         id
     }
@@ -49,6 +56,11 @@ impl Loads {
         self.ask(Purpose::Apply)
     }
 
+    /// Numbers a load of entries that another member can't read.
+    pub(crate) fn ask_for_repair(&mut self, member: Member, request: RepairRequest) -> LoadId {
+        self.ask(Purpose::Repair(member, request))
+    }
+
     /// Whether this load has no answer yet.
     pub(crate) fn is_pending(&self, id: LoadId) -> bool {
         self.pending.contains_key(&id)
@@ -56,7 +68,7 @@ impl Loads {
 
     /// Leadership ended: nobody waits for entries of followers any more.
     pub(crate) fn forget_followers(&mut self) {
-        self.pending.retain(|_, purpose| *purpose == Purpose::Apply);
+        self.pending.retain(|_, purpose| !matches!(purpose, Purpose::Follower(_)));
     }
 }
 
@@ -74,15 +86,7 @@ impl Core {
         match purpose {
             Purpose::Apply => self.loaded_for_apply(id, entries),
             Purpose::Follower(member) => self.loaded_for_follower(id, member, entries),
-        }
-    }
-
-    /// The own log can't be read there: this member does not vote or lead any more.
-    fn found_damage(&mut self, range: IndexRange) {
-        self.damage = Some(range);
-        self.observe(Event::Damaged { range });
-        if !matches!(self.role, RoleState::Follower(_)) {
-            self.become_follower(self.hard.term, None);
+            Purpose::Repair(member, request) => self.loaded_for_repair(member, request, entries),
         }
     }
 }

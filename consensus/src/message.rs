@@ -47,6 +47,10 @@ pub enum Message {
     LeaseRequest(ReadRequest),
     /// Leader to follower: the commit index advanced; wants no answer.
     Committed(Committed),
+    /// A member whose log is damaged, to any other: what stands in those slots?
+    RepairRequest(RepairRequest),
+    /// Any member to one whose log is damaged.
+    RepairResponse(RepairResponse),
 }
 
 impl Message {
@@ -68,6 +72,8 @@ impl Message {
             Self::Amnesia(message) => message.term,
             Self::Dismissed(message) => message.term,
             Self::Committed(message) => message.term,
+            Self::RepairRequest(message) => message.term,
+            Self::RepairResponse(message) => message.term,
         }
     }
 }
@@ -254,4 +260,45 @@ pub struct Dismissed {
     pub term: Term,
     /// The slot of the committed configuration that does not hold it.
     pub index: Index,
+}
+
+/// Asks for entries that the sender had and can't read any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct RepairRequest {
+    /// The sender's term.
+    pub term: Term,
+    /// The first slot that it lacks.
+    pub first: Index,
+    /// The last slot that it lacks.
+    pub last: Index,
+    /// An entry of the sender's log, at `last` or directly after it: only a log that holds it can
+    /// tell what stood before it (thesis 3.5, log matching).
+    pub anchor: Position,
+}
+
+/// The answer to a [`RepairRequest`]. What it says of entries holds for ever, whoever says it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct RepairResponse {
+    /// The answering member's term.
+    pub term: Term,
+    /// The request's anchor.
+    pub anchor: Position,
+    /// The answering member's commit index.
+    pub commit: Index,
+    /// What stands in those slots.
+    pub result: RepairResult,
+}
+
+/// What a member can tell of another one's log.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum RepairResult {
+    /// Its own log holds the anchor: a prefix of the entries that were asked for.
+    Entries(Vec<Entry>),
+    /// Its own log holds the anchor, but not all that was asked for any more: this snapshot stands
+    /// for it, and can be fetched.
+    Compacted(Box<SnapshotMeta>),
+    /// Its own log begins after the anchor: only this snapshot helps.
+    Passed(Box<SnapshotMeta>),
+    /// Its own log does not hold the anchor. Said by the leader: the anchor is not committed.
+    Elsewhere,
 }

@@ -80,10 +80,11 @@ pub enum Output {
     /// Replace the state by a fetched snapshot, which is durable and recorded, and answer
     /// [`crate::Input::SnapshotInstalled`]. Nothing is handed out to apply meanwhile.
     InstallSnapshot(Box<SnapshotMeta>),
-    /// A leader proved that this store went back in time: it no longer has what this incarnation
-    /// acknowledged. Stop this group and draw a new incarnation; this one never acts again.
+    /// It is proven that this store no longer has what this incarnation acknowledged, or that it
+    /// can't be known: it went back in time, or is damaged beyond repair. Stop this group and draw
+    /// a new incarnation; this one never acts again.
     Amnesia {
-        /// What it had acknowledged as durable.
+        /// What it had acknowledged as durable; as far as it is known.
         acknowledged: Index,
     },
     /// The configuration without this member is committed: it takes part no more. Said again of a

@@ -30,6 +30,9 @@ pub struct Status {
     pub founding: bool,
     /// Slots of its log that it can't read: it neither votes nor leads.
     pub damage: Option<IndexRange>,
+    /// Whether the end of its log is among what it can't read: it comes back as a new member once
+    /// it hears a leader.
+    pub forgotten: bool,
     /// Whether it was taken out of the group, and not admitted again.
     pub departed: bool,
     /// Whether the group is idle and it sleeps.
@@ -106,7 +109,8 @@ impl Core {
             leader: self.leader(),
             ready: self.is_ready(),
             founding: self.is_founding(),
-            damage: self.damage,
+            damage: self.damage.as_ref().map(|damage| damage.range),
+            forgotten: self.damage.as_ref().is_some_and(|damage| damage.forgotten),
             departed: self.is_departed(),
             asleep: self.is_dormant(),
             commit: self.commit,

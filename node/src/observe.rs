@@ -92,6 +92,10 @@ fn core(node: NodeId, namespace: &Namespace, event: &CoreEvent) {
             let (first, last) = (range.first, range.last);
             error!(%node, %namespace, %first, %last, "log damaged");
         }
+        CoreEvent::Repaired { range } => {
+            let (first, last) = (range.first, range.last);
+            warn!(%node, %namespace, %first, %last, "log repaired");
+        }
         CoreEvent::Dropped { from, reason } => match reason {
             DropReason::SecondLeader | DropReason::CommittedConflict => {
                 error!(%node, %namespace, peer = %from, ?reason, "message refused");

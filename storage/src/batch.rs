@@ -6,7 +6,9 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
-use meshraft_consensus::{ClusterId, Index, LogAfterSnapshot, Namespace, SnapshotWrite, Write};
+use meshraft_consensus::{
+    ClusterId, Entry, Index, LogAfterSnapshot, Namespace, SnapshotWrite, Write,
+};
 
 use crate::{
     catalog::{Catalog, Step},
@@ -58,7 +60,10 @@ impl Queued {
     /// What the job adds to a transaction, roughly.
     pub(crate) fn cost_bytes(&self) -> u64 {
         match self {
-            Self::Log { write, .. } => write.append.iter().map(|entry| entry.cost_bytes()).sum(),
+            Self::Log { write, .. } => {
+                let entries = write.append.iter().chain(&write.repair);
+                entries.map(Entry::cost_bytes).sum()
+            }
             Self::Record { record, .. } => record.len() as u64,
         }
     }
@@ -181,6 +186,16 @@ impl Batch {
         if let Some(snapshot) = &write.snapshot {
             stage_snapshot(group, ends, snapshot, stage);
         }
+        for entry in &write.repair {
+            let index = entry.position.index;
+            if index > ends.tail {
+                return Err(WriteError::Gap { group, expected: ends.tail, found: index });
+            }
+            check_bytes(entry)?;
+            if index > ends.floor {
+                stage.repair(group, entry.position, entry.kind, &entry.bytes);
+            }
+        }
         let before = ends.tail;
         if let Some(from) = write.truncate_from {
             if from <= ends.floor {
@@ -193,9 +208,7 @@ impl Batch {
             if found != expected {
                 return Err(WriteError::Gap { group, expected, found });
             }
-            if u32::try_from(entry.bytes.len()).is_err() {
-                return Err(WriteError::EntryTooLarge { bytes: entry.bytes.len() });
-            }
+            check_bytes(entry)?;
             stage.append(group, entry.position, entry.kind, &entry.bytes);
             ends.tail = found;
         }
@@ -239,6 +252,11 @@ impl Batch {
         stage.namespace(Step::Namespace { namespace: namespace.clone(), row: row.clone() });
         Ok(())
     }
+}
+
+fn check_bytes(entry: &Entry) -> Result<(), WriteError> {
+    let bytes = entry.bytes.len();
+    u32::try_from(bytes).map_or(Err(WriteError::EntryTooLarge { bytes }), |_| Ok(()))
 }
 
 fn stage_snapshot(group: GroupId, ends: &mut Ends, snapshot: &SnapshotWrite, stage: &mut Stage) {

@@ -40,6 +40,8 @@ pub(crate) enum Step {
     Row { row: RowKey, bytes: u64 },
     /// Entries were appended.
     Append { group: GroupId, first: Index, term: Term, slots: Range<usize> },
+    /// Entries were written in the place of others.
+    Repair { group: GroupId, first: Index, term: Term, slots: Range<usize> },
     /// Entries were moved.
     Carry { group: GroupId, first: Index, slots: Range<usize> },
     /// A hard state was written or moved.
@@ -70,6 +72,13 @@ impl Catalog {
             Step::Append { group, first, term, slots: range } => {
                 if let Some(group) = self.groups.get_mut(&group) {
                     group.append(rows, first, term, &slots[range]);
+                }
+            }
+            Step::Repair { group, first, term, slots: range } => {
+                if let Some(group) = self.groups.get_mut(&group) {
+                    for (offset, slot) in (0..).zip(&slots[range]) {
+                        group.repair(rows, first.plus(offset), term, *slot);
+                    }
                 }
             }
             Step::Carry { group, first, slots: range } => {

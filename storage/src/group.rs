@@ -5,7 +5,7 @@
 //!    found is `None`, never left out.
 //! 2. Every row that something live points to is acquired exactly as often as it is released.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, iter};
 
 use meshraft_consensus::{ClusterId, HardState, Index, IndexRange, Position, Term};
 
@@ -111,7 +111,8 @@ impl Group {
         self.base.as_ref().map_or(Position::ZERO, |base| base.snapshot.position)
     }
 
-    /// What is lost or doubtful.
+    /// What is lost or doubtful, as one run. It ends after the log if its end is: the last entry,
+    /// or term and vote, may have been newer.
     pub(crate) fn damage(&self) -> Option<IndexRange> {
         let mut damaged = (0..self.slots.len() as u64)
             .map(|offset| self.floor.plus(offset + 1))
@@ -119,7 +120,9 @@ impl Group {
         let first = damaged.next();
         let last = damaged.next_back().or(first);
         let after = self.tail().next();
-        let state = self.is_doubtful(self.hard_row) || self.is_doubtful(self.tail_row);
+        let state = self.is_doubtful(self.hard_row)
+            || self.is_doubtful(self.tail_row)
+            || self.is_damaged(self.tail());
         match (first, last) {
             (first, _) if state => Some(IndexRange { first: first.unwrap_or(after), last: after }),
             (Some(first), Some(last)) => Some(IndexRange { first, last }),
@@ -167,6 +170,31 @@ impl Group {
         rows.acquire(slot.row, slot_cost(&slot));
         if let Some(old) = place.replace(slot) {
             rows.release(old.row, slot_cost(&old));
+        }
+    }
+
+    /// Puts an entry, of this term, in the place of one that is lost or doubtful.
+    pub(crate) fn repair(&mut self, rows: &mut Rows, index: Index, term: Term, slot: Slot) {
+        let Some(at) = self.offset(index).filter(|at| *at < self.slots.len()) else { return };
+        rows.acquire(slot.row, slot_cost(&slot));
+        let old = self.slots[at].replace(slot);
+        release(rows, old);
+        self.set_term(index, term);
+    }
+
+    /// The entry at `index` is of this term, and those after it are of no lower one.
+    fn set_term(&mut self, index: Index, term: Term) {
+        let next = index.next();
+        let after = (next <= self.tail()).then(|| Position::new(self.term_at(next), next));
+        let later = self.terms.partition_point(|begin| begin.index <= next);
+        let later = self.terms.split_off(later);
+        let kept = self.terms.partition_point(|begin| begin.index < index);
+        self.terms.truncate(kept);
+        let begin = Position::new(term, index);
+        for begin in iter::once(begin).chain(after).chain(later) {
+            if self.terms.last().is_none_or(|last| last.term < begin.term) {
+                self.terms.push(begin);
+            }
         }
     }
 
@@ -250,6 +278,11 @@ impl Group {
                 continue;
             }
             self.skip_to(index.previous());
+            if !self.is_doubtful(Some(slot.row)) {
+                // What may be an older version of an entry says nothing of its term.
+                let below = self.terms.partition_point(|begin| begin.term <= *term);
+                self.terms.truncate(below);
+            }
             if self.terms.last().is_none_or(|begin| begin.term < *term) {
                 // Whatever terms the first slots had, if they are lost: a log's terms reach down to
                 // its start, and one that is damaged never counts in an election.

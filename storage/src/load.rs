@@ -134,11 +134,16 @@ impl<'a> Pending<'a> {
     /// The newest version of an entry between the ends, if it is not durable yet.
     fn entry(&self, index: Index) -> Option<&'a Entry> {
         self.writes.range(self.replaced..).rev().find_map(|write| {
-            let before = write.append.first()?.position.index.previous();
-            let place = usize::try_from(index.distance_from(before)).ok()?;
-            write.append.get(place.checked_sub(1)?)
+            entry_of(&write.append, index).or_else(|| entry_of(&write.repair, index))
         })
     }
+}
+
+/// The entry at a slot, among entries that are contiguous.
+fn entry_of(entries: &[Entry], index: Index) -> Option<&Entry> {
+    let before = entries.first()?.position.index.previous();
+    let place = usize::try_from(index.distance_from(before)).ok()?;
+    entries.get(place.checked_sub(1)?)
 }
 
 fn locate(

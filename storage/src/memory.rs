@@ -35,6 +35,8 @@ struct Group {
     snapshot: Option<SnapshotMeta>,
     floor: Index,
     entries: Vec<Entry>,
+    /// Slots that can't be read, and whether an open finds out.
+    rotten: BTreeMap<Index, bool>,
 }
 
 impl MemoryStore {
@@ -96,9 +98,19 @@ impl MemoryStore {
         }
         let mut cost = 0_u64;
         let mut loaded: Vec<Entry> = Vec::new();
+        if group.rotten.contains_key(&range.first) {
+            let mut last = range.first;
+            while last < range.last && group.rotten.contains_key(&last.next()) {
+                last = last.next();
+            }
+            return Err(LoadError::Damaged(IndexRange { first: range.first, last }));
+        }
         for entry in &group.entries {
             if entry.position.index < range.first || entry.position.index > range.last {
                 continue;
+            }
+            if group.rotten.contains_key(&entry.position.index) {
+                break;
             }
             cost = cost.saturating_add(entry.cost_bytes());
             if cost > bytes_max && !loaded.is_empty() {
@@ -107,6 +119,20 @@ impl MemoryStore {
             loaded.push(entry.clone());
         }
         Ok(loaded)
+    }
+
+    /// For simulations: this entry can't be read any more. An open finds out if the damage is to
+    /// what says which entries there are, `seen`, and in any case of a configuration; else a load
+    /// does. `false` if there is no such entry.
+    #[doc(hidden)]
+    pub fn rot(&mut self, group: GroupId, index: Index, seen: bool) -> bool {
+        let Some(group) = self.groups.get_mut(&group) else { return false };
+        let rotten = group.entries.iter().find(|entry| entry.position.index == index);
+        if let Some(entry) = rotten {
+            let seen = seen || entry.kind == EntryKind::Configuration;
+            group.rotten.insert(index, seen);
+        }
+        rotten.is_some()
     }
 
     fn record(
@@ -138,7 +164,14 @@ impl MemoryStore {
 impl Group {
     fn new(cluster: ClusterId) -> Self {
         let hard = HardState::default();
-        Self { cluster, hard, snapshot: None, floor: Index::ZERO, entries: Vec::new() }
+        Self {
+            cluster,
+            hard,
+            snapshot: None,
+            floor: Index::ZERO,
+            entries: Vec::new(),
+            rotten: BTreeMap::new(),
+        }
     }
 
     fn tail(&self) -> Index {
@@ -149,7 +182,16 @@ impl Group {
         if let Some(snapshot) = &write.snapshot {
             self.record(&snapshot.meta, snapshot.log);
         }
+        for entry in &write.repair {
+            let index = entry.position.index;
+            assert!(index <= self.tail(), "a write repairs what is not there");
+            if let Some(slot) = self.entries.iter_mut().find(|it| it.position.index == index) {
+                *slot = entry.clone();
+            }
+            self.rotten.remove(&index);
+        }
         if let Some(from) = write.truncate_from {
+            self.rotten.split_off(&from);
             assert!(from > self.floor, "a write truncates what a snapshot covers");
             self.entries.retain(|entry| entry.position.index < from);
         }
@@ -178,15 +220,29 @@ impl Group {
                 self.floor = covered;
             }
         }
+        let floor = self.floor;
+        self.rotten.retain(|index, _| *index > floor);
         self.snapshot = Some(snapshot.clone());
+    }
+
+    fn damage(&self) -> Option<IndexRange> {
+        let mut lost = self.rotten.iter().filter(|(_, seen)| **seen).map(|(index, _)| *index);
+        let first = lost.next()?;
+        let last = lost.next_back().unwrap_or(first);
+        Some(IndexRange { first, last: if last == self.tail() { last.next() } else { last } })
     }
 
     fn opened(&self, group: GroupId) -> OpenedGroup {
         let mut terms: Vec<Position> = Vec::new();
         let mut configurations = Vec::new();
-        for entry in &self.entries {
-            if terms.last().is_none_or(|begin| begin.term != entry.position.term) {
-                terms.push(entry.position);
+        let lost = |index: &Index| self.rotten.get(index) == Some(&true);
+        let found = || self.entries.iter().filter(|entry| !lost(&entry.position.index));
+        for entry in found() {
+            let Position { term, index } = entry.position;
+            if terms.last().is_none_or(|begin| begin.term != term) {
+                // A log's terms reach down to its start, over what is lost too.
+                let first = if terms.is_empty() { self.floor.next() } else { index };
+                terms.push(Position::new(term, first));
             }
             if entry.kind == EntryKind::Configuration
                 && let Ok(configuration) = Configuration::decode(&entry.bytes)
@@ -202,8 +258,8 @@ impl Group {
             snapshot: self.snapshot.clone(),
             terms,
             configurations,
-            last: self.entries.last().map_or(covered, |entry| entry.position),
-            damage: None,
+            last: found().last().map_or(covered, |entry| entry.position),
+            damage: self.damage(),
         }
     }
 }

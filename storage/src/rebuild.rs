@@ -46,12 +46,12 @@ fn read(disk: &Disk) -> Result<(Catalog, Opened), OpenError> {
         return Err(OpenError::UnknownVersion { part, version });
     }
     for (id, group) in &mut catalog.groups {
-        scan.groups.remove(id).unwrap_or_default().restore(group);
         for (before, groups) in &scan.unreadable {
             if groups.as_ref().is_none_or(|groups| groups.contains(id)) {
                 group.set_doubt(*before);
             }
         }
+        scan.groups.remove(id).unwrap_or_default().restore(group);
     }
     let configurations = read_configurations(&snapshot, &mut catalog)?;
     if let Some(before) = scan.unreadable.iter().map(|(before, _)| *before).max() {

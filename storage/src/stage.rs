@@ -53,7 +53,18 @@ struct Run {
     first: Index,
     slots: usize,
     count_at: usize,
-    carried: bool,
+    way: Way,
+}
+
+/// How entries come into a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// At the end of their log.
+    Append,
+    /// In the place of what can't be read.
+    Repair,
+    /// Moved from another row.
+    Carry,
 }
 
 /// An entry whose payload lies where it shall stay, or comes along.
@@ -120,7 +131,18 @@ impl Stage {
         kind: EntryKind,
         payload: &Bytes,
     ) {
-        self.put(group, position, kind, Payload::New(payload), false);
+        self.put(group, position, kind, Payload::New(payload), Way::Append);
+    }
+
+    /// An entry in the place of one that can't be read.
+    pub(crate) fn repair(
+        &mut self,
+        group: GroupId,
+        position: Position,
+        kind: EntryKind,
+        payload: &Bytes,
+    ) {
+        self.put(group, position, kind, Payload::New(payload), Way::Repair);
     }
 
     /// An entry that is moved here from a row that shall go.
@@ -131,7 +153,7 @@ impl Stage {
         kind: EntryKind,
         payload: Payload<'_>,
     ) {
-        self.put(group, position, kind, payload, true);
+        self.put(group, position, kind, payload, Way::Carry);
     }
 
     fn put(
@@ -140,17 +162,17 @@ impl Stage {
         position: Position,
         kind: EntryKind,
         payload: Payload<'_>,
-        carried: bool,
+        way: Way,
     ) {
         let slot = self.place(group, position, kind, &payload);
         let inline = match slot.place {
             Place::Inline { .. } => RECORD_BYTES + slot.bytes as usize,
             Place::Own { .. } => RECORD_BYTES + OWN_BYTES,
         };
-        let header = if self.continues(group, position, carried) { 0 } else { ENTRIES_BYTES };
+        let header = if self.continues(group, position, way) { 0 } else { ENTRIES_BYTES };
         let key = self.room(group, header + inline);
-        if !self.continues(group, position, carried) {
-            self.begin_run(group, position, carried);
+        if !self.continues(group, position, way) {
+            self.begin_run(group, position, way);
         }
         let offset = self.open.as_ref().map_or(0, |open| self.payloads.len() - open.payloads);
         let mut slot = Slot { row: key, ..slot };
@@ -277,20 +299,19 @@ impl Stage {
         open.key
     }
 
-    fn continues(&self, group: GroupId, position: Position, carried: bool) -> bool {
+    fn continues(&self, group: GroupId, position: Position, way: Way) -> bool {
         self.run.as_ref().is_some_and(|run| {
             let next = run.first.plus((self.slots.len() - run.slots) as u64);
-            (run.group, run.term, next, run.carried)
-                == (group, position.term, position.index, carried)
+            (run.group, run.term, next, run.way) == (group, position.term, position.index, way)
         })
     }
 
-    fn begin_run(&mut self, group: GroupId, position: Position, carried: bool) {
+    fn begin_run(&mut self, group: GroupId, position: Position, way: Way) {
         self.end_run();
         let (term, first) = (position.term, position.index);
         let count_at = row::put_entries(&mut self.directory, group, term, first);
         let slots = self.slots.len();
-        self.run = Some(Run { group, term, first, slots, count_at, carried });
+        self.run = Some(Run { group, term, first, slots, count_at, way });
     }
 
     fn end_run(&mut self) {
@@ -299,10 +320,10 @@ impl Stage {
         let count = u32::try_from(slots.len()).expect("a row holds fewer than 2^32 entries");
         row::set_count(&mut self.directory, run.count_at, count);
         let (group, first) = (run.group, run.first);
-        self.steps.push(if run.carried {
-            Step::Carry { group, first, slots }
-        } else {
-            Step::Append { group, first, term: run.term, slots }
+        self.steps.push(match run.way {
+            Way::Carry => Step::Carry { group, first, slots },
+            Way::Append => Step::Append { group, first, term: run.term, slots },
+            Way::Repair => Step::Repair { group, first, term: run.term, slots },
         });
     }
 }

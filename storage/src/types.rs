@@ -68,8 +68,8 @@ pub enum Job {
         /// The group.
         group: GroupId,
         /// What to write: the snapshot first, whose file is durable already, and which is ignored
-        /// if the group has a newer one; then what is truncated; then entries, which follow
-        /// directly on what is left of the log.
+        /// if the group has a newer one; then entries in the place of those at their slots; then
+        /// what is truncated; then entries, which follow directly on what is left of the log.
         write: Write,
     },
     /// Replaces a namespace's record, and creates and drops groups in the same transaction.
@@ -137,7 +137,8 @@ pub struct OpenedGroup {
     pub configurations: Vec<(Index, Configuration)>,
     /// The last entry, or the snapshot's position if nothing follows it.
     pub last: Position,
-    /// Slots that are lost or may be stale, because a checksum failed. A range that ends after
+    /// Slots that are lost or may be stale, because a checksum failed, as one run with what lies
+    /// between them. The terms of all others, and `last`, are right; but a range that ends after
     /// `last` says that the log may have been longer, and term and vote newer.
     pub damage: Option<IndexRange>,
 }

@@ -98,8 +98,23 @@ impl Log {
     pub(crate) fn compact(&mut self, base: Index) {
         let term = self.term_at(base);
         assert!(term.is_some(), "a log is compacted up to an entry that it holds");
-        self.terms.compact(Position::new(term.unwrap_or(Term::ZERO), base));
-        self.tail.compact(base);
+        self.compact_to(Position::new(term.unwrap_or(Term::ZERO), base));
+    }
+
+    /// Every entry up to `base` is forgotten: a snapshot stands for it, and says of which term its
+    /// last entry is.
+    pub(crate) fn compact_to(&mut self, base: Position) {
+        self.terms.compact(base);
+        self.tail.compact(base.index);
+    }
+
+    /// Takes over what entries of the log are found to be that could not be read.
+    pub(crate) fn repair(&mut self, entries: &[Entry]) {
+        for run in entries.chunk_by(|one, next| one.position.term == next.position.term) {
+            if let (Some(first), Some(last)) = (run.first(), run.last()) {
+                self.terms.repair(first.position, last.position.index);
+            }
+        }
     }
 
     /// Drops the whole log: the next entry follows on `base`, for which a snapshot stands.

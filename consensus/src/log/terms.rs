@@ -75,6 +75,23 @@ impl Terms {
         *self = Self::restore(base, &self.starts, self.last);
     }
 
+    /// The slots from `first` to `last` are all of one term, which may not be known yet: not below
+    /// that of the slot before them. What was taken for a lower term behind them is not.
+    pub(crate) fn repair(&mut self, first: Position, last: Index) {
+        assert!(first.index > self.base.index && last <= self.last, "only slots are repaired");
+        let next = self.term_at(last.next()).filter(|_| last < self.last);
+        let later = self.starts.partition_point(|start| start.index <= last.next());
+        let later = self.starts.split_off(later);
+        let kept = self.starts.partition_point(|start| start.index < first.index);
+        self.starts.truncate(kept);
+        let next = next.map(|term| Position::new(term, last.next()));
+        for start in core::iter::once(first).chain(next).chain(later) {
+            if self.starts.last().is_none_or(|before| before.term < start.term) {
+                self.starts.push(start);
+            }
+        }
+    }
+
     /// Drops every slot from `index` on.
     pub(crate) fn truncate_from(&mut self, index: Index) {
         assert!(index > self.base.index, "a compacted slot is never truncated");

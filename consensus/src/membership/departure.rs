@@ -75,6 +75,10 @@ impl Core {
 
     /// The configurations that may be in force changed: looks whether this member is in any.
     pub(crate) fn check_departed(&mut self) {
+        if self.damage.is_some() {
+            // The configuration that has it may be among what it can't read.
+            return;
+        }
         let (index, committed) = self.membership.committed();
         if self.departure.listed.is_none_or(|listed| listed >= index) {
             // It never was a member, or still is.

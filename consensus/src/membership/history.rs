@@ -101,6 +101,16 @@ impl History {
         self.look();
     }
 
+    /// A configuration that could not be read stands at this slot. One that is older than what is
+    /// known to be committed never comes back.
+    pub(crate) fn insert(&mut self, index: Index, configuration: Configuration) {
+        let place = self.later.partition_point(|(slot, _)| *slot < index);
+        if index > self.base.0 && self.later.get(place).is_none_or(|(slot, _)| *slot != index) {
+            self.later.insert(place, (index, configuration));
+            self.look();
+        }
+    }
+
     /// Every entry from `index` on was dropped. Says whether the configuration in force changed.
     pub(crate) fn truncate_from(&mut self, index: Index) -> bool {
         let kept = self.later.partition_point(|(slot, _)| *slot < index);

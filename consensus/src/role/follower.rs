@@ -53,7 +53,7 @@ impl Core {
         if let Err(reason) = check_entries(&request) {
             return self.drop_message(from, reason);
         }
-        if !self.follow(from, request.term) || self.damage.is_some() {
+        if !self.follow(from, request.term) || self.hears_leader_damaged() {
             return;
         }
         let previous = request.previous;
@@ -171,7 +171,7 @@ impl Core {
             return;
         }
         self.learn_commit(from, heartbeat.commit);
-        if self.damage.is_some() {
+        if self.hears_leader_damaged() {
             // It may have lost what it promised: it confirms no read and is part of no quorum.
             return;
         }

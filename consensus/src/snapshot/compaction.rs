@@ -21,6 +21,9 @@ impl Core {
         self.apply.reach(position.index);
         self.durability.record_snapshot(meta.clone());
         self.snapshots.newest = Some(meta);
+        if self.damage.as_ref().is_some_and(|damage| damage.range.first <= position.index) {
+            return self.forget_covered();
+        }
         self.compact(position.index);
     }
 

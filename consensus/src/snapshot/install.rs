@@ -35,13 +35,19 @@ impl Core {
         if offer.term < self.hard.term {
             return self.answer_stale(from);
         }
-        if let Err(reason) = check_offer(&offer) {
+        if let Err(reason) = check_meta(&offer.meta, offer.term) {
             return self.drop_message(from, reason);
         }
         if self.founding == Founding::Abandoned {
             return self.drop_message(from, DropReason::Impossible);
         }
-        if !self.follow(from, offer.term) || self.damage.is_some() {
+        if !self.follow(from, offer.term) {
+            return;
+        }
+        if self.hears_leader_damaged() {
+            if self.takes_for_repair(position) && !self.snapshots.is_installing() {
+                self.fetch(from, *offer.meta);
+            }
             return;
         }
         if position.index <= self.commit {
@@ -54,7 +60,7 @@ impl Core {
     }
 
     /// Has an offered snapshot fetched, unless it is being fetched already and that goes on.
-    fn fetch(&mut self, from: Member, meta: SnapshotMeta) {
+    pub(crate) fn fetch(&mut self, from: Member, meta: SnapshotMeta) {
         let (now, patience) = (self.now, self.config.knobs().election * 2);
         let goes_on = |fetch: &Fetch| {
             fetch.from == from && fetch.meta == meta && now < fetch.moved.plus(patience)
@@ -64,6 +70,13 @@ impl Core {
         }
         self.outputs.push_back(Output::FetchSnapshot { from, meta: Box::new(meta.clone()) });
         self.snapshots.fetching = Some(Fetch { from, meta, offset: 0, moved: now });
+    }
+
+    /// Whether a snapshot is on its way, and moves.
+    pub(crate) fn is_fetching(&self) -> bool {
+        let patience = self.config.knobs().election * 2;
+        let fetch = self.snapshots.fetching.as_ref();
+        fetch.is_some_and(|fetch| self.now < fetch.moved.plus(patience))
     }
 
     /// Chunks arrived. They are a sign of life of the leader that this member follows, if they left
@@ -90,11 +103,15 @@ impl Core {
         let asked = |fetch: &mut Fetch| fetch.meta.position == position;
         let Some(fetch) = self.snapshots.fetching.take_if(asked) else { return };
         // A leader's log has everything that is committed, and this is.
-        if matches!(self.role, RoleState::Leader(_)) || self.damage.is_some() {
+        if matches!(self.role, RoleState::Leader(_)) {
             return;
         }
         let (from, meta) = (fetch.from, fetch.meta);
-        if result.is_err() || position.index <= self.commit {
+        if result.is_ok() && self.damage.is_some() {
+            if self.takes_for_repair(position) {
+                self.repair_by_snapshot(from, meta);
+            }
+        } else if result.is_err() || position.index <= self.commit {
             if self.leader() == Some(from) {
                 match result {
                     Ok(()) => self.answer_covered(from, position),
@@ -112,14 +129,23 @@ impl Core {
     }
 
     /// Puts a fetched snapshot in place of the log that it covers, or of all of it.
-    fn install(&mut self, meta: SnapshotMeta) {
+    pub(crate) fn install(&mut self, meta: SnapshotMeta) {
         let (covered, committed) = (meta.position.index, self.commit);
-        assert!(covered > committed, "only a snapshot that is ahead is installed");
+        assert!(covered > self.apply.handed(), "only a snapshot that is ahead is installed");
+        // What is committed is the same in every log, also where this one can't be read.
+        let same = covered <= committed.max(self.proven()) || self.log.holds(meta.position);
         let before = self.membership.index();
         let within = covered <= self.log.last().index;
         let contradiction_kept = within && self.plants(Mistake::ContradictionKept);
-        if self.log.holds(meta.position) || contradiction_kept {
-            self.log.compact(covered);
+        if same || contradiction_kept {
+            match same {
+                true => self.log.compact_to(meta.position),
+                false => self.log.compact(covered),
+            }
+            if self.damage.is_some() {
+                // It may be among what could not be read.
+                self.membership.insert(meta.configuration_index, meta.configuration.clone());
+            }
             self.durability.install_within(meta.clone());
             let unwritten = self.unwritten_bytes();
             self.durability.set_unwritten(unwritten);
@@ -134,7 +160,7 @@ impl Core {
                 self.membership.replace((meta.configuration_index, meta.configuration.clone()));
             }
         }
-        self.commit = covered;
+        self.commit = covered.max(committed);
         self.commit_configurations();
         self.founding = Founding::Lives;
         self.apply.interrupt();
@@ -205,13 +231,13 @@ impl Core {
     }
 }
 
-/// Checks what every correct leader keeps.
-fn check_offer(offer: &SnapshotOffer) -> Result<(), DropReason> {
-    let SnapshotMeta { position, configuration, configuration_index } = &*offer.meta;
+/// Checks what every correct member keeps that offers this snapshot in `term`.
+pub(crate) fn check_meta(meta: &SnapshotMeta, term: Term) -> Result<(), DropReason> {
+    let SnapshotMeta { position, configuration, configuration_index } = meta;
     let placed = position.index > Index::ZERO
         && position.index <= INDEX_MAX
         && position.term > Term::ZERO
-        && position.term <= offer.term
+        && position.term <= term
         && *configuration_index <= position.index;
     let learner_votes = !configuration.voters.is_disjoint(&configuration.learners);
     let readable = !configuration.voters.is_empty()

@@ -15,6 +15,7 @@ mod compaction;
 mod install;
 mod offer;
 
+pub(crate) use install::check_meta;
 pub(crate) use offer::Transfer;
 
 use crate::{
@@ -58,6 +59,16 @@ impl Snapshots {
         Self { newest, ..Self::default() }
     }
 
+    /// The newest one.
+    pub(crate) const fn newest_meta(&self) -> Option<&SnapshotMeta> {
+        self.newest.as_ref()
+    }
+
+    /// A snapshot of a state that this member has had is its own newest one.
+    pub(crate) fn adopt(&mut self, meta: SnapshotMeta) {
+        self.newest = Some(meta);
+    }
+
     /// The last slot that the newest one covers.
     pub(crate) fn newest(&self) -> Index {
         self.newest.as_ref().map_or(Index::ZERO, |meta| meta.position.index)
@@ -90,7 +101,10 @@ impl Core {
 /// the snapshot covers. The first of those is known by its term, and those after it can be sent.
 pub(crate) fn restored_base(restored: &Restored) -> Position {
     let Some(meta) = &restored.snapshot else { return Position::ZERO };
+    let covered = restored.damage.is_some_and(|range| range.first <= meta.position.index);
     match restored.terms.first() {
+        // What is damaged there is not needed, and its terms may be wrong.
+        _ if covered => meta.position,
         Some(first) if first.index <= meta.position.index => *first,
         _ => meta.position,
     }

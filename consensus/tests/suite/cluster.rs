@@ -325,6 +325,11 @@ impl Cluster {
     pub(crate) fn persist(&mut self, me: Member) -> Option<WriteId> {
         let node = self.node(me);
         let write = node.writes.pop_front()?;
+        let mut before = node.disk.entries.iter().map(|entry| entry.position);
+        for entry in write.repair.iter().filter(|_| !node.stubborn) {
+            let same = before.any(|position| position == entry.position);
+            assert!(same, "{me} is repaired by what was there");
+        }
         node.disk.write(&write);
         let pinned: Vec<Index> = node.pins.values().copied().collect();
         node.disk.sweep(&pinned);

@@ -1,6 +1,6 @@
 //! What a member's disk holds: hard state, log, the record of its newest snapshot, and the files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use meshraft_consensus::{
     ClusterId, Configuration, Entry, EntryKind, HardState, Index, IndexRange, LoadError,
@@ -22,7 +22,11 @@ pub(crate) struct Disk {
     pub(crate) founding: Option<Vec<Member>>,
     pub(crate) snapshot: Option<SnapshotMeta>,
     pub(crate) files: BTreeMap<Index, File>,
-    pub(crate) damage: Option<IndexRange>,
+    /// Slots that can't be read: those that a start finds, and those that only a load finds.
+    pub(crate) lost: BTreeSet<Index>,
+    pub(crate) rotten: BTreeSet<Index>,
+    /// Whether nobody can know how long the log was.
+    pub(crate) cut: bool,
 }
 
 impl Disk {
@@ -56,6 +60,15 @@ impl Disk {
         if let Some(snapshot) = &write.snapshot {
             self.record(snapshot);
         }
+        for entry in &write.repair {
+            let found =
+                self.entries.iter_mut().find(|it| it.position.index == entry.position.index);
+            if let Some(slot) = found {
+                *slot = entry.clone();
+            }
+            self.lost.remove(&entry.position.index);
+            self.rotten.remove(&entry.position.index);
+        }
         if let Some(from) = write.truncate_from {
             assert!(from.get() > self.covered(), "what a snapshot covers is never truncated");
             self.entries.retain(|entry| entry.position.index < from);
@@ -83,6 +96,9 @@ impl Disk {
             LogAfterSnapshot::KeepFrom(_) | LogAfterSnapshot::Replace => self.entries.clear(),
         }
         self.snapshot = Some(snapshot.meta.clone());
+        let floor = Index::new(self.floor());
+        self.lost.retain(|slot| *slot > floor);
+        self.rotten.retain(|slot| *slot > floor);
     }
 
     /// Files that neither the record nor a transfer needs go.
@@ -95,7 +111,14 @@ impl Disk {
         if range.first.get() <= self.floor() {
             return Err(LoadError::Compacted);
         }
-        let asked = range.first..=range.last;
+        let unreadable = |slot: &Index| self.lost.contains(slot) || self.rotten.contains(slot);
+        let slots = (range.first.get()..=range.last.get()).map(Index::new);
+        let sound = slots.clone().take_while(|slot| !unreadable(slot)).last();
+        let Some(last) = sound else {
+            let last = slots.take_while(unreadable).last().unwrap_or(range.first);
+            return Err(LoadError::Damaged(IndexRange { first: range.first, last }));
+        };
+        let asked = range.first..=last;
         let wanted = self.entries.iter().filter(|entry| asked.contains(&entry.position.index));
         let mut bytes = 0;
         let loaded: Vec<Entry> = wanted
@@ -110,17 +133,34 @@ impl Disk {
         Ok(loaded)
     }
 
+    /// The last entry that a start can tell of.
+    fn last_known(&self) -> Position {
+        let covered = self.snapshot.as_ref().map_or(Position::ZERO, |meta| meta.position);
+        let mut known = self.entries.iter().rev().map(|entry| entry.position);
+        known.find(|position| !self.lost.contains(&position.index)).unwrap_or(covered)
+    }
+
+    fn damage(&self) -> Option<IndexRange> {
+        let (first, last) = (self.lost.first().copied()?, self.lost.last().copied()?);
+        let last = if self.cut { self.last().index.next() } else { last };
+        Some(IndexRange { first, last })
+    }
+
     pub(crate) fn restored(&self, me: Member, cluster: ClusterId) -> Restored {
         let mut terms: Vec<Position> = Vec::new();
-        for entry in &self.entries {
+        let lost = |entry: &&Entry| self.lost.contains(&entry.position.index);
+        // Nobody knows the terms of slots that are lost.
+        for entry in self.entries.iter().filter(|entry| !lost(entry)) {
             if terms.last().is_none_or(|start| start.term < entry.position.term) {
-                terms.push(entry.position);
+                let first =
+                    if terms.is_empty() { self.floor() + 1 } else { entry.position.index.get() };
+                terms.push(Position::new(entry.position.term, Index::new(first)));
             }
         }
         let configurations = self
             .entries
             .iter()
-            .filter(|entry| entry.kind == EntryKind::Configuration)
+            .filter(|entry| entry.kind == EntryKind::Configuration && !lost(entry))
             .map(|entry| (entry.position.index, Configuration::decode(&entry.bytes).unwrap()))
             .collect();
         Restored {
@@ -131,8 +171,8 @@ impl Disk {
             snapshot: self.snapshot.clone(),
             terms,
             configurations,
-            last: self.last(),
-            damage: self.damage,
+            last: self.last_known(),
+            damage: self.damage(),
         }
     }
 }

@@ -5,8 +5,8 @@ use std::{error::Error, path::Path, time::Duration};
 
 use goldenscript::{Command, Context};
 use meshraft_consensus::{
-    Change, ChangeStep, ConfigBuilder, Fate, IndexRange, Input, LoadError, Member, ProposalId,
-    ReadId, ReadLevel,
+    Change, ChangeStep, ConfigBuilder, Fate, Input, LoadError, Member, ProposalId, ReadId,
+    ReadLevel,
 };
 use test_each_file::test_each_path;
 
@@ -146,10 +146,8 @@ impl Scenario {
             "cut" => self.cluster.cut(arguments.member(0)?, arguments.member(1)?),
             "heal" => self.cluster.heal(),
             "damage" => {
-                let index = parse::index(arguments.key("at").ok_or("a slot is missing")?)?;
-                let range = IndexRange { first: index, last: index };
-                let error = LoadError::Damaged(range);
-                self.cluster.node(arguments.member(0)?).load_error = Some(error);
+                let slots = parse::slots(arguments.key("at").ok_or("a slot is missing")?)?;
+                self.cluster.node(arguments.member(0)?).disk.rotten.extend(slots);
             }
             "fail-loads" => {
                 self.cluster.node(arguments.member(0)?).load_error = Some(LoadError::Failed);
@@ -204,10 +202,10 @@ impl Scenario {
             node.disk.entries.truncate(1);
             node.disk.entries.extend(parse::entries(log)?);
         }
-        if let Some(index) = arguments.key("damage") {
-            let index = parse::index(index)?;
-            node.disk.damage = Some(IndexRange { first: index, last: index });
+        if let Some(slots) = arguments.key("damage") {
+            node.disk.lost.extend(parse::slots(slots)?);
         }
+        node.disk.cut = arguments.has("cut");
         Ok(())
     }
 

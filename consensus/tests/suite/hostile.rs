@@ -8,8 +8,8 @@ use meshraft_consensus::{
     Amnesia, AppendRequest, AppendResponse, AppendResult, ChangeStep, Committed, ConfigBuilder,
     Configuration, Dismissed, Entry, EntryKind, Heartbeat, HeartbeatResponse, Index, Input,
     InstallError, LoadError, Message, Output, Position, ProposalId, Quiesce, ReadId, ReadLevel,
-    ReadRequest, ReadResponse, SnapshotMeta, SnapshotOffer, SnapshotResponse, Term, TimeoutNow,
-    VoteKind, VoteRequest, VoteResponse,
+    ReadRequest, ReadResponse, RepairRequest, RepairResponse, RepairResult, SnapshotMeta,
+    SnapshotOffer, SnapshotResponse, Term, TimeoutNow, VoteKind, VoteRequest, VoteResponse,
 };
 use proptest::prelude::*;
 
@@ -128,8 +128,26 @@ fn message() -> impl Strategy<Value = Message> {
         }),
         1 => (term(), index())
             .prop_map(|(term, acknowledged)| Message::Amnesia(Amnesia { term, acknowledged })),
+        2 => (term(), index(), index(), position()).prop_map(|(term, first, last, anchor)| {
+            Message::RepairRequest(RepairRequest { term, first, last, anchor })
+        }),
+        4 => (append(), position(), prop::option::weighted(0.3, refusal())).prop_map(
+            |(request, anchor, refusal)| {
+                let AppendRequest { term, commit, entries, .. } = request;
+                let result = refusal.unwrap_or(RepairResult::Entries(entries));
+                Message::RepairResponse(RepairResponse { term, anchor, commit, result })
+            }
+        ),
         1 => (term(), index())
             .prop_map(|(term, index)| Message::Dismissed(Dismissed { term, index })),
+    ]
+}
+
+fn refusal() -> impl Strategy<Value = RepairResult> {
+    prop_oneof![
+        meta().prop_map(|meta| RepairResult::Compacted(Box::new(meta))),
+        meta().prop_map(|meta| RepairResult::Passed(Box::new(meta))),
+        Just(RepairResult::Elsewhere)
     ]
 }
 
@@ -170,6 +188,10 @@ enum Step {
     Moved(u8, Term, u64),
     Sent(u8, bool),
     Compacted,
+    /// Some slots can't be read any more, which a restart finds, or a load.
+    Rot(u64, u64, bool),
+    /// An answer that fits the damage there is, but for what it says.
+    Repair(u8, u64, Vec<(u64, EntryKind, Bytes)>),
     /// Answers of a quorum in the core's own term, so that it gets to lead.
     Elect,
 }
@@ -195,6 +217,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (2_u8..6, term(), number()).prop_map(|(peer, term, at)| Step::Moved(peer, term, at)),
         1 => (2_u8..6, any::<bool>()).prop_map(|(peer, ok)| Step::Sent(peer, ok)),
         1 => Just(Step::Compacted),
+        2 => (1_u64..8, 0_u64..3, any::<bool>())
+            .prop_map(|(first, more, seen)| Step::Rot(first, first + more, seen)),
+        4 => (2_u8..6, 0_u64..8, prop::collection::vec(entry(), 0..4))
+            .prop_map(|(from, commit, entries)| Step::Repair(from, commit, entries)),
         3 => Just(Step::Elect),
     ];
     prop::collection::vec(step, 1..120)
@@ -212,6 +238,49 @@ fn elect(cluster: &mut Cluster) {
         }
         while cluster.persist(member(1)).is_some() {}
     }
+}
+
+/// Slots can't be read any more, which a restart finds if it is `seen`, or else a load.
+fn rot(cluster: &mut Cluster, first: u64, last: u64, seen: bool) {
+    let disk = &mut cluster.node(member(1)).disk;
+    let held: Vec<Index> = disk.entries.iter().map(|entry| entry.position.index).collect();
+    let slots = (first..=last).map(Index::new).filter(|slot| held.contains(slot));
+    if seen { disk.lost.extend(slots) } else { disk.rotten.extend(slots) }
+}
+
+/// A snapshot that was asked for has arrived, or not.
+fn fetched(cluster: &mut Cluster, ok: bool) {
+    let Some(meta) = cluster.node(member(1)).fetch.take().map(Fetch::into_meta) else { return };
+    let position = meta.position;
+    let file = File { meta, state: 0 };
+    let result = if ok { Ok(()) } else { Err(InstallError::Damaged) };
+    if ok {
+        cluster.node(member(1)).disk.files.insert(position.index, file);
+    }
+    cluster.input(member(1), Input::SnapshotFetched { position, result });
+}
+
+/// Tells a damaged core what stood in its damaged slots, or what may have.
+fn repair(cluster: &mut Cluster, from: u8, commit: u64, kinds: Vec<(u64, EntryKind, Bytes)>) {
+    let Some(range) = cluster.core(1).status().damage else { return };
+    let end = cluster.core(1).status().last;
+    let disk = &cluster.node(member(1)).disk;
+    let at = |index: Index| disk.entries.iter().find(|entry| entry.position.index == index);
+    let Some(anchor) = at(range.last.next().min(end.index)).map(|entry| entry.position) else {
+        return;
+    };
+    let mut slot = range.first;
+    let mut entries = Vec::new();
+    for (step, kind, bytes) in kinds {
+        let own = at(slot).map_or(anchor.term, |entry| entry.position.term);
+        let term = Term::new(own.get().saturating_add(step));
+        entries.push(Entry { position: Position::new(term, slot), kind, bytes });
+        slot = slot.next();
+    }
+    let (term, commit) = (cluster.core(1).term(), Index::new(commit));
+    let result = RepairResult::Entries(entries);
+    let message = Message::RepairResponse(RepairResponse { term, anchor, commit, result });
+    cluster.input(member(1), Input::Receive { from: member(from), message });
 }
 
 fn take(cluster: &mut Cluster, step: Step, nth: usize) {
@@ -258,16 +327,7 @@ fn take(cluster: &mut Cluster, step: Step, nth: usize) {
         }
         Step::Elect => elect(cluster),
         Step::Snapshot => cluster.take_snapshot(me),
-        Step::Fetched(ok) => {
-            let Some(meta) = cluster.node(me).fetch.take().map(Fetch::into_meta) else { return };
-            let position = meta.position;
-            let file = File { meta, state: 0 };
-            let result = if ok { Ok(()) } else { Err(InstallError::Damaged) };
-            if ok {
-                cluster.node(me).disk.files.insert(position.index, file);
-            }
-            cluster.input(me, Input::SnapshotFetched { position, result });
-        }
+        Step::Fetched(ok) => fetched(cluster, ok),
         Step::Installed => {
             if cluster.node(me).install.is_some() {
                 cluster.transfer(me);
@@ -277,6 +337,8 @@ fn take(cluster: &mut Cluster, step: Step, nth: usize) {
             cluster.input(me, Input::SnapshotProgress { peer: member(peer), term, offset });
         }
         Step::Sent(peer, ok) => cluster.input(me, Input::SnapshotSent { peer: member(peer), ok }),
+        Step::Rot(first, last, seen) => rot(cluster, first, last, seen),
+        Step::Repair(from, commit, entries) => repair(cluster, from, commit, entries),
         Step::Compacted => {
             let node = cluster.node(me);
             let set = node.load_error.is_none();

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use meshraft_consensus::{
     Amnesia, AppendRequest, AppendResponse, AppendResult, Committed, Configuration, Dismissed,
     Entry, EntryKind, Heartbeat, HeartbeatResponse, Index, Member, Message, Position, Quiesce,
-    ReadResponse, SnapshotMeta, SnapshotOffer, SnapshotResponse, Term, TimeoutNow, VoteKind,
-    VoteRequest, VoteResponse,
+    ReadResponse, RepairRequest, RepairResponse, RepairResult, SnapshotMeta, SnapshotOffer,
+    SnapshotResponse, Term, TimeoutNow, VoteKind, VoteRequest, VoteResponse,
 };
 
 use crate::cluster::member;
@@ -25,6 +25,12 @@ pub(crate) fn index(text: &str) -> Fallible<Index> {
 /// A number, or `max`.
 fn number(text: &str) -> Fallible<u64> {
     if text == "max" { Ok(u64::MAX) } else { Ok(text.parse()?) }
+}
+
+/// `3`, or `3..5` with both ends.
+pub(crate) fn slots(text: &str) -> Fallible<Vec<Index>> {
+    let (first, last) = text.split_once("..").unwrap_or((text, text));
+    Ok((number(first)?..=number(last)?).map(Index::new).collect())
 }
 
 /// `7@3`: index at term.
@@ -107,6 +113,7 @@ pub(crate) fn message<'a>(kind: &str, key: impl Fn(&str) -> Option<&'a str>) -> 
             Message::Amnesia(Amnesia { term, acknowledged })
         }
         "dismissed" => Message::Dismissed(Dismissed { term, index: Index::new(count("index")?) }),
+        "repair" | "repair-answer" => repair(kind, key)?,
         "read-response" => Message::ReadResponse(ReadResponse {
             term,
             id: count("id")?,
@@ -114,6 +121,23 @@ pub(crate) fn message<'a>(kind: &str, key: impl Fn(&str) -> Option<&'a str>) -> 
         }),
         other => return Err(format!("unknown message {other}").into()),
     })
+}
+
+/// `repair first=3 last=4 before=5@2`, or its answer with entries, if there are any.
+fn repair<'a>(kind: &str, key: impl Fn(&str) -> Option<&'a str>) -> Fallible<Message> {
+    let count = |name: &str| key(name).map_or(Ok(0), number);
+    let (term, anchor) =
+        (Term::new(count("term")?), key("before").map_or(Ok(Position::ZERO), position)?);
+    if kind == "repair" {
+        let (first, last) = (Index::new(count("first")?), Index::new(count("last")?));
+        return Ok(Message::RepairRequest(RepairRequest { term, first, last, anchor }));
+    }
+    let result = match key("entries") {
+        Some(text) => RepairResult::Entries(entries(text)?),
+        None => RepairResult::Elsewhere,
+    };
+    let commit = Index::new(count("commit")?);
+    Ok(Message::RepairResponse(RepairResponse { term, anchor, commit, result }))
 }
 
 /// What a snapshot stands for: `at=5@2 voters=1,2,3 since=1`.

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use meshraft_consensus::{
     AppendResult, Configuration, Core, Entry, EntryKind, Event, LogAfterSnapshot, Member, Message,
-    Output, ReadError, RejectReason, Role, SnapshotMeta, VoteKind, Write,
+    Output, ReadError, RejectReason, RepairResult, Role, SnapshotMeta, VoteKind, Write,
 };
 
 /// `n1`, and `n1b` for its second life.
@@ -97,6 +97,21 @@ fn message(message: &Message) -> String {
         Message::Amnesia(it) => format!("amnesia t{} acknowledged={}", it.term, it.acknowledged),
         Message::Dismissed(it) => format!("dismissed t{} index={}", it.term, it.index),
         Message::Committed(it) => format!("committed t{} {}", it.term, it.commit),
+        Message::RepairRequest(it) => {
+            format!("repair t{} {}..={} before {}", it.term, it.first, it.last, it.anchor)
+        }
+        Message::RepairResponse(it) => format!(
+            "repair-answer t{} commit={} before {} {}",
+            it.term,
+            it.commit,
+            it.anchor,
+            match &it.result {
+                RepairResult::Entries(it) => entries(it),
+                RepairResult::Compacted(it) => format!("compacted by {}", snapshot(it)),
+                RepairResult::Passed(it) => format!("passed by {}", snapshot(it)),
+                RepairResult::Elsewhere => "elsewhere".into(),
+            }
+        ),
         Message::Quiesce(it) => format!("quiesce t{} last={}", it.term, it.last),
         Message::TimeoutNow(it) => format!("timeout-now t{}", it.term),
     }
@@ -123,6 +138,9 @@ fn write(write: &Write) -> String {
             }
             LogAfterSnapshot::Replace => write!(text, " snapshot={} replace", snapshot(&it.meta)),
         };
+    }
+    if !write.repair.is_empty() {
+        let _ = write!(text, " repair {}", entries(&write.repair));
     }
     if let Some(from) = write.truncate_from {
         let _ = write!(text, " truncate={from}");
@@ -204,6 +222,7 @@ fn event(me: &str, event: &Event) -> Option<String> {
         Event::Compacted { base, .. } => format!("{me} compacted to {base}"),
         Event::SnapshotInstalled { position } => format!("{me} installed snapshot {position}"),
         Event::Damaged { range } => format!("{me} damaged {}..={}", range.first, range.last),
+        Event::Repaired { range } => format!("{me} repaired {}..={}", range.first, range.last),
         Event::LeaderReady { term } => format!("{me} ready t{term}"),
         _ => return None,
     })
@@ -235,6 +254,9 @@ pub(crate) fn status(core: &Core) -> String {
     );
     if status.asleep {
         text.push_str(" asleep");
+    }
+    if let Some(range) = status.damage {
+        let _ = write!(text, " damaged {}..={}", range.first, range.last);
     }
     if status.departed {
         text.push_str(" departed");

@@ -121,7 +121,15 @@ mod tests {
         };
         let snapshot = Some(SnapshotWrite { meta, log });
         let (hard, truncate_from, append) = (None, None, Vec::new());
-        Write { id: WriteId::ZERO, snapshot: snapshot.map(Box::new), hard, truncate_from, append }
+        let repair = Vec::new();
+        Write {
+            id: WriteId::ZERO,
+            snapshot: snapshot.map(Box::new),
+            hard,
+            repair,
+            truncate_from,
+            append,
+        }
     }
 
     #[test]

@@ -136,6 +136,10 @@ impl Cluster {
                 self.wipe(seat);
                 return Ok(());
             }
+            Step::Rot { index, seen, .. } => {
+                self.rot(seat, index, seen);
+                return Ok(());
+            }
             Step::Leap { span, .. } => {
                 self.leap(seat, span);
                 return Ok(());

@@ -51,6 +51,12 @@ counted! {
     Crash = "crashes",
     /// A disk was lost.
     Wiped = "disks lost",
+    /// An entry rotted on a disk.
+    Rotted = "entries rotted",
+    /// A member found that it can't read its log.
+    Damaged = "ranges damaged",
+    /// Others told it what stood there, or a snapshot stands for it.
+    Repaired = "repaired",
     /// A process stood still.
     Paused = "pauses",
     /// A clock leapt ahead.

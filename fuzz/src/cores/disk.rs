@@ -4,7 +4,7 @@
 //! 1. Writes become durable in order, each as a whole.
 //! 2. A read sees everything that was handed over, durable or not.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use meshraft_consensus::{
     ClusterId, Configuration, Entry, EntryKind, HardState, Index, IndexRange, LoadError,
@@ -24,6 +24,8 @@ struct Log {
     hard: HardState,
     entries: Vec<Entry>,
     snapshot: Option<SnapshotMeta>,
+    /// Slots that can't be read, and whether a start finds out.
+    rotten: BTreeMap<Index, bool>,
 }
 
 /// One disk.
@@ -33,6 +35,8 @@ pub(super) struct Disk {
     live: Log,
     waiting: VecDeque<Write>,
     files: BTreeMap<Position, File>,
+    /// What the process that runs was told to be lost.
+    told: BTreeSet<Index>,
 }
 
 /// So many files of snapshots are kept at least: an older one than the recorded one may still be
@@ -62,6 +66,8 @@ impl Disk {
     pub(super) fn crash(&mut self) {
         self.waiting.clear();
         self.live = self.durable.clone();
+        let lost = self.durable.rotten.iter().filter(|(_, seen)| **seen);
+        self.told = lost.map(|(index, _)| *index).collect();
     }
 
     pub(super) fn keep_file(&mut self, file: File) {
@@ -88,6 +94,44 @@ impl Disk {
         self.live.load(range, bytes_max)
     }
 
+    /// An entry can't be read any more. A start always finds out of a configuration.
+    pub(super) fn rot(&mut self, index: Index, seen: bool) {
+        for log in [&mut self.durable, &mut self.live] {
+            if let Some(entry) = log.entry(index) {
+                let seen = seen || entry.kind == EntryKind::Configuration;
+                log.rotten.insert(index, seen);
+            }
+        }
+    }
+
+    /// Whether any entry can't be read.
+    pub(super) fn rots(&self) -> bool {
+        !self.durable.rotten.is_empty() || !self.live.rotten.is_empty()
+    }
+
+    /// Whether the running process was told that some of its log is lost, and it still is.
+    pub(super) fn is_known_lost(&self) -> bool {
+        self.told.iter().any(|index| self.live.lost(*index))
+    }
+
+    /// What stands in a slot, readable or not.
+    pub(super) fn entry(&self, index: Index) -> Option<&Entry> {
+        self.live.entry(index)
+    }
+
+    /// Whether this entry is durable and can be read, or is covered by the recorded snapshot.
+    pub(super) fn holds(&self, position: Position) -> bool {
+        let covered = self.durable.snapshot.as_ref().map(|meta| meta.position.index);
+        let held = self.durable.entry(position.index).map(|entry| entry.position);
+        let sound = !self.durable.rotten.contains_key(&position.index);
+        covered >= Some(position.index) || (held == Some(position) && sound)
+    }
+
+    /// The slots that are durable.
+    pub(super) fn slots(&self) -> IndexRange {
+        IndexRange { first: self.durable.first(), last: self.durable.last().index }
+    }
+
     pub(super) fn restored(
         &self,
         me: Member,
@@ -96,12 +140,16 @@ impl Disk {
     ) -> Restored {
         let log = &self.durable;
         let mut terms: Vec<Position> = Vec::new();
-        for entry in &log.entries {
-            if terms.last().is_none_or(|start| start.term < entry.position.term) {
-                terms.push(entry.position);
+        // Nobody knows the terms of slots that are lost.
+        let found = || log.entries.iter().filter(|entry| !log.lost(entry.position.index));
+        for entry in found() {
+            let Position { term, index } = entry.position;
+            if terms.last().is_none_or(|start| start.term < term) {
+                let first = if terms.is_empty() { log.first() } else { index };
+                terms.push(Position::new(term, first));
             }
         }
-        let logged = log.entries.iter().filter(|entry| entry.kind == EntryKind::Configuration);
+        let logged = found().filter(|entry| entry.kind == EntryKind::Configuration);
         let configurations = logged.filter_map(|entry| {
             Some((entry.position.index, Configuration::decode(&entry.bytes).ok()?))
         });
@@ -114,7 +162,7 @@ impl Disk {
             terms,
             configurations: configurations.collect(),
             last: log.last(),
-            damage: None,
+            damage: log.damage(),
         }
     }
 }
@@ -127,6 +175,21 @@ impl Log {
 
     fn first(&self) -> Index {
         self.entries.first().map_or_else(|| self.last().index.next(), |first| first.position.index)
+    }
+
+    fn entry(&self, index: Index) -> Option<&Entry> {
+        self.entries.get(self.place(index)).filter(|entry| entry.position.index == index)
+    }
+
+    fn lost(&self, index: Index) -> bool {
+        self.rotten.get(&index) == Some(&true)
+    }
+
+    /// What a start finds to be lost; never the last entry.
+    fn damage(&self) -> Option<IndexRange> {
+        let mut lost = self.rotten.iter().filter(|(_, seen)| **seen).map(|(index, _)| *index);
+        let first = lost.next()?;
+        Some(IndexRange { first, last: lost.next_back().unwrap_or(first) })
     }
 
     /// Where the entry of a slot stands.
@@ -149,11 +212,23 @@ impl Log {
             }
             self.snapshot = Some(snapshot.meta.clone());
         }
+        for entry in &write.repair {
+            let place = self.place(entry.position.index);
+            if let Some(slot) = self.entries.get_mut(place) {
+                *slot = entry.clone();
+            }
+            self.rotten.remove(&entry.position.index);
+        }
         if let Some(from) = write.truncate_from {
             let kept = if from < self.first() { 0 } else { self.place(from) };
             self.entries.truncate(kept);
         }
         self.entries.extend(write.append.iter().cloned());
+        if !self.rotten.is_empty() {
+            let (first, from) = (self.first(), write.truncate_from);
+            let stays = |index: Index| index >= first && from.is_none_or(|from| index < from);
+            self.rotten.retain(|index, _| stays(*index));
+        }
     }
 
     fn load(&self, range: IndexRange, bytes_max: u64) -> Result<Vec<Entry>, LoadError> {
@@ -162,7 +237,13 @@ impl Log {
         } else if range.last > self.last().index {
             return Err(LoadError::Truncated);
         }
-        let (from, to) = (self.place(range.first), self.place(range.last.next()));
+        let mut slots = self.rotten.range(range.first..=range.last).map(|(index, _)| *index);
+        let rotten = slots.next();
+        if rotten == Some(range.first) {
+            return Err(LoadError::Damaged(IndexRange { first: range.first, last: range.first }));
+        }
+        let end = rotten.unwrap_or_else(|| range.last.next());
+        let (from, to) = (self.place(range.first), self.place(end));
         let mut bytes = 0;
         let wanted = self.entries.get(from..to).unwrap_or_default().iter().enumerate();
         let loaded = wanted.take_while(|(nth, entry)| {

@@ -13,6 +13,7 @@ mod member;
 mod outputs;
 mod plan;
 mod recovery;
+mod rot;
 mod shrink;
 mod step;
 mod storm;

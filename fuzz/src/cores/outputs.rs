@@ -53,11 +53,13 @@ impl Cluster {
             Output::Send { to, message, .. } => {
                 self.checks.says(node.key, node.me, &message)?;
                 self.checks.votes(node.key, node.me, to, &message)?;
+                node.expect_whole(&message)?;
                 let (from, message) = (node.me, Box::new(message));
                 self.wants.push(Want::Send { from, to, message });
             }
             Output::Persist(write) => {
                 self.checks.submitted(node.key, &write)?;
+                node.expect_same(&write)?;
                 let covered = write.snapshot.as_ref().map(|it| it.meta.position.index);
                 let passed = covered.is_some_and(|covered| covered > node.machine.applied.index);
                 node.replaced |= passed;
@@ -129,6 +131,8 @@ impl Cluster {
             Event::ConfigurationRolledBack { .. } => CoreRare::RolledBack,
             Event::LearnerCaughtUp { .. } => CoreRare::Promoted,
             Event::Compacted { .. } => CoreRare::Compacted,
+            Event::Damaged { .. } => CoreRare::Damaged,
+            Event::Repaired { .. } => CoreRare::Repaired,
             Event::Readmitted { .. } => CoreRare::Readmitted,
             _ => return Ok(()),
         };
@@ -159,7 +163,9 @@ impl Cluster {
             }
             node.commit = to;
         }
-        self.checks.configured(node.key, node.me, &node.founders(), &node.configuration)?;
+        if !node.disk.is_known_lost() {
+            self.checks.configured(node.key, node.me, &node.founders(), &node.configuration)?;
+        }
         core.check_invariants();
         let handed = std::mem::take(&mut node.handed);
         if handed.is_empty() {

@@ -32,6 +32,9 @@ pub struct CorePlan {
     pub latency_max: Duration,
     /// What goes wrong until the world heals.
     pub faults: CoreFaults,
+    /// An entry rots on a disk, if every other disk still has it; drawn twenty times a simulated
+    /// second.
+    pub rot: Rate,
     /// How long things go wrong.
     pub stormy: Duration,
     /// Within this time of healing, and what it takes to send somebody the log, everything must
@@ -172,6 +175,7 @@ impl CorePlan {
             quiesce_after: (extra.below(4) == 0).then(|| knobs.election * 2),
             ..knobs
         };
+        let rot = if extra.below(4) == 0 { percent(10) } else { Rate::NEVER };
         let snapshot_entries = if random.below(4) == 0 { 1 << 40 } else { 4 << random.below(4) };
         let most = [1, 4, 20][random.place(3)];
         Self {
@@ -185,6 +189,7 @@ impl CorePlan {
             command_bytes_max: 1 + random.below(200),
             latency_max: Duration::from_millis(most),
             faults,
+            rot,
             stormy: Duration::from_secs(5),
             recovery: Duration::from_millis(40 * election + 2000),
             print: false,
@@ -204,6 +209,7 @@ impl fmt::Display for CorePlan {
         write!(f, ", heartbeat {heartbeat:?}, election {election:?}, faults:")?;
         let all = self.faults.all();
         let mut there = all.iter().filter(|(_, rate)| *rate > Rate::NEVER);
-        there.try_for_each(|(name, rate)| write!(f, " {name} {rate}"))
+        there.try_for_each(|(name, rate)| write!(f, " {name} {rate}"))?;
+        if self.rot > Rate::NEVER { write!(f, " rot {}", self.rot) } else { Ok(()) }
     }
 }

@@ -12,7 +12,7 @@ use super::{
     plan::CoreFaults,
     step::{Step, seat_of},
 };
-use crate::{check::Violation, world::Seat};
+use crate::{check::Violation, faults::Rate, world::Seat};
 
 const NUDGE_EVERY: Duration = Duration::from_millis(50);
 
@@ -21,6 +21,7 @@ impl CoreWorld {
     pub(super) fn recover(&mut self) -> Result<(), Violation> {
         let batch = self.faults.batch;
         self.faults = CoreFaults { batch, ..CoreFaults::NONE };
+        self.plan.rot = Rate::NEVER;
         self.links.mend_all();
         for seat in self.cluster.seats() {
             if self.plans[seat.0].paused {

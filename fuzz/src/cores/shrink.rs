@@ -168,6 +168,8 @@ const fn kind(message: &Message) -> usize {
         Message::Amnesia(_) => 10,
         Message::Dismissed(_) => 11,
         Message::Committed(_) => 13,
+        Message::RepairRequest(_) => 14,
+        Message::RepairResponse(_) => 15,
         _ => 12,
     }
 }

@@ -6,8 +6,8 @@
 use std::{fmt, time::Duration};
 
 use meshraft_consensus::{
-    AppendResult, Change, ChangeStep, Member, Message, Moment, ProposalId, ReadId, ReadLevel,
-    VoteKind,
+    AppendResult, Change, ChangeStep, Index, Member, Message, Moment, ProposalId, ReadId,
+    ReadLevel, VoteKind,
 };
 
 use crate::world::Seat;
@@ -21,6 +21,8 @@ pub(crate) enum Step {
     Crash { seat: Seat, kept: usize },
     /// A disk is lost while its process is dead; who comes back is somebody else.
     Wipe { seat: Seat },
+    /// An entry on a disk can't be read any more; a start finds out if it is `seen`, else a load.
+    Rot { seat: Seat, index: Index, seen: bool },
     /// A core's deadline has come.
     Timeout { seat: Seat },
     /// A message arrives.
@@ -71,6 +73,7 @@ impl Step {
             Self::Start { seat, .. }
             | Self::Crash { seat, .. }
             | Self::Wipe { seat }
+            | Self::Rot { seat, .. }
             | Self::Timeout { seat }
             | Self::Written { seat, .. }
             | Self::Drain { seat }
@@ -118,6 +121,7 @@ impl fmt::Display for Step {
             Self::Crash { kept: 0, .. } => write!(f, "crash {node}"),
             Self::Crash { kept, .. } => write!(f, "crash {node} after {kept} of its writes"),
             Self::Wipe { .. } => write!(f, "wipe {node}"),
+            Self::Rot { index, .. } => write!(f, "rot {node} {index}"),
             Self::Timeout { .. } => write!(f, "timeout {node}"),
             Self::Deliver { from, to, message } => {
                 write!(f, "deliver {} -> {} {}", name(*from), name(*to), Said(message))

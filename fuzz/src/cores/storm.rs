@@ -11,7 +11,7 @@ use super::{
     plan::CoreFaults,
     step::{Step, seat_of},
 };
-use crate::{check::Violation, world::Seat};
+use crate::{check::Violation, faults::Rate, world::Seat};
 
 const STRIKE_EVERY: Duration = Duration::from_millis(50);
 
@@ -40,6 +40,9 @@ impl CoreWorld {
         }
         if self.random.hits(faults.wipe) {
             self.wipe()?;
+        }
+        if self.plan.rot > Rate::NEVER && self.random.hits(self.plan.rot) {
+            self.rot()?;
         }
         self.strike_members(&faults)
     }
@@ -256,7 +259,7 @@ impl CoreWorld {
     /// A disk is lost, if every configuration that may still decide bears that.
     fn wipe(&mut self) -> Result<(), Violation> {
         let seat = self.some();
-        if !self.bears_loss(seat) {
+        if !self.bears_loss(seat) || self.cluster.rots() {
             return Ok(());
         }
         if self.cluster.node(seat).core.is_some() {

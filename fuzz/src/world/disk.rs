@@ -234,6 +234,7 @@ impl Disk {
                 id: WriteId::ZERO,
                 snapshot: None,
                 hard: None,
+                repair: Vec::new(),
                 truncate_from: Some(group.last.index),
                 append: Vec::new(),
             };

@@ -7,8 +7,8 @@ use meshraft_consensus::{Index, Member, NodeId};
 use meshraft_service::{
     kv::{KeyPage, Revision},
     wire::{
-        Halted, HeldBack, Level, MemberRole, MemberState, MemberStatus, NodeRole, NotAdmitted,
-        Status, Waiting, WaitingCode,
+        Damaged, Halted, HeldBack, Level, MemberRole, MemberState, MemberStatus, NodeRole,
+        NotAdmitted, Status, Waiting, WaitingCode,
     },
 };
 use meshraft_transport::identity::peer_id;
@@ -168,6 +168,15 @@ fn status_object(status: &Status) -> Object {
         .with("snapshot", status.snapshot.get())
         .with("forced", status.forced)
         .with("halted", status.halted.map(halted))
+        .with("damaged", status.damaged.map(damaged_json))
+}
+
+fn damaged_json(damaged: Damaged) -> Json {
+    json!({
+        "first": damaged.first.get(),
+        "last": damaged.last.get(),
+        "repairable": damaged.repairable,
+    })
 }
 
 fn members_json(members: &[MemberStatus]) -> Vec<Json> {
@@ -221,6 +230,13 @@ fn status_text(status: &Status) -> String {
     }
     if let Some(why) = status.halted {
         line("halted", format!("{}; a new start tries again", halted(why)));
+    }
+    if let Some(Damaged { first, last, repairable }) = status.damaged {
+        let how = match repairable {
+            true => "asks the other members for them, and neither votes nor leads until then",
+            false => "its end is unknown; comes back as a new member once it hears a leader",
+        };
+        line("damaged", format!("entries {first} to {last}; {how}"));
     }
     if let Some(waiting) = &status.waiting {
         line("waiting for", waiting_text(status));

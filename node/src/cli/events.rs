@@ -104,6 +104,10 @@ fn core(namespace: &str, event: &CoreEvent) -> Option<Value> {
             "event": "damage", "namespace": namespace,
             "first": range.first.get(), "last": range.last.get(),
         }),
+        CoreEvent::Repaired { range } => json!({
+            "event": "repaired", "namespace": namespace,
+            "first": range.first.get(), "last": range.last.get(),
+        }),
         _ => return None,
     })
 }

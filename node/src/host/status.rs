@@ -2,15 +2,15 @@
 
 use bytes::Bytes;
 use meshraft_consensus::{
-    FollowerState, HeldBack as CoreHeldBack, Index, Member, NodeId, Role, Status as CoreStatus,
-    Term,
+    FollowerState, HeldBack as CoreHeldBack, Index, IndexRange, Member, NodeId, Role,
+    Status as CoreStatus, Term,
 };
 use meshraft_discovery::{founding, wire as founding_wire};
 use meshraft_service::{
     limits,
     wire::{
-        Halted, HeldBack, MemberRole, MemberState, MemberStatus, NodeRole, NotAdmitted, Status,
-        Waiting, WaitingCode,
+        Damaged, Halted, HeldBack, MemberRole, MemberState, MemberStatus, NodeRole, NotAdmitted,
+        Status, Waiting, WaitingCode,
     },
 };
 
@@ -38,6 +38,7 @@ impl Hosted {
             snapshot: self.replica.snapshot().map_or(Index::ZERO, |at| at.index),
             forced: self.founding.record().forced,
             halted: self.halted.map(halted),
+            damaged: core.as_ref().and_then(damaged),
         };
         let Some(core) = serving.filter(|_| status.cluster.is_some()) else { return status };
         status.role = self.role_away().unwrap_or_else(|| role(core));
@@ -141,6 +142,12 @@ fn members(core: &CoreStatus) -> Vec<MemberStatus> {
             MemberStatus { member, role, matched, state, held_back }
         })
         .collect()
+}
+
+/// What the core can't read, if anything.
+fn damaged(core: &CoreStatus) -> Option<Damaged> {
+    let IndexRange { first, last } = core.damage?;
+    Some(Damaged { first, last, repairable: !core.forgotten })
 }
 
 const fn halted(reason: HaltReason) -> Halted {

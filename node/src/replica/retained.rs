@@ -138,7 +138,14 @@ mod tests {
         let log = LogAfterSnapshot::Replace;
         let snapshot = snapshot.map(|index| Box::new(SnapshotWrite { meta: meta(index), log }));
         let id = WriteId::new(id);
-        Write { id, snapshot, hard: None, truncate_from: None, append: Vec::new() }
+        Write {
+            id,
+            snapshot,
+            hard: None,
+            repair: Vec::new(),
+            truncate_from: None,
+            append: Vec::new(),
+        }
     }
 
     #[test]

@@ -14,4 +14,5 @@ mod membership;
 mod namespaces;
 mod reboots;
 mod renewal;
+mod rot;
 mod transfer;

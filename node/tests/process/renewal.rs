@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::harness::{Nodes, PATIENCE, alone, until};
 
 /// Waits until `node` is a voter under another incarnation than `old`, alone of its name.
-async fn replaced(nodes: &Nodes, node: usize, old: &Value) {
+pub(super) async fn replaced(nodes: &Nodes, node: usize, old: &Value) {
     until("the node to be a new member in place of its old self", || async {
         let status = nodes.status(node);
         (status["incarnation"] != *old && status["role"] == "follower").then_some(())
@@ -23,12 +23,12 @@ async fn replaced(nodes: &Nodes, node: usize, old: &Value) {
     assert_eq!(own.unwrap()["incarnation"], new, "{members}");
 }
 
-async fn follower(nodes: &Nodes) -> usize {
+pub(super) async fn follower(nodes: &Nodes) -> usize {
     let leader = nodes.leader().await;
     (1..=3).find(|node| *node != leader).unwrap()
 }
 
-async fn all_there(nodes: &Nodes, node: usize, keys: &[&'static str]) {
+pub(super) async fn all_there(nodes: &Nodes, node: usize, keys: &[&'static str]) {
     let member = nodes.library().await.via(nodes.id(node)).timeout(PATIENCE);
     member.barrier(PATIENCE).await.unwrap();
     for key in keys {

@@ -19,8 +19,8 @@ use crate::{
     session::{Sequence, SessionId},
 };
 pub use status::{
-    Halted, HeldBack, MemberRole, MemberState, MemberStatus, NodeRole, NotAdmitted, Status,
-    Waiting, WaitingCode,
+    Damaged, Halted, HeldBack, MemberRole, MemberState, MemberStatus, NodeRole, NotAdmitted,
+    Status, Waiting, WaitingCode,
 };
 
 const VERSION: u8 = 1;

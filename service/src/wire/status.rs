@@ -45,6 +45,21 @@ pub struct Status {
     /// Why it takes no part until it is started again.
     #[serde(skip)]
     pub halted: Option<Halted>,
+    /// What it can't read of its own log: it neither votes nor leads until that is repaired.
+    #[serde(skip)]
+    pub damaged: Option<Damaged>,
+}
+
+/// What a member can't read of its own log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Damaged {
+    /// The first slot that is missing.
+    pub first: Index,
+    /// The last one.
+    pub last: Index,
+    /// Whether other members can tell what stood there. If not, nobody can know how the log ended:
+    /// once it hears a leader, it comes back as a new member.
+    pub repairable: bool,
 }
 
 impl Status {
@@ -202,7 +217,7 @@ pub(super) mod extended {
         Deserialize, Deserializer, Serialize, Serializer, de::Error as _, ser::Error as _,
     };
 
-    use super::{Halted, HeldBack, NotAdmitted, Status};
+    use super::{Damaged, Halted, HeldBack, NotAdmitted, Status};
 
     /// What came after the first version, in order of coming.
     #[derive(Default, Serialize, Deserialize)]
@@ -218,6 +233,12 @@ pub(super) mod extended {
     struct Third {
         /// The number of a [`Halted`], from 1; 0 is none, and an unknown one is another.
         halted: u8,
+    }
+
+    /// What came after that.
+    #[derive(Default, Serialize, Deserialize)]
+    struct Fourth {
+        damaged: Option<Damaged>,
     }
 
     /// The next part, or nothing of it if the build that wrote this did not know it.
@@ -242,7 +263,9 @@ pub(super) mod extended {
             why: status.waiting.as_ref().and_then(|waiting| waiting.why),
         };
         let third = Third { halted: status.halted.map_or(0, Halted::number) };
-        let bytes = postcard::to_allocvec(&(status, second, third)).map_err(S::Error::custom)?;
+        let fourth = Fourth { damaged: status.damaged };
+        let parts = (status, second, third, fourth);
+        let bytes = postcard::to_allocvec(&parts).map_err(S::Error::custom)?;
         Bytes::from(bytes).serialize(serializer)
     }
 
@@ -253,10 +276,12 @@ pub(super) mod extended {
         let (mut status, later): (Box<Status>, _) =
             postcard::take_from_bytes(&bytes).map_err(D::Error::custom)?;
         let (second, later): (Second, _) = part(later)?;
+        let (third, later): (Third, _) = part(later)?;
         // What follows it comes from a later build.
-        let (third, _): (Third, _) = part(later)?;
+        let (fourth, _): (Fourth, _) = part(later)?;
         (status.snapshot, status.forced) = (second.snapshot, second.forced);
         status.halted = Halted::of_number(third.halted);
+        status.damaged = fourth.damaged;
         if let Some(waiting) = &mut status.waiting {
             waiting.why = second.why;
         }

@@ -11,8 +11,8 @@ use meshraft_service::{
     BadRequest, Feature, Refusal, Sequence, ServiceError, SessionId,
     router::ForwardLost,
     wire::{
-        Halted, HeldBack, Level, MemberRole, MemberState, MemberStatus, NodeRole, NotAdmitted,
-        Operation, Reply, Response, Status, Waiting, WaitingCode,
+        Damaged, Halted, HeldBack, Level, MemberRole, MemberState, MemberStatus, NodeRole,
+        NotAdmitted, Operation, Reply, Response, Status, Waiting, WaitingCode,
     },
 };
 
@@ -249,6 +249,7 @@ pub(crate) fn status() -> Status {
         snapshot: Index::new(6),
         forced: true,
         halted: Some(Halted::SnapshotUnreadable),
+        damaged: Some(Damaged { first: Index::new(3), last: Index::new(4), repairable: true }),
     }
 }
 

@@ -161,6 +161,89 @@ fn damage_heals_when_it_is_overwritten() {
     assert_eq!(load(&store, 1, 1, 9), Ok(expected(1, 1, 9)));
 }
 
+/// One write puts back exactly the slots that rotted, inline and in rows of their own, and nothing
+/// else changes.
+#[test]
+fn repaired_slots_read_back_and_stay() {
+    let mut disk = OnDisk::new();
+    let large = |number: u8| [&[number; 100_000][..], b"end of a large payload"].concat();
+    let mut entries = expected(1, 1, 9);
+    entries.insert(4, command(1, 5, large(5)));
+    entries.remove(5);
+    disk.commit(vec![create("a", 1), append(1, 1, entries.clone())]);
+    let rotten = Rotten { folder: disk.into_folder() };
+    rotten.flip_in(b"end of a large payload", 3);
+    rotten.flip_in(payload(1, 6).as_bytes(), 9);
+    let (store, _) = rotten.open().unwrap();
+    assert_eq!(load(&store, 1, 5, 9), Err(LoadError::Damaged(range(5, 5))));
+    let mut write = write(None, Vec::new());
+    write.repair = entries[4..6].to_vec();
+    store.submit(vec![log(1, 1, write)]);
+    assert_eq!(load(&store, 1, 1, 9), Ok(entries.clone()), "while it is being written");
+    store.close();
+    let (store, opened) = rotten.open().unwrap();
+    assert_eq!(opened.namespaces[0].groups[0].damage, None);
+    assert_eq!(load(&store, 1, 1, 9), Ok(entries));
+}
+
+/// A row that can't be read had cut off entries of a high term and put some of a lower one in their
+/// place. The entries after it are of their own terms all the same, so that others can be asked
+/// what came before them; and what they tell heals it, in two parts with a restart between.
+#[test]
+fn doubtful_entries_lend_no_terms_and_are_repaired_in_parts() {
+    let mut disk = OnDisk::new();
+    disk.commit(vec![create("a", 1), append(1, 1, expected(1, 1, 3))]);
+    disk.commit(vec![append(1, 1, vec![command(9, 4, "stale"), command(9, 5, "stale")])]);
+    let lost = vec![command(2, 4, "the row to be damaged"), command(3, 5, "too")];
+    disk.commit(vec![log(1, 1, write(Some(4), lost.clone()))]);
+    let mut after = write(None, vec![command(3, 6, "after it"), command(10, 7, "and the last")]);
+    after.hard = Some(hard(10, None, 3));
+    disk.commit(vec![log(1, 1, after)]);
+    let rotten = Rotten { folder: disk.into_folder() };
+    rotten.flip_in(&section(1, 2, 4), 12);
+    let (store, opened) = rotten.open().unwrap();
+    let group = &opened.namespaces[0].groups[0];
+    assert_eq!((group.damage, group.last), (Some(range(1, 5)), position(10, 7)));
+    let terms: Vec<_> = group.terms.iter().filter(|begin| begin.index.get() > 5).collect();
+    assert_eq!(terms, [&position(3, 6), &position(10, 7)]);
+    assert_eq!(load(&store, 1, 6, 6), Ok(vec![command(3, 6, "after it")]));
+    let mut first = write(None, Vec::new());
+    first.repair = [expected(1, 1, 3), lost[..1].to_vec()].concat();
+    store.submit(vec![log(1, 1, first)]);
+    store.close();
+    let (store, opened) = rotten.open().unwrap();
+    assert_eq!(opened.namespaces[0].groups[0].damage, Some(range(5, 5)));
+    let mut second = write(None, Vec::new());
+    second.repair = lost[1..].to_vec();
+    store.submit(vec![log(1, 1, second)]);
+    let opened = store.reopen(&opened.namespaces[0].namespace).unwrap().unwrap();
+    let healed = opened.groups[0].clone();
+    assert_eq!(healed.damage, None);
+    let begins = [position(1, 1), position(2, 4), position(3, 5), position(10, 7)];
+    assert_eq!(healed.terms, begins);
+    store.close();
+    let (store, opened) = rotten.open().unwrap();
+    assert_eq!(opened.namespaces[0].groups[0], healed);
+    let entries = [expected(1, 1, 3), lost, vec![command(3, 6, "after it")]].concat();
+    assert_eq!(load(&store, 1, 1, 6), Ok(entries));
+}
+
+/// The last entry may be an older version of itself: nobody can know how the log ended.
+#[test]
+fn a_doubtful_last_entry_leaves_the_end_open() {
+    let mut disk = OnDisk::new();
+    disk.commit(vec![create("a", 1), append(1, 1, expected(1, 1, 7))]);
+    disk.commit(vec![log(1, 1, write(Some(5), vec![command(77, 5, "the row to be damaged")]))]);
+    let mut cut = write(Some(5), Vec::new());
+    cut.hard = Some(hard(78, None, 3));
+    disk.commit(vec![log(1, 1, cut)]);
+    let rotten = Rotten { folder: disk.into_folder() };
+    rotten.flip_in(&section(1, 77, 5), 12);
+    let (_, opened) = rotten.open().unwrap();
+    let group = &opened.namespaces[0].groups[0];
+    assert_eq!((group.damage, group.last.index.get()), (Some(range(1, 5)), 4));
+}
+
 /// A group that was created when all rows before it were dead, and that wrote its first one only
 /// after they were removed and the store was opened again.
 #[test]

@@ -17,6 +17,7 @@ pub(crate) enum Act {
     Append { group: u8, count: u8, bytes: u32, next_term: bool, hard: bool },
     Replace { group: u8, back: u8, count: u8, bytes: u32 },
     Truncate { group: u8, back: u8 },
+    Repair { group: u8, back: u8, count: u8, bytes: u32 },
     Vote { group: u8, candidate: u8 },
     Snapshot { group: u8, back: u8, keep: u8 },
     Install { group: u8, ahead: u8 },
@@ -52,7 +53,8 @@ impl Random {
             2 => Act::Drop { group },
             3 | 4 => Act::Replace { group, back, count, bytes },
             5 => Act::Truncate { group, back },
-            6 | 7 => Act::Vote { group, candidate: back },
+            6 => Act::Vote { group, candidate: back },
+            7 => Act::Repair { group, back, count, bytes },
             8 => Act::Snapshot { group, back, keep: count },
             9 if back == 0 => Act::Install { group, ahead: count },
             _ => {
@@ -127,6 +129,10 @@ impl Script {
                 let from = log.tail.saturating_sub(u64::from(back)).max(log.snapshot) + 1;
                 self.write(id, log, Some(from), 0, 0, false)
             }
+            Act::Repair { group, back, count, bytes } => {
+                let (id, log) = self.pick(group)?;
+                self.repair(id, &log, u64::from(back), u64::from(count), bytes)
+            }
             Act::Vote { group, candidate } => {
                 let (id, log) = self.pick(group)?;
                 let mut write = write(None, Vec::new());
@@ -190,6 +196,21 @@ impl Script {
         write.id = WriteId::new(self.ticket);
         write.hard = with_hard.then(|| hard(log.term, None, log.tail));
         self.groups.insert(id, log);
+        Some(crate::subject::log(self.ticket, id, write))
+    }
+
+    /// The same slots, terms and kinds with other payloads, so that it shows which one is read.
+    fn repair(&self, id: u64, log: &Log, back: u64, count: u64, bytes: u32) -> Option<Job> {
+        let first = log.tail.saturating_sub(back).max(log.floor + 1);
+        let slots = range(first, log.tail.min(first + count));
+        let mut repair = self.twin.load(GroupId::new(id), slots, u64::MAX).ok()?;
+        for entry in repair.iter_mut().filter(|entry| entry.kind != EntryKind::Configuration) {
+            let mut payload = format!("repaired {} by {}", entry.position, self.ticket);
+            payload.extend(std::iter::repeat_n('.', bytes as usize));
+            entry.bytes = payload.into();
+        }
+        let mut write = write(None, Vec::new());
+        (write.id, write.repair) = (WriteId::new(self.ticket), repair);
         Some(crate::subject::log(self.ticket, id, write))
     }
 

@@ -188,7 +188,14 @@ pub(crate) fn create(name: &str, group: u64) -> Job {
 
 pub(crate) fn write(truncate_from: Option<u64>, append: Vec<Entry>) -> Write {
     let truncate_from = truncate_from.map(Index::new);
-    Write { id: WriteId::new(1), snapshot: None, hard: None, truncate_from, append }
+    Write {
+        id: WriteId::new(1),
+        snapshot: None,
+        hard: None,
+        repair: Vec::new(),
+        truncate_from,
+        append,
+    }
 }
 
 pub(crate) fn log(ticket: u64, group: u64, write: Write) -> Job {

@@ -102,6 +102,7 @@ impl World {
                     vote: None,
                     commit_hint: Index::new(1),
                 }),
+                repair: Vec::new(),
                 truncate_from: None,
                 append: vec![entry.clone()],
             };

@@ -1,0 +1,209 @@
+//! What becomes of a member whose own log can't be read somewhere: it is repaired from its peers
+//! (Alagappan et al., "Protocol-Aware Recovery for Consensus-Based Storage", FAST 2018).
+//!
+//! A store tells a run of slots, and promises that the term of every other slot, and the end of the
+//! log, are right. What the member acknowledged stays acknowledged, so it may neither shorten its
+//! log nor take part in a quorum on it: it does not vote, campaign, lead or acknowledge until every
+//! entry that it had is there again, durably. It asks the others for them, by naming its *anchor*:
+//! the entry directly after the run, or the run's last one if the log ends there.
+//!
+//! *Why that is safe.* Two logs that hold the same entry are equal up to it (log matching, thesis
+//! 3.5). So a member whose log holds the anchor has, before it, exactly what stood in the damaged
+//! slots, committed or not. That is so whoever it is, leader or not, and for ever: an answer that
+//! comes late or twice is as true as before, and members that are damaged in different slots repair
+//! each other without a leader. Each chunk is what was there, so a crash between two leaves nothing
+//! that never was. And if the other knows that some of it is committed, then it is committed here
+//! as well (state machine safety, 3.6.3).
+//!
+//! What others have compacted comes by a snapshot, of any member, too. Its last entry is committed,
+//! so it is in every log as far as that is committed, also in damaged slots; after them the own
+//! terms say whether it is. Slots that the own snapshot covers are not needed, and go.
+//!
+//! If the *leader* of the current term does not hold the anchor, then the anchor is not committed
+//! and never will be (leader completeness, 3.6.3), and what stood before it can't be told. And if
+//! the end of the log, or the term and the vote, are among what is lost, then nobody can know what
+//! was acknowledged or promised. In both cases the member has to count as one that forgot: it comes
+//! back under another incarnation. It does so only once it hears a leader, which has everything
+//! that is committed; before that its disk may be the last that helps.
+//!
+//! Invariants:
+//! 1. The end of a damaged log does not move, but by a snapshot of what is committed.
+//! 2. A slot counts as repaired only when the write that repairs it is durable.
+//! 3. At most one repair is under way, of at most one request's entries.
+
+mod repair;
+mod serve;
+
+use crate::{
+    core::Core,
+    event::Event,
+    identity::Member,
+    role::RoleState,
+    types::{Index, IndexRange, Moment, Position, WriteId},
+};
+
+/// What a member knows of the damage of its log.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Damage {
+    /// What is to be repaired yet.
+    pub(crate) range: IndexRange,
+    /// Whether the end of the log is not known, nor term and vote.
+    pub(crate) forgotten: bool,
+    /// When to ask for it next.
+    pub(crate) ask_due: Option<Moment>,
+    /// All that was found.
+    found: IndexRange,
+    /// Up to here, the log is known to be what is committed elsewhere.
+    proven: Index,
+    pending: Option<Pending>,
+    /// How often was asked since anything came of it.
+    turns: usize,
+}
+
+/// A repair on its way to the disk.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Pending {
+    write: WriteId,
+    /// It repairs everything up to here.
+    upto: Index,
+    /// Whoever helped.
+    from: Member,
+}
+
+impl Damage {
+    /// What a store found, of a log that ends at `last`.
+    pub(crate) const fn restore(range: IndexRange, last: Index, now: Moment) -> Self {
+        let forgotten = range.last.get() > last.get();
+        Self {
+            range,
+            forgotten,
+            ask_due: if forgotten { None } else { Some(now) },
+            found: range,
+            proven: Index::ZERO,
+            pending: None,
+            turns: 0,
+        }
+    }
+
+    fn widen(&mut self, range: IndexRange) {
+        let hull = |one: IndexRange| IndexRange {
+            first: one.first.min(range.first),
+            last: one.last.max(range.last),
+        };
+        (self.range, self.found) = (hull(self.range), hull(self.found));
+        // What is under way may not hold any more what was found since.
+        self.pending = None;
+    }
+}
+
+impl Core {
+    /// Whether this slot is among what can't be read.
+    pub(crate) fn is_damaged_at(&self, index: Index) -> bool {
+        let range = self.damage.as_ref().map(|damage| damage.range);
+        range.is_some_and(|range| range.first <= index && index <= range.last)
+    }
+
+    /// Up to where a damaged log is known to be what is committed.
+    pub(crate) fn proven(&self) -> Index {
+        self.damage.as_ref().map_or(Index::ZERO, |damage| damage.proven)
+    }
+
+    /// Tells what the store found.
+    pub(crate) fn damage_restored(&mut self) {
+        if let Some(damage) = &self.damage {
+            let range = damage.range;
+            self.observe(Event::Damaged { range });
+            self.forget_covered();
+        }
+    }
+
+    /// The own log can't be read there: this member does not vote or lead until it is repaired.
+    pub(crate) fn found_damage(&mut self, range: IndexRange) {
+        let (base, durable) = (self.log.base().index, self.durability.durable());
+        let (first, last) = (range.first.max(base.next()), range.last.min(durable));
+        if first > last {
+            // It is compacted, or was replaced, meanwhile.
+            return self.apply.interrupt();
+        }
+        let (range, now, end) = (IndexRange { first, last }, self.now, self.log.last().index);
+        self.observe(Event::Damaged { range });
+        match &mut self.damage {
+            Some(damage) => damage.widen(range),
+            None => self.damage = Some(Damage::restore(range, end, now)),
+        }
+        self.apply.interrupt();
+        match &mut self.role {
+            RoleState::Follower(follower) => follower.asleep = false,
+            RoleState::Candidate(_) | RoleState::Leader(_) => {
+                self.become_follower(self.hard.term, None);
+            }
+        }
+        self.forget_covered();
+    }
+
+    /// Slots that the newest snapshot of this member covers are not needed.
+    pub(crate) fn forget_covered(&mut self) {
+        let Some(damage) = &self.damage else { return };
+        let newest = self
+            .snapshots
+            .newest_meta()
+            .filter(|meta| !damage.forgotten && damage.range.first <= meta.position.index);
+        let Some(meta) = newest.cloned() else { return };
+        let (base, covered) = (self.log.base().index, meta.position.index);
+        if base < covered {
+            self.log.compact_to(meta.position);
+            self.observe(Event::Compacted { base: covered, covered });
+        }
+        self.durability.record_snapshot(meta);
+        self.narrow(covered);
+    }
+
+    /// Everything up to `upto` is there, or not needed any more. Says whether anything is missing
+    /// still.
+    fn narrow(&mut self, upto: Index) -> bool {
+        let Some(damage) = &mut self.damage else { return false };
+        damage.range.first = damage.range.first.max(upto.next());
+        if damage.range.first <= damage.range.last {
+            return true;
+        }
+        let range = damage.found;
+        self.damage = None;
+        self.observe(Event::Repaired { range });
+        // Configurations were among it, perhaps.
+        self.check_departed();
+        false
+    }
+
+    /// A leader is heard. Says whether this member's log is damaged, so that it acknowledges
+    /// nothing; if nobody can know what it acknowledged, it acts no more.
+    pub(crate) fn hears_leader_damaged(&mut self) -> bool {
+        let Some(damage) = &self.damage else { return false };
+        if damage.forgotten {
+            let last = self.log.last().index.max(damage.range.last.previous());
+            self.retire(last);
+        }
+        true
+    }
+
+    /// Whether what this member knows of its log from `first` to `last` is right.
+    fn knows(&self, first: Index, last: Index) -> bool {
+        let range = self.damage.as_ref().map(|damage| damage.range);
+        range.is_none_or(|range| range.last < first || last < range.first)
+    }
+
+    /// The entry by which others know whether their logs are the same as this one.
+    fn anchor(&self) -> Option<Position> {
+        let range = self.damage.as_ref().filter(|damage| !damage.forgotten)?.range;
+        let index = range.last.next().min(self.log.last().index);
+        Some(Position::new(self.log.term_at(index)?, index))
+    }
+
+    /// Panics if an invariant is broken.
+    pub(crate) fn check_damage(&self) {
+        let Some(damage) = self.damage.as_ref().filter(|damage| !damage.forgotten) else { return };
+        let IndexRange { first, last } = damage.range;
+        let something = first <= last && last <= self.log.last().index;
+        assert!(something || damage.pending.is_some(), "what is damaged is in the log");
+        assert!(first > self.log.base().index, "what is compacted is not missed");
+    }
+}

@@ -1,0 +1,89 @@
+//! What a member tells another one whose log is damaged. Nothing that it says rests on its disk:
+//! which entries precede another one never changes.
+
+use alloc::{boxed::Box, vec::Vec};
+
+use crate::{
+    core::Core,
+    entry::Entry,
+    event::DropReason,
+    identity::Member,
+    message::{Message, RepairRequest, RepairResponse, RepairResult},
+    output::{Lane, Output},
+    replication::follows,
+    types::{Index, IndexRange, Position, Term},
+};
+
+impl Core {
+    pub(crate) fn repair_request(&mut self, from: Member, request: RepairRequest) {
+        let RepairRequest { first, last, anchor, .. } = request;
+        let beside = anchor.index == last || anchor.index == last.next();
+        let in_order = Index::ZERO < first && first <= last && anchor.term > Term::ZERO;
+        if !(beside && in_order) {
+            return self.drop_message(from, DropReason::Malformed);
+        }
+        if self.membership.newest_with(&from, self.log.last().index).is_none() {
+            return self.drop_message(from, DropReason::Stranger);
+        }
+        if !self.knows(first, anchor.index) {
+            return;
+        }
+        if let Some(result) = self.can_not_repair(request) {
+            if let RepairResult::Compacted(meta) | RepairResult::Passed(meta) = &result {
+                self.outputs.push_back(Output::SendSnapshot { to: from, meta: meta.clone() });
+            }
+            return self.answer_repair(from, anchor, result);
+        }
+        let (in_memory, bytes_max) =
+            (self.log.first_in_memory(), self.config.knobs().append_bytes_max);
+        if first >= in_memory {
+            let entries = self.log.slice(first, last, bytes_max);
+            self.give_entries(from, request, entries);
+        } else {
+            let id = self.loads.ask_for_repair(from, request);
+            let range = IndexRange { first, last: last.min(in_memory.previous()) };
+            self.outputs.push_back(Output::Load { id, range, bytes_max });
+        }
+    }
+
+    /// Why there are no entries for this request, if that is known without a look at the disk.
+    fn can_not_repair(&self, request: RepairRequest) -> Option<RepairResult> {
+        let RepairRequest { first, anchor, .. } = request;
+        let base = self.log.base().index;
+        // What is compacted is covered by a snapshot.
+        let newest = self.snapshots.newest_meta().map(|meta| Box::new(meta.clone()));
+        if anchor.index < base {
+            newest.map(RepairResult::Passed)
+        } else if !self.log.holds(anchor) {
+            Some(RepairResult::Elsewhere)
+        } else if first <= base {
+            newest.map(RepairResult::Compacted)
+        } else {
+            None
+        }
+    }
+
+    pub(crate) fn loaded_for_repair(
+        &mut self,
+        to: Member,
+        request: RepairRequest,
+        entries: Vec<Entry>,
+    ) {
+        self.give_entries(to, request, entries);
+    }
+
+    /// Sends entries, if they are still what was asked for: the log may have changed meanwhile.
+    fn give_entries(&mut self, to: Member, request: RepairRequest, entries: Vec<Entry>) {
+        let RepairRequest { first, anchor, .. } = request;
+        let same = self.knows(first, anchor.index) && self.can_not_repair(request).is_none();
+        if same && follows(&self.log, first, &entries) {
+            self.answer_repair(to, anchor, RepairResult::Entries(entries));
+        }
+    }
+
+    fn answer_repair(&mut self, to: Member, anchor: Position, result: RepairResult) {
+        let (term, commit) = (self.hard.term, self.commit);
+        let response = RepairResponse { term, anchor, commit, result };
+        self.send(to, Lane::Entries, Message::RepairResponse(response));
+    }
+}
