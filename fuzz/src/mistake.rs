@@ -25,8 +25,6 @@ pub enum Mistake {
     StaleReads,
     /// Sessions take any answer, however old.
     SessionGoesBack,
-    /// Leaders read on leases although clocks leap.
-    LeasesDespiteLeaps,
     /// Clients repeat a write of unknown outcome in a new session.
     NewSessions,
     /// Clients repeat a write of unknown outcome under the next sequence of their session.
@@ -39,7 +37,7 @@ pub enum Mistake {
 
 impl Mistake {
     /// Every mistake.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 14] = [
         Self::LyingDisk,
         Self::SwallowedFailure,
         Self::ForgottenVotes,
@@ -50,7 +48,6 @@ impl Mistake {
         Self::CarelessCopies,
         Self::StaleReads,
         Self::SessionGoesBack,
-        Self::LeasesDespiteLeaps,
         Self::NewSessions,
         Self::NextSequences,
         Self::OneSequence,
@@ -66,7 +63,7 @@ impl Mistake {
             | Self::ForgottenTail => "durability",
             Self::EarlyInstalls | Self::OldSnapshots => "snapshots",
             Self::KeptIncarnation | Self::CarelessCopies => "membership",
-            Self::StaleReads | Self::LeasesDespiteLeaps => "reads",
+            Self::StaleReads => "reads",
             Self::SessionGoesBack
             | Self::NewSessions
             | Self::NextSequences

@@ -8,7 +8,6 @@ use meshraft_consensus::{ConfigBuilder, Entry, Namespace};
 use super::{Seat, World};
 use crate::{
     machine::{Recorder, Recording},
-    mistake::Mistake,
     plan::{Founding, Plan},
 };
 
@@ -67,8 +66,8 @@ fn core(plan: &Plan) -> ConfigBuilder {
     let preset = ConfigBuilder { mistake: plan.core_mistake, ..preset };
     // Two clocks drift apart by at most twice what each may, where leases are read on.
     let permille = u64::from(plan.faults.drift.per_million()) * 21 / 10_000 + 1;
-    let careless = plan.mistake == Some(Mistake::LeasesDespiteLeaps);
-    let lease_drift_permille = (plan.leases || careless)
+    let lease_drift_permille = plan
+        .leases
         .then_some(permille)
         .and_then(|permille| NonZeroU16::new(u16::try_from(permille).ok()?));
     ConfigBuilder { append_bytes_max, lease_drift_permille, ..preset }
