@@ -51,6 +51,7 @@ impl Core {
             leader: None,
             election_due: self.now,
             asleep: false,
+            just_started: false,
             reads: ForwardedReads::default(),
         };
         self.replace_role(RoleState::Follower(follower));

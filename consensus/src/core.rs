@@ -103,6 +103,7 @@ impl Core {
             leader: None,
             election_due: now.plus(first_election),
             asleep: false,
+            just_started: true,
             reads: ForwardedReads::default(),
         };
         let mut core = Self {

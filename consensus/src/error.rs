@@ -56,6 +56,15 @@ pub enum RejectReason {
     /// The change would leave no voter.
     #[error("the change leaves no voter")]
     NoVoters,
+    /// Too few of the voters that the change would leave answer: neither the change nor anything
+    /// after it could be committed before others are back.
+    #[error("{live} of the voters that are left answer, {needed} are needed")]
+    NoLiveMajority {
+        /// How many of them answered within an election time-out, this leader included.
+        live: usize,
+        /// How many are a majority.
+        needed: usize,
+    },
     /// The change has no steps, or more than a configuration can hold.
     #[error("the change has {steps} steps")]
     StepCount {

@@ -107,6 +107,15 @@ pub enum ServiceError {
     /// Leadership was not handed over.
     #[error("leadership was not handed over: {0}")]
     NotTransferred(#[source] NotTransferred),
+    /// Too few of the voters that a removal would leave answer: nothing could be committed any
+    /// more. Nothing changed.
+    #[error("only {live} of the voters that are left answer, {needed} are needed")]
+    NoLiveMajority {
+        /// How many of them answer.
+        live: u32,
+        /// How many are a majority.
+        needed: u32,
+    },
 }
 
 impl ServiceError {
@@ -134,6 +143,7 @@ impl ServiceError {
             Self::NotMember => "not_member",
             Self::ChangeInProgress => "change_in_progress",
             Self::NotTransferred(_) => "not_transferred",
+            Self::NoLiveMajority { .. } => "no_live_majority",
         }
     }
 

@@ -36,6 +36,11 @@ impl Departure {
     pub(crate) fn peers(&self) -> impl Iterator<Item = Member> + '_ {
         self.peers.iter().copied()
     }
+
+    /// Whether there is a path to this peer.
+    pub(crate) fn reaches(&self, peer: &Member) -> bool {
+        self.peers.contains(peer)
+    }
 }
 
 /// Of so many peers one surely knows better.

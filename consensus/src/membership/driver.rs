@@ -5,16 +5,18 @@
 //! 1. A change begins only after the leader committed an entry of its own term (the erratum to the
 //!    single-server change holds for joint ones that overlap, too), and when no other is under way.
 //! 2. A joint configuration is left by whoever leads once it is committed.
-//! 3. A leader that is no voter any more steps down when that is committed, not before.
+//! 3. No change is begun that only members who do not answer could commit.
+//! 4. A leader that is no voter any more steps down when that is committed, not before.
 
-use super::{CatchUp, Change, apply_change, leave_joint};
+use super::{CatchUp, Change, Configuration, apply_change, leave_joint};
 use crate::{
     core::Core,
     error::RejectReason,
+    identity::Member,
     mistake::Mistake,
     output::Outcome,
     replication::Progress,
-    role::RoleState,
+    role::{Leader, RoleState},
     transfer::check_no_handover,
     types::{Position, ProposalId},
 };
@@ -35,7 +37,7 @@ impl Core {
         }
     }
 
-    fn check_change(&self, change: &Change) -> Result<super::Configuration, RejectReason> {
+    fn check_change(&self, change: &Change) -> Result<Configuration, RejectReason> {
         let leader = self.check_leads()?;
         check_no_handover(leader)?;
         if !leader.ready && !self.plants(Mistake::ChangeBeforeOwnCommit) {
@@ -45,7 +47,27 @@ impl Core {
             return Err(RejectReason::ChangeInProgress);
         }
         let target = apply_change(self.membership.current(), change)?;
+        self.check_live_majority(leader, &target)?;
         Ok(if self.plants(Mistake::JointSkipped) { leave_joint(&target) } else { target })
+    }
+
+    /// Whether those who would be left can commit anything.
+    fn check_live_majority(
+        &self,
+        leader: &Leader,
+        target: &Configuration,
+    ) -> Result<(), RejectReason> {
+        let election = self.config.knobs().election;
+        // Of those that this very change brings in nothing is known yet.
+        let answers = |voter: &&Member| {
+            leader.progress.get(*voter).is_none_or(|one| one.answers(self.now, election))
+        };
+        let live = target.voters.iter().filter(answers).count();
+        let needed = target.voters.len() / 2 + 1;
+        match target.is_joint() && live < needed {
+            true => Err(RejectReason::NoLiveMajority { live, needed }),
+            false => Ok(()),
+        }
     }
 
     pub(crate) fn change_in_progress(&self) -> bool {

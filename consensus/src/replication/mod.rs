@@ -302,7 +302,8 @@ impl Core {
         let (now, current) = (self.now, self.membership.current());
         let (is_voter, base) = (current.is_voter(&peer), self.log.base().index);
         match &mut self.role {
-            RoleState::Follower(_) if !up => self.leader_unreachable(peer),
+            RoleState::Follower(_) if up => self.hasten_first_election(),
+            RoleState::Follower(_) => self.leader_unreachable(peer),
             RoleState::Candidate(_) if up && is_voter => self.ask_vote(peer),
             RoleState::Leader(leader) => {
                 if let Some(progress) = leader.progress.get_mut(&peer) {
@@ -318,7 +319,7 @@ impl Core {
                     progress.mode = Mode::Probe { sent: (!up).then_some(now) };
                 }
             }
-            RoleState::Follower(_) | RoleState::Candidate(_) => {}
+            RoleState::Candidate(_) => {}
         }
     }
 

@@ -33,6 +33,8 @@ pub(crate) struct Follower {
     pub(crate) election_due: Moment,
     /// Whether its leader let it sleep: it waits for nothing.
     pub(crate) asleep: bool,
+    /// Whether nothing has happened since it started: no leader, no campaign.
+    pub(crate) just_started: bool,
     /// Reads that wait for the leader's index.
     pub(crate) reads: ForwardedReads,
 }

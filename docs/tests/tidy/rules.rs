@@ -8,12 +8,6 @@ use std::ops::RangeInclusive;
 pub(crate) const FAILURES: [(char, &[RangeInclusive<u8>]); 2] =
     [('S', &[1..=65]), ('O', &[7..=14, 16..=16, 20..=24, 27..=30, 34..=36])];
 
-/// What rows may name as not built; each goes when it is.
-pub(crate) const NOT_BUILT: [&str; 2] = [
-    "failure tolerance as a figure of its own",
-    "campaigns at the start of a voter that is not alone",
-];
-
 /// Sections of the thesis that are built, each with one rule at least.
 pub(crate) const SECTIONS: [&str; 23] = [
     "3.3", "3.4", "3.5", "3.6.1", "3.6.2", "3.6.3", "3.7", "3.8", "3.10", "4.1", "4.2.1", "4.2.2",

@@ -6,14 +6,12 @@ use std::collections::BTreeMap;
 use crate::{
     documents::alive,
     expect_none,
-    rules::{FAILURES, NOT_BUILT, RULES, SECTIONS},
+    rules::{FAILURES, RULES, SECTIONS},
     tree,
 };
 
 /// A row's cell in place of a test: what it speaks of can not happen here.
 const DOES_NOT_APPLY: &str = "does not apply: ";
-/// A row's cell in place of a test: what it speaks of does not exist yet.
-const NOT_BUILT_YET: &str = "not built: ";
 
 /// One row of a table: its cells, and the line that it stands on.
 struct Row {
@@ -49,10 +47,6 @@ fn holds(cell: &str) -> Result<(), String> {
     tests.iter().try_for_each(|name| alive(name))?;
     if let Some(reason) = cell.strip_prefix(DOES_NOT_APPLY) {
         return if reason.len() > 20 { Ok(()) } else { Err("it does not say why".to_owned()) };
-    }
-    if let Some(subject) = cell.strip_prefix(NOT_BUILT_YET) {
-        let known = NOT_BUILT.contains(&subject) && tests.is_empty();
-        return if known { Ok(()) } else { Err(format!("who says that it lacks {subject}?")) };
     }
     if tests.is_empty() { Err("neither a test nor a reason".to_owned()) } else { Ok(()) }
 }
@@ -90,14 +84,6 @@ fn every_failure_that_is_owed_has_its_row() {
         }
     }
     expect_none("failures of others", &violations);
-}
-
-#[test]
-fn what_is_not_built_is_what_rows_say() {
-    let rows = rows("docs/failures.md", 4);
-    let said = rows.iter().filter_map(|row| row.cells[3].strip_prefix(NOT_BUILT_YET));
-    let owed = NOT_BUILT.iter().map(|subject| (*subject).to_owned());
-    expect_none("not built", &differences(owed, said.map(str::to_owned).collect()));
 }
 
 #[test]

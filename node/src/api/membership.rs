@@ -188,6 +188,14 @@ pub enum RemoveError {
     /// It is the last voter: the cluster would be gone.
     #[error("the node is the last voter of the cluster")]
     LastVoter,
+    /// Too few of the voters that would be left answer: nothing could be committed any more.
+    #[error("only {live} of the voters that would be left answer, {needed} are needed")]
+    NoLiveMajority {
+        /// How many of them answer.
+        live: u32,
+        /// How many are a majority.
+        needed: u32,
+    },
     /// Another change was under way until the deadline.
     #[error("another change was in progress until the deadline")]
     ChangeInProgress,
@@ -210,6 +218,9 @@ impl From<ChangeError> for RemoveError {
                 Self::UnknownMember { node }
             }
             ChangeError::Service(ServiceError::LastVoter) => Self::LastVoter,
+            ChangeError::Service(ServiceError::NoLiveMajority { live, needed }) => {
+                Self::NoLiveMajority { live, needed }
+            }
             ChangeError::Service(ServiceError::ChangeInProgress) => Self::ChangeInProgress,
             error => Self::Change(error),
         }

@@ -164,6 +164,7 @@ fn status_object(status: &Status) -> Object {
         .with("last", status.last.get())
         .with("first", status.first.get())
         .with("members", members_json(&status.members))
+        .with("failure_tolerance", status.failure_tolerance())
         .with("waiting", status.waiting.as_ref().map(waiting_json))
         .with("snapshot", status.snapshot.get())
         .with("forced", status.forced)
@@ -227,6 +228,9 @@ fn status_text(status: &Status) -> String {
     line("log", format!("{first} to {last}, committed {commit}, applied {applied}"));
     if status.snapshot > Index::ZERO {
         line("snapshot", format!("up to {}", status.snapshot));
+    }
+    if let Some(more) = status.failure_tolerance() {
+        line("may fail", format!("{more} more of the voters"));
     }
     if let Some(why) = status.halted {
         line("halted", format!("{}; a new start tries again", halted(why)));

@@ -105,6 +105,27 @@ async fn a_removed_node_stays_out_until_it_is_told_to_come_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_leader_tells_how_many_may_fail_and_keeps_a_majority_that_lives() {
+    let mut cluster = Cluster::ready(3).await;
+    let leader = cluster.leader();
+    cluster
+        .until(leader, "room for a failure", |status| status.failure_tolerance() == Some(1))
+        .await;
+    let [dead, alive] = [(leader + 1) % 3, (leader + 2) % 3];
+    assert_eq!(cluster.jobs(alive).status().await.unwrap().failure_tolerance(), None);
+    let (dead_id, alive_id) = (cluster.node(dead).id(), cluster.node(alive).id());
+    cluster.stop_member(dead).await;
+    cluster.until(leader, "no room left", |status| status.failure_tolerance() == Some(0)).await;
+
+    let refused = RemoveError::NoLiveMajority { live: 1, needed: 2 };
+    assert_eq!(cluster.jobs(leader).remove(alive_id).await, Err(refused));
+    cluster.jobs(leader).set("k", "v").await.unwrap();
+    cluster.jobs(leader).remove(dead_id).await.unwrap();
+    cluster.jobs(leader).remove(alive_id).await.unwrap();
+    cluster.until(leader, "one voter", |status| settled(status, 1)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_can_t_be_left_is_not_left() {
     let mut cluster = Cluster::ready(1).await;
     assert_eq!(cluster.jobs(0).leave().await, Err(LeaveError::LastVoter));

@@ -154,6 +154,11 @@ impl Router {
             RejectReason::NoSuchMember { .. } if self.is_transfer(id) => {
                 self.not_transferred(id, NotTransferred::NoVoter);
             }
+            RejectReason::NoLiveMajority { live, needed } => {
+                let number = |count| u32::try_from(count).unwrap_or(u32::MAX);
+                let (live, needed) = (number(live), number(needed));
+                self.fail(id, ServiceError::NoLiveMajority { live, needed });
+            }
             RejectReason::NoVoters => self.fail(id, ServiceError::LastVoter),
             RejectReason::Overloaded { .. } => self.fail(id, ServiceError::Overloaded),
             RejectReason::TooLarge { bytes, limit_bytes } => {

@@ -63,6 +63,17 @@ pub struct Damaged {
 }
 
 impl Status {
+    /// How many more voters may fail before nothing can be committed; only a leader knows. While
+    /// voters change it counts the new ones.
+    #[must_use]
+    pub fn failure_tolerance(&self) -> Option<usize> {
+        let voters = self.members.iter().filter(|member| member.role == MemberRole::Voter);
+        let states: Vec<MemberState> = voters.map(|voter| voter.state).collect::<Option<_>>()?;
+        let majority = states.len() / 2 + 1;
+        let live = states.iter().filter(|state| **state != MemberState::Unreachable).count();
+        (!states.is_empty()).then(|| live.saturating_sub(majority))
+    }
+
     /// The same in the words of the first version.
     #[must_use]
     pub fn plain(mut self) -> Self {

@@ -3,14 +3,15 @@
 use bytes::Bytes;
 use meshraft_consensus::{Incarnation, Index, Member, NodeId, Position, Term};
 use meshraft_service::{
-    BadRequest, Feature, Refusal, Sequence, ServiceError, SessionId,
+    BadRequest, Feature, NotTransferred, Refusal, Sequence, ServiceError, SessionId,
     limits::{
         ADDRESSES_MAX, HOPS_MAX, MEMBERS_MAX, PAYLOAD_BYTES_MAX, REQUEST_BYTES_MAX,
         RESPONSE_BYTES_MAX,
     },
     wire::{
-        Halted, Level, NodeRole, NotAdmitted, Operation, Reply, Request, Response, Status, Waiting,
-        WaitingCode, WireError, decode_response, encode_response,
+        Halted, Level, MemberRole, MemberState, MemberStatus, NodeRole, NotAdmitted, Operation,
+        Reply, Request, Response, Status, Waiting, WaitingCode, WireError, decode_response,
+        encode_response,
     },
 };
 use proptest::prelude::*;
@@ -75,6 +76,24 @@ fn of_version_1() -> Status {
     status
 }
 
+#[test]
+fn a_leader_knows_how_many_voters_may_fail() {
+    let voters = |states: &[Option<MemberState>]| {
+        let one = MemberStatus { role: MemberRole::Voter, ..status().members[0] };
+        let members = states.iter().map(|&state| MemberStatus { state, ..one }).collect();
+        Status { members, ..status() }.failure_tolerance()
+    };
+    let (own, ok, dead) =
+        (Some(MemberState::Leader), Some(MemberState::Replicate), Some(MemberState::Unreachable));
+    assert_eq!(voters(&[own]), Some(0));
+    assert_eq!(voters(&[own, ok, ok]), Some(1));
+    assert_eq!(voters(&[own, ok, dead]), Some(0));
+    assert_eq!(voters(&[own, dead, dead]), Some(0), "it has no majority any more");
+    assert_eq!(voters(&[own, ok, ok, ok, ok, dead]), Some(1), "six voters bear no more than five");
+    assert_eq!(voters(&[ok, None, None]), None, "no leader told it");
+    assert_eq!(voters(&[]), None);
+}
+
 fn responses() -> Vec<Response> {
     let position = Position::new(Term::new(3), Index::new(700));
     let response = Bytes::from_static(b"answer");
@@ -122,6 +141,8 @@ fn errors() -> Vec<(ServiceError, &'static str, bool)> {
         (ServiceError::LastVoter, "last_voter", false),
         (ServiceError::NotMember, "not_member", false),
         (ServiceError::ChangeInProgress, "change_in_progress", false),
+        (ServiceError::NotTransferred(NotTransferred::Behind), "not_transferred", false),
+        (ServiceError::NoLiveMajority { live: 1, needed: 2 }, "no_live_majority", false),
     ]
 }
 
