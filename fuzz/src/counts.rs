@@ -105,6 +105,10 @@ counted! {
     Amnesia = "amnesia raised",
     /// A member began anew as another incarnation because of that.
     Renewed = "renewed",
+    /// A member found that it can't read its log.
+    Damaged = "ranges damaged",
+    /// Others told it what stood there, or a snapshot stands for it.
+    Repaired = "repaired",
     /// A node that only joins became a member.
     Joined = "joiners",
     /// A cluster was founded by as many as were expected.

@@ -164,6 +164,8 @@ faults! {
     idle Idle: percent(1),
     /// Several inputs are handled before a node drains its outputs.
     batch Batch: percent(80),
+    /// An entry rots on a disk, if all others have it.
+    rot Rot: percent(10),
 }
 
 impl Faults {
@@ -182,8 +184,11 @@ impl Faults {
             return faults;
         }
         let one_in = [2, 2, 3, 6][random.place(4)];
+        // The last kind is drawn apart, so that the others are what they were before it came.
+        let mut apart = random.clone().fork(9);
         for fault in Fault::ALL {
             let most = fault.most();
+            let random = if *fault == Fault::Rot { &mut apart } else { &mut *random };
             let (there, times) = (random.below(one_in) == 0, random.below(u64::from(most.0)));
             if there {
                 *faults.of_mut(*fault) = Rate(u32::try_from(times).unwrap_or(most.0));

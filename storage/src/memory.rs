@@ -135,6 +135,12 @@ impl MemoryStore {
         rotten.is_some()
     }
 
+    /// For simulations: whether anything can't be read.
+    #[doc(hidden)]
+    pub fn rots(&self) -> bool {
+        self.groups.values().any(|group| !group.rotten.is_empty())
+    }
+
     fn record(
         &mut self,
         namespace: &Namespace,

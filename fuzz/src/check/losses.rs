@@ -9,7 +9,8 @@
 
 use std::collections::BTreeSet;
 
-use meshraft_consensus::{ClusterId, Configuration, Member, Namespace};
+use meshraft_consensus::{ClusterId, Configuration, Index, Member, Namespace};
+use meshraft_storage::GroupId;
 
 use super::{
     Checks,
@@ -61,6 +62,35 @@ impl Checks {
     pub(crate) fn bears_leaving(&self, namespace: &Namespace, leave: &Leaving<'_>) -> bool {
         let living = self.states.living(namespace);
         living.is_some_and(|cluster| self.bears_without(None, cluster, leave))
+    }
+
+    /// Whether an entry may rot on this node's disk: it is committed, and so is the one after it,
+    /// and every other voter has both. Then others can always tell what stood there.
+    pub(crate) fn bears_rot(&self, seat: Seat, group: GroupId, index: Index) -> bool {
+        let key = (seat, group);
+        let (Some(cluster), Some(me)) = (self.logs.cluster_of(key), self.logs.member_of(key))
+        else {
+            return false;
+        };
+        let whole = self.whole(cluster, |_| true);
+        let slots = [index, index.next()];
+        let committed = |slot: Index| {
+            let place = usize::try_from(slot.get()).ok()?.checked_sub(1)?;
+            self.logs.all_committed(cluster).get(place).copied()
+        };
+        let holds = |member: &Member| {
+            let log = self.logs.durable_of(*member, cluster).filter(|_| whole.contains(member));
+            log.is_some_and(|log| {
+                slots.iter().all(|slot| {
+                    let entry = committed(*slot);
+                    entry.is_some() && log.at(*slot) == entry
+                })
+            })
+        };
+        let halves =
+            |it: &Configuration| it.voters.union(&it.outgoing).copied().collect::<Vec<_>>();
+        let voters: BTreeSet<Member> = self.configurations(cluster, &[]).flat_map(halves).collect();
+        voters.iter().any(|voter| *voter != me) && holds(&me) && voters.iter().all(holds)
     }
 
     fn bears_without(&self, lost: Option<Seat>, cluster: ClusterId, leave: &Leaving<'_>) -> bool {

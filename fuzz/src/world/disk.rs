@@ -111,6 +111,27 @@ impl Disk {
         self.files = copy.files;
     }
 
+    /// Which slots each log has durably.
+    pub(crate) fn slots(&self) -> Vec<(GroupId, IndexRange)> {
+        let groups = self.durable.opened().namespaces.into_iter().flat_map(|it| it.groups);
+        let slots = groups.filter_map(|group| {
+            let first = group.terms.first()?.index;
+            Some((group.group, IndexRange { first, last: group.last.index }))
+        });
+        slots.collect()
+    }
+
+    /// An entry can't be read any more; a start finds out if it is `seen`, else a load.
+    pub(crate) fn rot(&mut self, group: GroupId, index: Index, seen: bool) -> bool {
+        self.live.rot(group, index, seen);
+        self.durable.rot(group, index, seen)
+    }
+
+    /// Whether anything can't be read.
+    pub(crate) fn rots(&self) -> bool {
+        self.durable.rots()
+    }
+
     /// Whether a commit failed since the process started.
     pub(crate) const fn is_dead(&self) -> bool {
         self.dead

@@ -379,6 +379,12 @@ impl World {
                     NodeEvent::Core(CoreEvent::Amnesia { member, .. }) => {
                         self.raised.push((namespace, member));
                     }
+                    NodeEvent::Core(CoreEvent::Damaged { .. }) => {
+                        self.checks.counts.note(Rare::Damaged);
+                    }
+                    NodeEvent::Core(CoreEvent::Repaired { .. }) => {
+                        self.checks.counts.note(Rare::Repaired);
+                    }
                     _ => {}
                 }
             }

@@ -34,7 +34,7 @@ impl World {
     /// A disk is lost.
     pub(super) fn strike_wipe(&mut self) -> Result<(), Violation> {
         let (seat, down) = (self.victim(), self.while_it_lasts());
-        if !self.node(seat).is_running() || !self.bears_loss(seat) {
+        if !self.node(seat).is_running() || self.rots() || !self.bears_loss(seat) {
             return Ok(());
         }
         if !self.node(seat).join_only && !self.may_found_again() {
@@ -72,7 +72,7 @@ impl World {
     /// made anew all the same, so that copies are of every age.
     pub(super) fn strike_copy(&mut self) {
         let (seat, anew) = (self.victim(), self.random.below(10) == 0);
-        if self.node(seat).copy.is_some() && !anew {
+        if self.rots() || self.node(seat).copy.is_some() && !anew {
             return;
         }
         let disk = self.node(seat).disk.copy();
@@ -82,6 +82,34 @@ impl World {
             self.struck(format_args!("the disk of n{} is copied", seat.0));
         }
         self.node_mut(seat).copy = useful.then_some(OldCopy { disk, checks });
+    }
+
+    /// An entry rots, while all other disks are sound. Half of the nodes crash with it, and find
+    /// out when they start.
+    pub(super) fn strike_rot(&mut self) -> Result<(), Violation> {
+        let (seat, seen) = (self.victim(), self.random.below(2) == 0);
+        let logs = self.node(seat).disk.slots();
+        let others = self.seats().filter(|other| *other != seat);
+        if logs.is_empty() || others.into_iter().any(|other| self.node(other).disk.rots()) {
+            return Ok(());
+        }
+        let (group, slots) = logs[self.random.place(logs.len())];
+        let count = slots.last.next().distance_from(slots.first);
+        let index = slots.first.plus(self.random.below(count.max(1)));
+        if self.checks.bears_rot(seat, group, index)
+            && self.node_mut(seat).disk.rot(group, index, seen)
+        {
+            self.struck(format_args!("entry {index} of {group} rots on n{}", seat.0));
+            if self.random.below(2) == 0 {
+                return self.strike_crash(seat);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether anything on any disk can't be read.
+    fn rots(&self) -> bool {
+        self.seats().into_iter().any(|seat| self.node(seat).disk.rots())
     }
 
     /// A node crashes, and soon its old copy may take the place of its disk.
@@ -128,6 +156,9 @@ impl World {
     }
 
     fn bears_copy(&self, seat: Seat, copy: &Copy) -> Bearing {
+        if self.rots() {
+            return Bearing::Later;
+        }
         self.checks.bears_copy(seat, copy, &|cluster| self.leaving_cluster(cluster))
     }
 

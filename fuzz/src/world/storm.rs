@@ -108,6 +108,7 @@ impl World {
             Fault::Full => self.strike_full(),
             Fault::Wipe => self.strike_wipe()?,
             Fault::Copy => self.strike_copy(),
+            Fault::Rot => self.strike_rot()?,
             Fault::SetBack => self.strike_set_back()?,
             Fault::Stranger => self.strike_stranger()?,
             Fault::Leave => self.strike_departure(false),
@@ -271,7 +272,7 @@ impl World {
         }
     }
 
-    fn strike_crash(&mut self, seat: Seat) -> Result<(), Violation> {
+    pub(super) fn strike_crash(&mut self, seat: Seat) -> Result<(), Violation> {
         let down = self.while_it_lasts();
         if self.node(seat).is_running() {
             self.struck(format_args!("n{} crashes, and is down for {down:?}", seat.0));

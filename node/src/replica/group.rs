@@ -13,7 +13,7 @@ use bytes::Bytes;
 use meshraft_consensus::{
     Change, ChangeStep, Core, Entry, EntryKind, Event, Fate, Incarnation, Index, Input, Member,
     Moment, NodeId, Output, Position, ProposalId, ReadId, ReadLevel, Role, SnapshotMeta, Status,
-    WriteId,
+    Term, WriteId,
 };
 use meshraft_service::{
     HaltReason as ApplyHalt, QueryError, Replicated, Sequence, ServiceError, SessionId,
@@ -162,6 +162,18 @@ impl Group {
         self.core.handle(now, Input::Read { id: ReadId::new(id.get()), level });
     }
 
+    /// Whether this member leads, and may propose: it has applied an entry of its own term, so that
+    /// it knows the log's time.
+    pub(super) fn is_ready(&self) -> bool {
+        self.led_term().is_some()
+    }
+
+    fn led_term(&self) -> Option<Term> {
+        let applied = self.state.as_ref()?.applied().term;
+        let term = self.core.term();
+        (self.core.is_ready() && applied == term).then_some(term)
+    }
+
     /// The stamp of an entry proposed now.
     pub(super) fn log_time_ms(&self, now: Moment) -> u64 {
         self.log_time.stamp_ms(now)
@@ -239,7 +251,7 @@ impl Group {
         if quiet {
             return None;
         }
-        self.note_role(now, &mut effects);
+        self.note_role(&mut effects);
         if !entries.is_empty() {
             self.apply(now, entries, &mut effects);
             effects.extend(self.take_snapshot());
@@ -247,6 +259,7 @@ impl Group {
         if let Some(meta) = install {
             self.install(meta, &mut effects);
         }
+        self.log_time.lead(self.led_term(), now);
         Some(effects)
     }
 
@@ -302,9 +315,8 @@ impl Group {
         effects.push(Effect::Out(out));
     }
 
-    fn note_role(&mut self, now: Moment, effects: &mut Vec<Effect>) {
+    fn note_role(&mut self, effects: &mut Vec<Effect>) {
         let leads = self.core.role() == Role::Leader;
-        self.log_time.lead(leads, now);
         if self.led && !leads {
             self.led = false;
             effects.push(Effect::Out(ReplicaOutput::Deposed));

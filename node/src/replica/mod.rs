@@ -360,7 +360,7 @@ impl Replica {
             LeaderView {
                 leader: core.leader(),
                 is_me: core.role() == Role::Leader,
-                ready: core.is_ready(),
+                ready: group.is_ready(),
                 term: core.term(),
             }
         });
