@@ -69,6 +69,12 @@ counted! {
     StoreFailed = "stores failed",
     /// A node heard that it holds another key, or speaks other versions, than its peer.
     Refused = "strangers refused",
+    /// A request was refused for want of room.
+    Overloaded = "answers: overloaded",
+    /// A command may or may not have taken effect.
+    Uncertain = "answers: outcome unknown",
+    /// A command named a session that nobody knows.
+    Expired = "answers: session expired",
     /// A snapshot was written.
     SnapshotTaken = "snapshots taken",
     /// A snapshot was fetched whole.

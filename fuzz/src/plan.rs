@@ -104,7 +104,8 @@ impl Plan {
         };
         let joiners = usize::from(random.below(4) == 0);
         let namespaces = if random.below(4) == 0 { 2 } else { 1 };
-        let clients = 1 + random.place(4);
+        // Now and then more than a core has room for.
+        let clients = if random.below(12) == 0 { 24 } else { 1 + random.place(4) };
         let keys = 1 + random.below(4);
         let stormy = random.between(Self::STORMY_MIN, Self::STORMY_MIN + Duration::from_secs(6));
         let faults = Faults::draw(&mut random);
