@@ -121,6 +121,12 @@ counted! {
     Reopened = "reopened",
     /// A learner stood by because there were voters enough.
     HeldBack = "held back",
+    /// A group fell asleep at a node.
+    FellAsleep = "fell asleep",
+    /// A node's sleeping group was told that its leader's node is lost.
+    SleeperLost = "woken by loss",
+    /// A node's sleeping group was woken because a peer disagreed.
+    SleepDisputed = "woken by dispute",
     /// Two disjoint clusters were founded where that may happen; the run ended there.
     Split = "splits",
 }

@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use meshraft::host::{CallId, HaltReason, Host, HostConfig, Input, LoadToken, NodeEvent, Output};
+use meshraft::host::{
+    CallId, HaltReason, Host, HostConfig, Input, LoadToken, NodeEvent, Output, SleepEvent,
+};
 use meshraft_consensus::{Event as CoreEvent, IndexRange, LoadError, Member, NodeId};
 use meshraft_service::{ServiceError, wire::Reply};
 use meshraft_storage::{Job, Ticket};
@@ -379,6 +381,7 @@ impl World {
                     NodeEvent::Core(CoreEvent::Amnesia { member, .. }) => {
                         self.raised.push((namespace, member));
                     }
+                    NodeEvent::Sleep(event) => self.slept(event),
                     NodeEvent::Core(CoreEvent::Damaged { .. }) => {
                         self.checks.counts.note(Rare::Damaged);
                     }
@@ -390,6 +393,15 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    fn slept(&mut self, event: SleepEvent) {
+        match event {
+            SleepEvent::FellAsleep => self.checks.counts.note(Rare::FellAsleep),
+            SleepEvent::LeaderLost { .. } => self.checks.counts.note(Rare::SleeperLost),
+            SleepEvent::Disagreed { .. } => self.checks.counts.note(Rare::SleepDisputed),
+            _ => {}
+        }
     }
 
     fn learn(&mut self, seat: Seat, peer: NodeId, address: &meshraft_discovery::peers::Address) {
