@@ -21,8 +21,14 @@ macro_rules! counted {
         }
 
         /// How often each of them happened.
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub struct $counts([u64; $rare::ALL.len()]);
+
+        impl Default for $counts {
+            fn default() -> Self {
+                Self([0; $rare::ALL.len()])
+            }
+        }
 
         impl $counts {
             /// It happened once more.
