@@ -200,6 +200,9 @@ impl Core {
                 self.note_peer(peer, true);
                 self.peer_changed(peer, true);
             }
+            Input::LeaderSeen { leader, at } => self.leader_seen(leader, at),
+            // Whom it concerns woke before.
+            Input::Wake => {}
         }
         self.tell();
     }

@@ -42,9 +42,14 @@ impl Core {
     /// The commit index advanced: entry 1 settles the fate.
     pub(crate) fn settle_founding(&mut self) {
         let first = Index::ZERO.next();
-        if self.founding == Founding::Open && self.commit >= first && !self.is_damaged_at(first) {
-            let found = self.membership.is_at(first);
-            self.founding = if found { Founding::Lives } else { Founding::Abandoned };
+        if self.founding == Founding::Open && self.commit >= first {
+            // Whatever was changed, was changed in a cluster that lives.
+            let found = self.membership.is_at(first) || self.membership.committed().0 > first;
+            if found {
+                self.founding = Founding::Lives;
+            } else if !self.is_damaged_at(first) {
+                self.founding = Founding::Abandoned;
+            }
         }
     }
 

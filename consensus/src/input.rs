@@ -10,7 +10,7 @@ use crate::{
     identity::Member,
     membership::Change,
     message::Message,
-    types::{Index, LoadId, Position, ProposalId, ReadId, Term, WriteId},
+    types::{Index, LoadId, Moment, Position, ProposalId, ReadId, Term, WriteId},
 };
 
 /// One input. Its variants are final; one not yet handled is answered `Unsupported`, or observed.
@@ -106,6 +106,17 @@ pub enum Input {
     PeerDown(Member),
     /// The transport has a path to a member again.
     PeerUp(Member),
+    /// The node of the leader that this member follows lived at this moment, and took the group to
+    /// be asleep in this very term and log. Wakes nobody; it counts as having heard the leader then
+    /// for whoever sleeps.
+    LeaderSeen {
+        /// The leader.
+        leader: Member,
+        /// When, on this member's clock.
+        at: Moment,
+    },
+    /// Members disagree on whether the group sleeps: whoever does wakes.
+    Wake,
 }
 
 /// The fate of a founder set, decided as entry 1 of its own group.

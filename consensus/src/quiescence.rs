@@ -8,19 +8,23 @@
 //!    at once, so that everybody wakes.
 //! 4. A sleeping leader holds no lease; a lease that was not over ends as usual, as no follower
 //!    forgets whom it heard.
+//! 5. Sleep hears nobody: whoever wakes refuses its vote only for what it heard before, or what the
+//!    driver saw of the leader's node since.
 //!
 //! That a sleeping leader lives is the driver's to watch, for all groups of a node at once: it says
-//! [`crate::Input::PeerDown`] to those that the lost node leads. Whoever missed that it may sleep
-//! campaigns in vain, and wakes the others.
+//! [`crate::Input::PeerDown`] to those that the lost node leads, and [`crate::Input::LeaderSeen`]
+//! before anything that may wake a follower of one that lives. Whoever missed that it may sleep
+//! campaigns in vain then, and wakes the others.
 
 use crate::{
     core::Core,
     identity::Member,
     input::Input,
-    message::{HeartbeatResponse, Message, Quiesce},
+    message::{AppendResponse, AppendResult, Message, Quiesce},
     output::Lane,
     replication::{Mode, Progress},
     role::{Leader, RoleState},
+    types::Moment,
 };
 
 impl Core {
@@ -43,14 +47,14 @@ impl Core {
                 if is_work(input) {
                     leader.idle_since = None;
                 }
-                if leader.asleep && concerns_leader(input) {
+                if leader.asleep && self.concerns_leader(input) {
                     self.wake_leader();
                 }
             }
             RoleState::Follower(follower) if follower.asleep => {
                 let lost = matches!(input, Input::PeerDown(peer) if follower.leader == Some(*peer));
                 if lost || concerns_follower(input) {
-                    self.wake_follower(lost);
+                    self.wake_follower();
                 }
             }
             RoleState::Follower(_) | RoleState::Candidate(_) => {}
@@ -67,15 +71,50 @@ impl Core {
         self.send_heartbeats();
     }
 
-    /// Until now the driver vouched for the leader; if it does no more, the wait is short.
-    fn wake_follower(&mut self, lost: bool) {
-        if !lost {
-            self.heard = Some(self.now);
-        }
+    /// It waits for a leader as if it had just begun to; if that one is known to be lost, the wait
+    /// is shortened next.
+    fn wake_follower(&mut self) {
         let election_due = self.now.plus(self.draw_wait());
         if let RoleState::Follower(follower) = &mut self.role {
             (follower.asleep, follower.election_due) = (false, election_due);
         }
+    }
+
+    /// The driver saw a sign of life of the leader's node.
+    pub(crate) fn leader_seen(&mut self, leader: Member, at: Moment) {
+        let at = at.min(self.now);
+        if let RoleState::Follower(follower) = &self.role
+            && follower.asleep
+            && follower.leader == Some(leader)
+        {
+            self.heard = self.heard.max(Some(at));
+        }
+    }
+
+    /// What a sleeping leader must act on.
+    fn concerns_leader(&self, input: &Input) -> bool {
+        match input {
+            Input::Receive { message, .. } => !self.is_late_answer(message),
+            Input::Transfer { .. } | Input::Campaign | Input::PeerUp(_) | Input::Wake => true,
+            _ => is_work(input),
+        }
+    }
+
+    /// An answer to what this leader said before it fell asleep: waking for it would send what is
+    /// answered again, to no end. Later the same message is a member's that looks for its leader.
+    fn is_late_answer(&self, message: &Message) -> bool {
+        let RoleState::Leader(leader) = &self.role else { return false };
+        if self.now >= leader.heartbeat_due.plus(self.config.knobs().election) {
+            return false;
+        }
+        let answer = match message {
+            Message::HeartbeatResponse(_) | Message::VoteResponse(_) => true,
+            Message::AppendResponse(response) => {
+                matches!(response.result, AppendResult::Matched(_))
+            }
+            _ => false,
+        };
+        answer && message.term() == self.hard.term
     }
 
     /// The heartbeat is due: lets the group sleep if it has been idle for long enough. Says whether
@@ -124,17 +163,25 @@ impl Core {
         let same = message.last == self.log.last() && self.durability.is_quiet(message.last.index);
         let stale = message.term < self.hard.term;
         let allowed = self.config.knobs().quiesce_after.is_some() && self.damage.is_none();
-        if stale || !same || !allowed {
-            // An answer wakes a leader that is wrong about this member, or is none any more.
-            let (term, free_bytes) = (self.hard.term, self.free_bytes());
-            let response = HeartbeatResponse { term, round: 0, free_bytes };
-            return self.send(from, Lane::Control, Message::HeartbeatResponse(response));
+        if stale {
+            return self.answer_stale(from);
+        }
+        if !same || !allowed {
+            return self.refuse_sleep(from);
         }
         self.advance_commit_to(message.last.index);
         if let RoleState::Follower(follower) = &mut self.role {
             // Reads that wait for the leader wake it.
             follower.asleep = follower.reads.is_empty();
         }
+    }
+
+    /// Wakes a leader that is wrong about this member: a conflict of no request takes nothing back.
+    fn refuse_sleep(&mut self, leader: Member) {
+        let (term, last, free_bytes) = (self.hard.term, self.log.last(), self.free_bytes());
+        let result = AppendResult::Conflict { hint: last, last };
+        let response = AppendResponse { term, sequence: 0, result, free_bytes };
+        self.send(leader, Lane::Control, Message::AppendResponse(response));
     }
 
     /// Panics if an invariant is broken.
@@ -165,20 +212,11 @@ const fn is_work(input: &Input) -> bool {
     }
 }
 
-/// What a sleeping leader must act on.
-const fn concerns_leader(input: &Input) -> bool {
-    is_work(input)
-        || matches!(
-            input,
-            Input::Receive { .. } | Input::Transfer { .. } | Input::Campaign | Input::PeerUp(_)
-        )
-}
-
 /// What a sleeping follower must act on.
 const fn concerns_follower(input: &Input) -> bool {
     match input {
         Input::Receive { message: Message::Quiesce(_), .. } => false,
-        Input::Receive { .. } | Input::Read { .. } | Input::Campaign => true,
+        Input::Receive { .. } | Input::Read { .. } | Input::Campaign | Input::Wake => true,
         _ => false,
     }
 }

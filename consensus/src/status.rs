@@ -62,7 +62,7 @@ pub struct FollowerStatus {
     pub matched: Index,
     /// How the leader sends to it.
     pub state: FollowerState,
-    /// Whether it was heard within an election time-out.
+    /// Whether it was heard within an election time-out; of a group that sleeps, before it did.
     pub active: bool,
     /// For a learner: why it is not promoted. `None` means that it is a voter, or about to be one.
     pub held_back: Option<HeldBack>,
@@ -132,7 +132,7 @@ impl Core {
                 member: *member,
                 matched: progress.matched,
                 state: progress.state(),
-                active: progress.is_active(self.now, election),
+                active: leader.asleep || progress.is_active(self.now, election),
                 held_back: self.held_back(member, voters),
                 amnesiac: progress.amnesiac,
             };

@@ -21,8 +21,14 @@ macro_rules! counted {
         }
 
         /// How often each of them happened.
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub struct $counts([u64; $rare::ALL.len()]);
+
+        impl Default for $counts {
+            fn default() -> Self {
+                Self([0; $rare::ALL.len()])
+            }
+        }
 
         impl $counts {
             /// It happened once more.
@@ -69,6 +75,12 @@ counted! {
     StoreFailed = "stores failed",
     /// A node heard that it holds another key, or speaks other versions, than its peer.
     Refused = "strangers refused",
+    /// A request was refused for want of room.
+    Overloaded = "answers: overloaded",
+    /// A command may or may not have taken effect.
+    Uncertain = "answers: outcome unknown",
+    /// A command named a session that nobody knows.
+    Expired = "answers: session expired",
     /// A snapshot was written.
     SnapshotTaken = "snapshots taken",
     /// A snapshot was fetched whole.
@@ -115,6 +127,12 @@ counted! {
     Reopened = "reopened",
     /// A learner stood by because there were voters enough.
     HeldBack = "held back",
+    /// A group fell asleep at a node.
+    FellAsleep = "fell asleep",
+    /// A node's sleeping group was told that its leader's node is lost.
+    SleeperLost = "woken by loss",
+    /// A node's sleeping group was woken because a peer disagreed.
+    SleepDisputed = "woken by dispute",
     /// Two disjoint clusters were founded where that may happen; the run ended there.
     Split = "splits",
 }

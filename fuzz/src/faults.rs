@@ -120,7 +120,7 @@ faults! {
     pause Pause: percent(5),
     /// A machine takes long to apply what it was given: its node stands still meanwhile.
     slow_apply SlowApply: percent(2),
-    /// The clock of a node leaps ahead. Nobody reads on leases then.
+    /// The clock of one node leaps ahead, or those of all others. Nobody reads on leases then.
     leap Leap: percent(3),
     /// A clock runs too fast or too slow, by at most this part.
     drift Drift: percent(2),
@@ -239,6 +239,12 @@ impl Strike {
     pub(crate) fn random(self, seed: u64) -> Random {
         let label = u64::from(self.tick) << 8 | self.fault as u64;
         Random::new(seed ^ 0x5707_5707_5707_5707).fork(label)
+    }
+}
+
+impl fmt::Display for Strike {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{} {}", self.tick, self.fault.name())
     }
 }
 

@@ -7,6 +7,8 @@
 pub enum Mistake {
     /// Disks say that a write is durable as soon as they get it.
     LyingDisk,
+    /// Disks say nothing of a commit that failed.
+    SwallowedFailure,
     /// Disks forget whom a member voted for.
     ForgottenVotes,
     /// Disks forget the last entry of a log when the process dies.
@@ -21,6 +23,8 @@ pub enum Mistake {
     CarelessCopies,
     /// Clients take what any member has for a linearizable read.
     StaleReads,
+    /// Sessions take any answer, however old.
+    SessionGoesBack,
     /// Clients repeat a write of unknown outcome in a new session.
     NewSessions,
     /// Clients repeat a write of unknown outcome under the next sequence of their session.
@@ -33,8 +37,9 @@ pub enum Mistake {
 
 impl Mistake {
     /// Every mistake.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::LyingDisk,
+        Self::SwallowedFailure,
         Self::ForgottenVotes,
         Self::ForgottenTail,
         Self::EarlyInstalls,
@@ -42,6 +47,7 @@ impl Mistake {
         Self::KeptIncarnation,
         Self::CarelessCopies,
         Self::StaleReads,
+        Self::SessionGoesBack,
         Self::NewSessions,
         Self::NextSequences,
         Self::OneSequence,
@@ -51,13 +57,18 @@ impl Mistake {
     /// What it is about.
     pub const fn topic(self) -> &'static str {
         match self {
-            Self::LyingDisk | Self::ForgottenVotes | Self::ForgottenTail => "durability",
+            Self::LyingDisk
+            | Self::SwallowedFailure
+            | Self::ForgottenVotes
+            | Self::ForgottenTail => "durability",
             Self::EarlyInstalls | Self::OldSnapshots => "snapshots",
             Self::KeptIncarnation | Self::CarelessCopies => "membership",
             Self::StaleReads => "reads",
-            Self::NewSessions | Self::NextSequences | Self::OneSequence | Self::MaybeIsNo => {
-                "sessions"
-            }
+            Self::SessionGoesBack
+            | Self::NewSessions
+            | Self::NextSequences
+            | Self::OneSequence
+            | Self::MaybeIsNo => "sessions",
         }
     }
 }

@@ -45,6 +45,10 @@ pub struct Plan {
     pub snapshot_entries: u64,
     /// How many bytes a snapshot has beside the keys: with many, a transfer takes several parts.
     pub padding_bytes: u64,
+    /// After how long without work a group sleeps, if groups do.
+    pub quiesce_after: Option<Duration>,
+    /// Clients begin nothing new for so long, each time this much more has passed.
+    pub rests: Option<(Duration, Duration)>,
     /// Whether leaders may serve reads on leases.
     pub leases: bool,
     /// What goes wrong until the world heals.
@@ -97,7 +101,8 @@ impl Plan {
         };
         let joiners = usize::from(random.below(4) == 0);
         let namespaces = if random.below(4) == 0 { 2 } else { 1 };
-        let clients = 1 + random.place(4);
+        // Now and then more than a core has room for.
+        let clients = if random.below(12) == 0 { 24 } else { 1 + random.place(4) };
         let keys = 1 + random.below(4);
         let stormy = random.between(Self::STORMY_MIN, Self::STORMY_MIN + Duration::from_secs(6));
         let faults = Faults::draw(&mut random);
@@ -112,6 +117,9 @@ impl Plan {
             1 => 66_000 + random.below(60_000),
             _ => random.below(500),
         };
+        let quiesce_after = (random.below(2) == 0)
+            .then(|| random.between(Duration::from_millis(200), Duration::from_secs(2)));
+        let rests = quiesce_after.map(|after| draw_rests(after, &mut random));
         // A part of a snapshot that was lost on the way is asked for again after ten seconds.
         let recovery = Duration::from_secs(30);
         Self {
@@ -125,6 +133,8 @@ impl Plan {
             voters_target,
             snapshot_entries,
             padding_bytes,
+            quiesce_after,
+            rests,
             leases,
             faults,
             only: None,
@@ -149,4 +159,10 @@ impl Plan {
     pub const fn nodes(&self) -> usize {
         self.founders + self.joiners
     }
+}
+
+/// For how long clients rest, long enough for groups to sleep, and for how long they work between.
+fn draw_rests(quiesce_after: Duration, random: &mut Random) -> (Duration, Duration) {
+    let rest = quiesce_after + random.between(Duration::ZERO, Duration::from_secs(3));
+    (rest, random.between(Duration::from_millis(500), Duration::from_secs(3)))
 }

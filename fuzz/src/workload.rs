@@ -68,6 +68,7 @@ pub(crate) struct Workload {
     last_value: u64,
     namespaces: Vec<Namespace>,
     keys: u64,
+    rests: Option<(Duration, Duration)>,
     random: Random,
 }
 
@@ -79,8 +80,8 @@ impl Workload {
         };
         let clients = (0..plan.clients).map(roaming).collect();
         let calls = BTreeMap::new();
-        let keys = plan.keys;
-        Self { clients, calls, last_call: 0, last_value: 0, namespaces, keys, random }
+        let (keys, rests) = (plan.keys, plan.rests);
+        Self { clients, calls, last_call: 0, last_value: 0, namespaces, keys, rests, random }
     }
 
     pub(crate) fn clients(&self) -> usize {
@@ -132,7 +133,11 @@ impl Workload {
         alive: &[Seat],
         checks: &Checks,
     ) -> Step {
+        let rest = self.rest(now);
         let Some(client) = self.clients.get_mut(number) else { return Step::Rest };
+        if let Some(rest) = rest.filter(|_| client.may_rest()) {
+            return Step::Wake(rest);
+        }
         let namespace = self.namespaces[client.namespace()].clone();
         let committed = checks.committed_in(&namespace);
         match client.next((now, committed), alive, self.keys, &mut self.last_value) {
@@ -145,6 +150,14 @@ impl Workload {
             Next::Wait(wait) => Step::Wake(wait),
             Next::Rest => Step::Rest,
         }
+    }
+
+    /// For how long nothing new is begun now.
+    fn rest(&self, now: Moment) -> Option<Duration> {
+        let (rest, busy) = self.rests?;
+        let nanos = u64::try_from((rest + busy).as_nanos()).unwrap_or(u64::MAX);
+        let into = Duration::from_nanos(now.as_nanos() % nanos);
+        rest.checked_sub(into).filter(|left| !left.is_zero())
     }
 
     /// A node takes a call.

@@ -43,12 +43,19 @@ pub(crate) struct Pace {
     pub(crate) election_rank: u8,
     /// What clocks may drift while a lease lasts; without it there are no leases.
     pub(crate) lease_drift_permille: Option<NonZeroU16>,
+    /// After how long without work a group sleeps, `None` where it never does; unless nothing was
+    /// said.
+    pub(crate) quiesce_after: Option<Option<Duration>>,
 }
 
 impl Pace {
     /// How long a free node observes before it decides, and the least time that a founder set is
     /// given to gather: a tenth of what an operator would wait, and many round trips of any preset.
     pub(crate) const WINDOW: Duration = Duration::from_secs(5);
+
+    /// After how long without work a group sleeps where nothing is said: a namespace that is asked
+    /// for something every few seconds never does.
+    pub(crate) const QUIESCE_AFTER: Duration = Duration::from_secs(5);
 
     /// Checks the values against each other; the log keeps `keep_entries` behind a snapshot, or as
     /// many as usual. The core's seed is set later, by the host.
@@ -59,6 +66,7 @@ impl Pace {
             election: self.election.unwrap_or(preset.election),
             election_rank: self.election_rank,
             lease_drift_permille: self.lease_drift_permille,
+            quiesce_after: self.quiesce_after.unwrap_or(Some(Self::QUIESCE_AFTER)),
             keep_entries_max: keep_entries.unwrap_or(preset.keep_entries_max),
             ..preset
         }
@@ -82,6 +90,9 @@ mod tests {
         let lan = Pace::default().core(None).unwrap();
         assert_eq!(lan.knobs().heartbeat, Duration::from_millis(50));
         assert_eq!(lan.knobs().election, Duration::from_millis(500));
+        assert_eq!(lan.knobs().quiesce_after, Some(Duration::from_secs(5)));
+        let never = Pace { quiesce_after: Some(None), ..Pace::default() };
+        assert_eq!(never.core(None).unwrap().knobs().quiesce_after, None);
         assert_eq!(Pace::default().stall(), Duration::from_secs(1));
         let slow = Pace { election: Some(Duration::from_secs(3600)), ..Pace::default() };
         assert_eq!((slow.core(None).is_ok(), slow.stall()), (true, Duration::from_secs(60)));

@@ -8,7 +8,7 @@ use meshraft_discovery::founding::Event as FoundingEvent;
 use meshraft_transport::{Event as TransportEvent, PeerRole, Refusal, identity::peer_id};
 use tracing::{debug, error, info, warn};
 
-use crate::host::{NodeEvent, SnapshotEvent};
+use crate::host::{NodeEvent, SleepEvent, SnapshotEvent};
 
 /// Logs what happened in a namespace.
 pub(crate) fn node(node: NodeId, namespace: &Namespace, event: &NodeEvent) {
@@ -35,8 +35,21 @@ pub(crate) fn node(node: NodeId, namespace: &Namespace, event: &NodeEvent) {
         }
         NodeEvent::Halted { reason } => error!(%node, %namespace, ?reason, "replica halted"),
         NodeEvent::Snapshot(event) => snapshot(node, namespace, event),
+        NodeEvent::Sleep(event) => sleep(node, namespace, event),
         NodeEvent::Core(event) => core(node, namespace, event),
         NodeEvent::Founding(event) => founding(node, namespace, event),
+    }
+}
+
+fn sleep(node: NodeId, namespace: &Namespace, event: &SleepEvent) {
+    match event {
+        SleepEvent::FellAsleep => debug!(%node, %namespace, "group fell asleep"),
+        SleepEvent::LeaderLost { leader } => {
+            info!(%node, %namespace, leader = %peer_id(*leader), "sleeping leader lost");
+        }
+        SleepEvent::Disagreed { peer } => {
+            debug!(%node, %namespace, peer = %peer_id(*peer), "sleeping group woken by a peer");
+        }
     }
 }
 

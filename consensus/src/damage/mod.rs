@@ -5,7 +5,8 @@
 //! log, are right. What the member acknowledged stays acknowledged, so it may neither shorten its
 //! log nor take part in a quorum on it: it does not vote, campaign, lead or acknowledge until every
 //! entry that it had is there again, durably. It asks the others for them, by naming its *anchor*:
-//! the entry directly after the run, or the run's last one if the log ends there.
+//! the run's last entry, if its term is known, as it is where a payload rotted or the log ends;
+//! else the entry directly after the run.
 //!
 //! *Why that is safe.* Two logs that hold the same entry are equal up to it (log matching, thesis
 //! 3.5). So a member whose log holds the anchor has, before it, exactly what stood in the damaged
@@ -51,6 +52,9 @@ pub(crate) struct Damage {
     pub(crate) forgotten: bool,
     /// When to ask for it next.
     pub(crate) ask_due: Option<Moment>,
+    /// Whether the terms of its slots are right: a load found it, not the start, which knew of
+    /// every slot whose term may be wrong.
+    termed: bool,
     /// All that was found.
     found: IndexRange,
     /// Up to here, the log is known to be what is committed elsewhere.
@@ -78,6 +82,7 @@ impl Damage {
             range,
             forgotten,
             ask_due: if forgotten { None } else { Some(now) },
+            termed: false,
             found: range,
             proven: Index::ZERO,
             pending: None,
@@ -129,7 +134,9 @@ impl Core {
         self.observe(Event::Damaged { range });
         match &mut self.damage {
             Some(damage) => damage.widen(range),
-            None => self.damage = Some(Damage::restore(range, end, now)),
+            None => {
+                self.damage = Some(Damage { termed: true, ..Damage::restore(range, end, now) });
+            }
         }
         self.apply.interrupt();
         match &mut self.role {
@@ -193,8 +200,9 @@ impl Core {
 
     /// The entry by which others know whether their logs are the same as this one.
     fn anchor(&self) -> Option<Position> {
-        let range = self.damage.as_ref().filter(|damage| !damage.forgotten)?.range;
-        let index = range.last.next().min(self.log.last().index);
+        let damage = self.damage.as_ref().filter(|damage| !damage.forgotten)?;
+        let last = damage.range.last;
+        let index = if damage.termed { last } else { last.next().min(self.log.last().index) };
         Some(Position::new(self.log.term_at(index)?, index))
     }
 

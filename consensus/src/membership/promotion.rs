@@ -80,7 +80,11 @@ impl Core {
         if !current.learners.contains(learner) {
             return None;
         }
-        let answers = |one: &&Progress| one.answers(self.now, knobs.election);
+        // Who sleeps was heard before.
+        let answers = |one: &&Progress| {
+            let asleep = leader.asleep && one.amnesiac.is_none();
+            asleep || one.answers(self.now, knobs.election)
+        };
         let Some(progress) = leader.progress.get(learner).filter(answers) else {
             return Some(HeldBack::Unreachable);
         };

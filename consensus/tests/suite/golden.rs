@@ -260,6 +260,11 @@ impl Scenario {
             }
             "up" => self.peer(arguments, Input::PeerUp)?,
             "down" => self.peer(arguments, Input::PeerDown)?,
+            "seen" => {
+                let (leader, at) = (arguments.member(1)?, self.cluster.now);
+                self.cluster.input(arguments.member(0)?, Input::LeaderSeen { leader, at });
+            }
+            "wake" => self.cluster.input(arguments.member(0)?, Input::Wake),
             "receive" => {
                 let from = who(arguments.key("from").ok_or("from is missing")?)?;
                 let kind = arguments.positional.get(1).ok_or("a message is missing")?;

@@ -7,9 +7,10 @@ use bytes::Bytes;
 use meshraft_consensus::{
     Amnesia, AppendRequest, AppendResponse, AppendResult, ChangeStep, Committed, ConfigBuilder,
     Configuration, Dismissed, Entry, EntryKind, Heartbeat, HeartbeatResponse, Index, Input,
-    InstallError, LoadError, Message, Output, Position, ProposalId, Quiesce, ReadId, ReadLevel,
-    ReadRequest, ReadResponse, RepairRequest, RepairResponse, RepairResult, SnapshotMeta,
-    SnapshotOffer, SnapshotResponse, Term, TimeoutNow, VoteKind, VoteRequest, VoteResponse,
+    InstallError, LoadError, Message, Moment, Output, Position, ProposalId, Quiesce, ReadId,
+    ReadLevel, ReadRequest, ReadResponse, RepairRequest, RepairResponse, RepairResult,
+    SnapshotMeta, SnapshotOffer, SnapshotResponse, Term, TimeoutNow, VoteKind, VoteRequest,
+    VoteResponse,
 };
 use proptest::prelude::*;
 
@@ -180,6 +181,8 @@ enum Step {
     Demote(u8),
     Transfer(Option<u8>),
     Peer(u8, bool),
+    Seen(u8, u64),
+    Wake,
     Restart,
     Snapshot,
     /// What the core asked for has arrived, or not; its state is replaced.
@@ -210,6 +213,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (1_u8..6).prop_map(Step::Demote),
         1 => prop::option::of(1_u8..6).prop_map(Step::Transfer),
         1 => (peer, any::<bool>()).prop_map(|(peer, up)| Step::Peer(peer, up)),
+        1 => (1_u8..6, any::<u64>()).prop_map(|(leader, at)| Step::Seen(leader, at)),
+        1 => Just(Step::Wake),
         1 => Just(Step::Restart),
         2 => Just(Step::Snapshot),
         4 => prop::bool::weighted(0.8).prop_map(Step::Fetched),
@@ -319,6 +324,11 @@ fn take(cluster: &mut Cluster, step: Step, nth: usize) {
         Step::Transfer(to) => cluster.input(me, Input::Transfer { id, to: to.map(member) }),
         Step::Peer(peer, true) => cluster.input(me, Input::PeerUp(member(peer))),
         Step::Peer(peer, false) => cluster.input(me, Input::PeerDown(member(peer))),
+        Step::Seen(leader, at) => {
+            let (leader, at) = (member(leader), Moment::from_nanos(at));
+            cluster.input(me, Input::LeaderSeen { leader, at });
+        }
+        Step::Wake => cluster.input(me, Input::Wake),
         Step::Restart => {
             cluster.crash(me);
             // Liars may give what was committed another fate, as far as the disk forgot that.

@@ -18,7 +18,7 @@ use clap::{Parser, ValueEnum};
 use meshraft_fuzz::{
     Counts, Fault, Plan, Rare, Report, StruckCounts, Violation,
     cores::{CoreCounts, CorePlan, CoreRare, CoreReport, shrink, simulate_cores},
-    simulate,
+    shrink_plan, simulate,
 };
 
 const CRASH: u8 = 127;
@@ -46,7 +46,8 @@ struct Arguments {
     /// Print every event of `--seed`.
     #[arg(long, requires = "seed")]
     trace: bool,
-    /// Shrink what `--seed` does to a short list of steps that fails (cores only).
+    /// Shrink what `--seed` does to a short list of steps or faults that fails; with `--trace` it
+    /// is then done once more, event by event.
     #[arg(long, requires = "seed")]
     shrink: bool,
     /// Whole nodes, or cores alone.
@@ -101,7 +102,7 @@ struct Total {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match arguments.seed {
-        Some(seed) if arguments.shrink => shrunk(seed),
+        Some(seed) if arguments.shrink => shrunk(arguments.profile, seed, arguments.trace),
         Some(seed) => one(arguments.profile, seed, arguments.trace),
         None => many(&arguments),
     }
@@ -175,11 +176,23 @@ fn one(profile: Profile, seed: u64, trace: bool) -> ExitCode {
     }
 }
 
-/// Prints the short list of steps that is left of a failing seed of cores.
-fn shrunk(seed: u64) -> ExitCode {
-    match shrink(&CorePlan::of_seed(seed)) {
-        Some(shrunk) => {
-            println!("{} of {} steps:\n{shrunk}", shrunk.len(), shrunk.before);
+/// Prints the short list of what is left of a failing seed.
+fn shrunk(profile: Profile, seed: u64, trace: bool) -> ExitCode {
+    let shrunk = match profile {
+        Profile::Node => shrink_plan(&Plan::of_seed(seed)).map(|shrunk| {
+            if trace {
+                // How it fails is told below.
+                let _ = simulate(&Plan { print: true, ..shrunk.plan.clone() });
+            }
+            let (left, before) = (shrunk.story.len(), shrunk.before);
+            format!("{left} of {before} strikes after {} runs:\n{shrunk}", shrunk.tries)
+        }),
+        Profile::Core => shrink(&CorePlan::of_seed(seed))
+            .map(|shrunk| format!("{} of {} steps:\n{shrunk}", shrunk.len(), shrunk.before)),
+    };
+    match shrunk {
+        Some(text) => {
+            println!("{text}");
             ExitCode::from(WRONG)
         }
         None => {

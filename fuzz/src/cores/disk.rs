@@ -121,7 +121,7 @@ impl Disk {
 
     /// An entry can't be read any more. A start always finds out of a configuration.
     pub(super) fn rot(&mut self, index: Index, seen: bool) {
-        // Whoever runs was told of an earlier one there, if at all.
+        // It may have been repaired since.
         self.told.remove(&index);
         for log in [&mut self.durable, &mut self.live] {
             if let Some(entry) = log.entry(index) {

@@ -85,7 +85,8 @@ fn run(mut world: CoreWorld) -> (Result<CoreReport, Failure>, CoreWorld) {
 }
 
 /// What a panic says.
-fn text(panic: &(dyn std::any::Any + Send)) -> String {
+/// What a panic says.
+pub(crate) fn text(panic: &(dyn std::any::Any + Send)) -> String {
     let literal = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     literal.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
 }

@@ -162,6 +162,11 @@ impl Client {
         nothing_new && self.current.is_none()
     }
 
+    /// Whether it has nothing under way, and nothing that somebody waits for.
+    pub(super) const fn may_rest(&self) -> bool {
+        matches!(self.errand, Errand::Roam) && self.current.is_none()
+    }
+
     /// What to do now, and with what committed.
     pub(super) fn next(
         &mut self,
@@ -437,7 +442,7 @@ impl Client {
         index: Index,
         found: Option<(u64, u64)>,
     ) -> Result<bool, Violation> {
-        if index < self.seen {
+        if index < self.seen && self.mistake != Some(Mistake::SessionGoesBack) {
             return Ok(false);
         }
         self.seen = index;

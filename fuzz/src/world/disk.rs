@@ -48,6 +48,8 @@ pub(crate) struct Disk {
     pub(crate) fails_next: bool,
     /// A commit failed since the process started.
     dead: bool,
+    /// By mistake, a commit failed and nobody was told.
+    silent: bool,
     /// A mistake of disks, if one was planted.
     mistake: Option<Mistake>,
 }
@@ -83,7 +85,7 @@ impl Disk {
 
     /// What a process finds when it starts.
     pub(crate) fn open(&mut self) -> Opened {
-        self.dead = false;
+        (self.dead, self.silent) = (false, false);
         self.live = self.durable.clone();
         let opened = self.durable.opened();
         // Files in memory are swept without a failure.
@@ -146,12 +148,15 @@ impl Disk {
         self.begin()
     }
 
-    /// The commit in progress is done: what it held is durable, and whether another one begins.
-    pub(crate) fn commit(&mut self) -> (Vec<Job>, bool) {
+    /// The commit in progress is done: what it held, whether that is durable, and whether another
+    /// one begins.
+    pub(crate) fn commit(&mut self) -> (Vec<Job>, bool, bool) {
         let jobs = std::mem::take(&mut self.writing);
-        self.keep(&jobs);
+        if !self.silent {
+            self.keep(&jobs);
+        }
         let begins = self.begin();
-        (jobs, begins)
+        (jobs, !self.silent, begins)
     }
 
     /// The commit in progress fails, if one is to. Nobody knows whether it is durable: it is if
@@ -159,6 +164,10 @@ impl Disk {
     pub(crate) fn fail(&mut self, kept: bool) -> Option<Vec<Job>> {
         let full = self.files.full;
         if !full && !std::mem::take(&mut self.fails_next) {
+            return None;
+        }
+        if self.mistake == Some(Mistake::SwallowedFailure) {
+            self.silent = true;
             return None;
         }
         self.dead = true;
@@ -178,8 +187,8 @@ impl Disk {
         self.waiting.clear();
         self.fails_next = false;
         match kept {
-            Kept::All => {}
-            Kept::Nothing => jobs.clear(),
+            Kept::All if !self.silent => {}
+            Kept::All | Kept::Nothing => jobs.clear(),
             Kept::Part => tear(&mut jobs, random),
         }
         self.keep(&jobs);

@@ -2,9 +2,11 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use meshraft::host::{CallId, HaltReason, Host, HostConfig, Input, LoadToken, NodeEvent, Output};
+use meshraft::host::{
+    CallId, HaltReason, Host, HostConfig, Input, LoadToken, NodeEvent, Output, SleepEvent,
+};
 use meshraft_consensus::{Event as CoreEvent, IndexRange, LoadError, Member, NodeId};
-use meshraft_service::wire::Reply;
+use meshraft_service::{ServiceError, wire::Reply};
 use meshraft_storage::{Job, Ticket};
 use meshraft_transport::{Body, Refusal};
 
@@ -114,6 +116,8 @@ impl World {
         }
         let wait = self.random.between(Duration::ZERO, Duration::from_millis(300));
         self.clock.after(wait, Event::Ended { seat, life });
+        // What it had decided on before goes out before it hears.
+        self.drain(seat)?;
         self.node_mut(seat).told_of_failure = true;
         self.input_now(seat, Input::StoreFailed)
     }
@@ -173,9 +177,11 @@ impl World {
             self.clock.after(Duration::ZERO, Event::StoreFailed { seat, life });
             return Ok(());
         }
-        let (jobs, begins) = self.node_mut(seat).disk.commit();
+        let (jobs, durable, begins) = self.node_mut(seat).disk.commit();
         self.trace.note(self.clock.now(), format_args!("n{} commits {}", seat.0, jobs.len()));
-        self.checks.durable(seat, &jobs)?;
+        if durable {
+            self.checks.durable(seat, &jobs)?;
+        }
         if begins {
             self.plan_commit(seat);
         }
@@ -297,13 +303,19 @@ impl World {
     fn hand_out(&mut self, seat: Seat) -> Result<(), Violation> {
         let now = self.clock.now();
         for (id, response) in std::mem::take(&mut self.answers) {
-            if self.node(seat).disk.is_dead() && matches!(response, Ok(Reply::Written { .. })) {
+            if self.node(seat).told_of_failure && matches!(response, Ok(Reply::Written { .. })) {
                 let (node, what) = (seat.number(), "acknowledges a write");
                 return Err(Violation::AfterFailure { node, what });
             }
             if id.get() >= life::FIRST_CALL {
                 self.life_answered(id, &response)?;
                 continue;
+            }
+            match &response {
+                Err(ServiceError::Overloaded) => self.checks.counts.note(Rare::Overloaded),
+                Err(ServiceError::SessionExpired { .. }) => self.checks.counts.note(Rare::Expired),
+                Err(error) if error.maybe() => self.checks.counts.note(Rare::Uncertain),
+                _ => {}
             }
             let answered = self.workload.answered(id.get(), now, &response, &mut self.checks);
             let (client, wait) = answered?;
@@ -369,6 +381,7 @@ impl World {
                     NodeEvent::Core(CoreEvent::Amnesia { member, .. }) => {
                         self.raised.push((namespace, member));
                     }
+                    NodeEvent::Sleep(event) => self.slept(event),
                     NodeEvent::Core(CoreEvent::Damaged { .. }) => {
                         self.checks.counts.note(Rare::Damaged);
                     }
@@ -380,6 +393,15 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    fn slept(&mut self, event: SleepEvent) {
+        match event {
+            SleepEvent::FellAsleep => self.checks.counts.note(Rare::FellAsleep),
+            SleepEvent::LeaderLost { .. } => self.checks.counts.note(Rare::SleeperLost),
+            SleepEvent::Disagreed { .. } => self.checks.counts.note(Rare::SleepDisputed),
+            _ => {}
+        }
     }
 
     fn learn(&mut self, seat: Seat, peer: NodeId, address: &meshraft_discovery::peers::Address) {

@@ -269,8 +269,19 @@ impl World {
         self.expect_recovery()
     }
 
+    /// From now on, what goes wrong is told.
+    pub(crate) fn tell(&mut self) {
+        self.storm.told = Some(Vec::new());
+    }
+
+    /// What went wrong since it is told.
+    pub(crate) fn story(&mut self) -> Vec<Struck> {
+        self.tell_struck();
+        self.storm.told.take().unwrap_or_default()
+    }
+
     /// Whether this may be, by what the plan says of founding.
-    const fn allows(&self, violation: &Violation) -> bool {
+    pub(crate) const fn allows(&self, violation: &Violation) -> bool {
         let by_window = matches!(self.plan.founding, Founding::Window(_));
         by_window && matches!(violation, Violation::Split { .. })
     }

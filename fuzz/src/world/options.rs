@@ -68,5 +68,6 @@ fn core(plan: &Plan) -> ConfigBuilder {
         .leases
         .then_some(permille)
         .and_then(|permille| NonZeroU16::new(u16::try_from(permille).ok()?));
-    ConfigBuilder { append_bytes_max, lease_drift_permille, ..preset }
+    let quiesce_after = plan.quiesce_after;
+    ConfigBuilder { append_bytes_max, lease_drift_permille, quiesce_after, ..preset }
 }

@@ -262,9 +262,14 @@ impl World {
     fn strike_leap(&mut self) {
         let seat = self.victim();
         let span = self.random.between(Duration::from_millis(50), Duration::from_secs(3));
-        self.struck(format_args!("the clock of n{} leaps {span:?}", seat.0));
-        self.node_mut(seat).clock.leap(span);
-        self.plan_deadline(seat);
+        // One clock alone, or all but one.
+        let alone = self.random.below(3) > 0;
+        let which = if alone { "the clock of" } else { "all clocks but that of" };
+        self.struck(format_args!("{which} n{} leaps {span:?}", seat.0));
+        for leaping in self.seats().filter(|it| (*it == seat) == alone) {
+            self.node_mut(leaping).clock.leap(span);
+            self.plan_deadline(leaping);
+        }
     }
 
     pub(super) fn strike_crash(&mut self, seat: Seat) -> Result<(), Violation> {

@@ -15,6 +15,8 @@ use crate::{
 const PATIENCE: Duration = Duration::from_millis(200);
 /// How many times as many entries as in quiet times a log may hold in a storm.
 const LATE: u64 = 2;
+/// How many entries a client may add while a disk is late with a snapshot.
+const MEANWHILE: u64 = 60;
 /// How long a slow machine takes for a command at most.
 const SLOW_APPLY_MAX: Duration = Duration::from_millis(60);
 
@@ -130,7 +132,7 @@ impl World {
         status: &Status,
     ) -> Result<(), Violation> {
         let kept = status.last.index.get() + 1 - status.first.get();
-        let most = LATE * options::kept_max(&self.plan);
+        let most = LATE * options::kept_max(&self.plan) + MEANWHILE * self.plan.clients as u64;
         if kept <= most {
             return Ok(());
         }

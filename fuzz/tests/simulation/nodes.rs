@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use meshraft_fuzz::{
-    Counts, Fault, Faults, Founding, Mistake, Plan, Rare, StruckCounts, faults::percent, simulate,
+    Counts, Fault, Faults, Founding, Mistake, Plan, Rare, StruckCounts, faults::percent,
+    shrink_plan, simulate,
 };
 
 /// Runs a plan and panics with what replays a failure.
@@ -94,6 +95,25 @@ fn a_world_without_faults_answers_everything() {
     let report = expect_clean(&plan);
     assert!(report.commands > 300, "only {} commands", report.commands);
     assert_eq!(report.crashes, 0);
+}
+
+/// What is left of a failing run says how it came: a disk that acknowledges too early, and the
+/// crash that finds it out.
+#[test]
+fn a_failure_of_nodes_is_shrunk_to_what_matters() {
+    let plans = (0..50).map(|seed| Plan {
+        mistake: Some(Mistake::ForgottenTail),
+        faults: Faults { crash: percent(6), loss: percent(2), cut: percent(4), ..Faults::NONE },
+        stormy: Duration::from_secs(8),
+        ..Plan::of_seed(seed)
+    });
+    let shrunk = plans.into_iter().find_map(|plan| shrink_plan(&plan)).expect("one fails");
+    assert!(!shrunk.violation.is_liveness(), "{shrunk}");
+    assert!(shrunk.story.len() <= 8 && shrunk.story.len() < shrunk.before, "{shrunk}");
+    let crash = shrunk.story.iter().any(|struck| struck.strike.fault == Fault::Crash);
+    assert!(crash, "nothing is forgotten without a crash: {shrunk}");
+    let again = simulate(&shrunk.plan).expect_err("it replays");
+    assert_eq!(*again.violation, shrunk.violation, "{shrunk}");
 }
 
 /// A check that never fails proves nothing: each mistake must be found as what it is, an error of

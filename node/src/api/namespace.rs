@@ -102,8 +102,7 @@ impl NamespaceBuilder {
 
     /// How far apart the members are; default is the node's.
     pub fn timing(mut self, timing: Timing) -> Self {
-        let Pace { election_rank, lease_drift_permille, .. } = self.pace;
-        self.pace = Pace { timing, election_rank, lease_drift_permille, ..Pace::default() };
+        self.pace = Pace { timing, heartbeat: None, election: None, ..self.pace };
         self
     }
 
@@ -135,6 +134,13 @@ impl NamespaceBuilder {
     /// it back, and is the default.
     pub fn lease_drift_permille(mut self, permille: u16) -> Self {
         self.pace.lease_drift_permille = NonZeroU16::new(permille);
+        self
+    }
+
+    /// After how long without work this namespace sleeps, instead of the node's setting: see
+    /// [`super::NodeBuilder::quiesce_after`]. What its leader is told counts.
+    pub fn quiesce_after(mut self, idle: impl Into<Option<Duration>>) -> Self {
+        self.pace.quiesce_after = Some(idle.into());
         self
     }
 

@@ -149,6 +149,16 @@ impl NodeBuilder {
         self
     }
 
+    /// After how long without work a namespace sleeps, in which it has no heartbeats and no timers
+    /// of its own; `None` for never, 5 s where nothing is said. One beat between two nodes stands
+    /// for all that sleep, and a leader that dies is noticed as soon. What is asked for first takes
+    /// one round trip longer at most. A member that is never to sleep keeps its namespace awake;
+    /// one whose election time-out is under 160 ms never does.
+    pub fn quiesce_after(mut self, idle: impl Into<Option<Duration>>) -> Self {
+        self.pace.quiesce_after = Some(idle.into());
+        self
+    }
+
     /// A key file for every namespace that names none itself: 32 raw bytes, or 64 hexadecimal
     /// digits. Several form a ring: the first is used, the others are accepted.
     pub fn key_file(mut self, path: impl Into<PathBuf>) -> Self {

@@ -169,6 +169,7 @@ fn status_object(status: &Status) -> Object {
         .with("snapshot", status.snapshot.get())
         .with("forced", status.forced)
         .with("halted", status.halted.map(halted))
+        .with("asleep", status.asleep)
         .with("damaged", status.damaged.map(damaged_json))
 }
 
@@ -220,7 +221,8 @@ fn status_text(status: &Status) -> String {
         line("founded", "alone, by force".into());
     }
     line("peer", peer(status.node));
-    line("role", role(status.role).into());
+    let asleep = if status.asleep { ", asleep" } else { "" };
+    line("role", format!("{}{asleep}", role(status.role)));
     line("leader", or_none(status.leader.map(peer)));
     line("term", status.term.to_string());
     let (first, last) = (status.first, status.last);

@@ -176,6 +176,10 @@ pub(crate) struct ServeArgs {
     /// and no machine is suspended, paused or moved while it runs.
     #[arg(long, value_name = "PERMILLE")]
     pub(crate) lease_drift: Option<u16>,
+    /// Let a namespace sleep after so many milliseconds without work, or `off` for never [default:
+    /// 5000]. Nothing is sent for one that sleeps until it is asked for something.
+    #[arg(long, value_name = "MS|off", value_parser = values::idle)]
+    pub(crate) quiesce_after: Option<values::Idle>,
     /// Take a snapshot after this many entries [default: 100000], and cut the log behind it; its
     /// newest 10000 entries stay while they are in memory.
     #[arg(long, value_name = "N")]

@@ -149,6 +149,9 @@ fn builder(args: &ServeArgs) -> meshraft::NodeBuilder {
     if let Some(permille) = args.lease_drift {
         builder = builder.lease_drift_permille(permille);
     }
+    if let Some(idle) = args.quiesce_after {
+        builder = builder.quiesce_after(idle.0);
+    }
     if let Some(heartbeat) = args.heartbeat {
         builder = builder.heartbeat(heartbeat);
     }

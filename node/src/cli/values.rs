@@ -18,6 +18,8 @@ pub(crate) enum ValueError {
         "a size is a number above 0 and B, kB, MB, GB, KiB, MiB or GiB; without a unit it is bytes"
     )]
     Bytes,
+    #[error("an idle time is 1 to 86400000 milliseconds, or `off`")]
+    Idle,
     #[error("a number of founders is 1 to 65535")]
     Founders,
     #[error("a number of voters is 1 to 65535, or `all`")]
@@ -67,6 +69,22 @@ pub(crate) fn bytes(text: &str) -> Result<NonZeroU64, ValueError> {
     };
     let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit_bytes));
     bytes.and_then(NonZeroU64::new).ok_or(ValueError::Bytes)
+}
+
+/// After how long without work something sleeps; `None` is never.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Idle(pub(crate) Option<Duration>);
+
+/// Milliseconds from 1, up to a day, or `off`.
+pub(crate) fn idle(text: &str) -> Result<Idle, ValueError> {
+    const LONGEST_MS: u64 = 24 * 3600 * 1000;
+    match text {
+        "off" => Ok(Idle(None)),
+        number => {
+            let millis = number.parse().ok().filter(|millis| (1..=LONGEST_MS).contains(millis));
+            millis.map(|millis| Idle(Some(Duration::from_millis(millis)))).ok_or(ValueError::Idle)
+        }
+    }
 }
 
 /// A number from 1.
@@ -120,6 +138,15 @@ mod tests {
         }
         for bad in ["", "0", "0MiB", "-1", "64M", "64mib", "1.5MiB", "99999999999GiB", "MiB"] {
             assert_eq!(bytes(bad), Err(ValueError::Bytes), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_idle_time_is_milliseconds_or_off() {
+        assert_eq!(idle("off"), Ok(Idle(None)));
+        assert_eq!(idle("5000"), Ok(Idle(Some(Duration::from_secs(5)))));
+        for bad in ["", "0", "-1", "5s", "never", "86400001", "OFF"] {
+            assert_eq!(idle(bad), Err(ValueError::Idle), "{bad}");
         }
     }
 

@@ -6,7 +6,7 @@
 use meshraft_consensus::{Config, Incarnation, Namespace};
 use meshraft_storage::SnapshotId;
 
-use super::HostConfig;
+use super::{HostConfig, NamespaceOptions, vigil::BEAT_MIN};
 
 /// One stretch of a namespace in one process, from its opening or its renewal on: what was asked
 /// for in an earlier one has no answer in a later one.
@@ -33,12 +33,16 @@ pub(super) fn seeded(config: &Config, seed: u64) -> Config {
     knobs.build().unwrap_or_else(|_| config.clone())
 }
 
-/// The same configuration with another number of voters to strive for.
-pub(super) fn with_target(config: &Config, voters_target: usize) -> Config {
-    let mut knobs = config.knobs().clone();
-    knobs.voters_target = voters_target.max(1);
-    // It is under no other rule than not to be zero.
-    knobs.build().unwrap_or_else(|_| config.clone())
+/// The configuration of a namespace's core: with the number of voters to strive for, and never
+/// asleep if its time-outs are too short for the watch over those that are.
+pub(super) fn core_of(options: &NamespaceOptions) -> Config {
+    let mut knobs = options.core.knobs().clone();
+    knobs.voters_target = options.voters_target.max(1);
+    if knobs.election < BEAT_MIN * 8 {
+        knobs.quiesce_after = None;
+    }
+    // They are under no other rule than that there is a voter.
+    knobs.build().unwrap_or_else(|_| options.core.clone())
 }
 
 /// Bytes drawn from the host's seed for one purpose of one life of a namespace.

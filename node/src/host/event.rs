@@ -63,10 +63,30 @@ pub enum NodeEvent {
     },
     /// Something happened to a snapshot.
     Snapshot(SnapshotEvent),
+    /// A group fell asleep, or was woken by the watch over those that do.
+    Sleep(SleepEvent),
     /// Something that the core observed.
     Core(CoreEvent),
     /// Something that founding observed.
     Founding(FoundingEvent),
+}
+
+/// What happened to a group that is idle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SleepEvent {
+    /// It sleeps: nothing more is sent for it until it is asked for something.
+    FellAsleep,
+    /// The node of its leader was not heard for an election time-out: it wakes.
+    LeaderLost {
+        /// The leader.
+        leader: NodeId,
+    },
+    /// A peer takes it to be awake, or to sleep in another term: it wakes.
+    Disagreed {
+        /// The peer.
+        peer: NodeId,
+    },
 }
 
 /// What happened to a snapshot.

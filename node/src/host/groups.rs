@@ -137,6 +137,7 @@ impl Hosted {
     /// No group runs any more.
     pub(super) fn end_group(&mut self) {
         self.active = None;
+        self.untold.clear();
         self.traffic.end();
     }
 

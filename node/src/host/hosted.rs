@@ -28,7 +28,7 @@ use super::{
     HostConfig, NamespaceOptions,
     describe::Describing,
     desk::{Desk, Purpose},
-    draw::{Ids, Life, draw_incarnation, number_from, seeded, with_target},
+    draw::{Ids, Life, core_of, draw_incarnation, number_from, seeded},
     event::{HaltReason, NodeEvent},
     groups::ActiveGroup,
     input::CallId,
@@ -102,6 +102,8 @@ pub(super) struct Hosted {
     pub(super) known: Vec<NodeId>,
     pub(super) leavers: Leavers,
     pub(super) describing: Describing,
+    /// Members that went while the group slept, which it was not told yet.
+    pub(super) untold: BTreeSet<Member>,
 }
 
 impl Hosted {
@@ -132,8 +134,7 @@ impl Hosted {
         let founding_config = founding_config(&namespace, me, &options, seed);
         let founding = Founding::new(founding_config.clone(), record.clone(), now);
         let seed = number_from(config, &namespace, life, b"core");
-        let core_config = seeded(&with_target(&options.core, options.voters_target), seed);
-        let router = Router::new(config.node);
+        let core_config = seeded(&core_of(&options), seed);
         let traffic = Traffic::new(life, Ids::new(config, &namespace, life));
         let options_of_replica = ReplicaOptions {
             machine: options.machine,
@@ -144,7 +145,7 @@ impl Hosted {
             pin_time: pin_time(core_config.knobs().election),
         };
         let mut hosted = Self {
-            replica: Replica::new(options_of_replica, router, now),
+            replica: Replica::new(options_of_replica, Router::new(config.node), now),
             traffic,
             groups: BTreeMap::new(),
             on_disk: BTreeMap::new(),
@@ -165,6 +166,7 @@ impl Hosted {
             known: options.known,
             leavers: Leavers::default(),
             describing: Describing::new(),
+            untold: BTreeSet::new(),
             peers,
             record,
             born,
@@ -185,7 +187,9 @@ impl Hosted {
     }
 
     pub(super) fn deadline(&self) -> Option<Moment> {
-        let told_again = (!self.shared.is_empty()).then_some(self.gossip.due);
+        // Where nothing happens everybody was told everything often enough.
+        let rests = self.gossip.pause == Gossip::PAUSE_MAX && self.replica.is_dormant();
+        let told_again = (!self.shared.is_empty() && !rests).then_some(self.gossip.due);
         let inner = self.founding.deadline().into_iter().chain(self.replica.deadline());
         let inner = inner.chain(self.traffic.deadline()).chain(self.leavers.deadline());
         inner.chain(told_again).min()
@@ -285,7 +289,7 @@ impl Hosted {
                 quiet = false;
                 self.replica_output(now, output, desk);
             }
-            quiet &= !self.tell_empty(now);
+            quiet &= !self.tell_empty(now) && !self.tell_gone(now);
             if quiet {
                 break;
             }

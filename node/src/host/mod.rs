@@ -27,6 +27,9 @@ mod outputs;
 mod record;
 mod renewal;
 mod serving;
+mod sleep;
+#[cfg(test)]
+mod sleep_tests;
 mod snapshot_io;
 mod snapshot_store;
 #[cfg(test)]
@@ -36,6 +39,7 @@ mod snapshots;
 mod status;
 #[cfg(test)]
 mod tests;
+mod vigil;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -54,9 +58,10 @@ use self::{
     deadlines::Deadlines,
     desk::Desk,
     hosted::{Hosted, Origin},
+    vigil::Vigil,
 };
 pub use self::{
-    event::{HaltReason, NodeEvent, SnapshotEvent},
+    event::{HaltReason, NodeEvent, SleepEvent, SnapshotEvent},
     input::{CallId, Input, NamespaceOptions, NetworkInput},
     output::{LoadToken, Output},
     record::RecordError,
@@ -85,6 +90,8 @@ pub struct Host {
     dialled: BTreeMap<NodeId, Address>,
     dirty: BTreeSet<Namespace>,
     deadlines: Deadlines,
+    /// Watches over the groups that sleep.
+    vigil: Vigil,
     desk: Desk,
     now: Moment,
     store_failed: bool,
@@ -96,6 +103,7 @@ impl Host {
         let found_on_disk =
             opened.namespaces.into_iter().map(|found| (found.namespace.clone(), found)).collect();
         Self {
+            vigil: Vigil::new(config.seed),
             config,
             namespaces: BTreeMap::new(),
             found_on_disk,
@@ -161,12 +169,13 @@ impl Host {
                 hosted.drain(self.now, &mut self.desk);
                 self.deadlines.set(&namespace, hosted.deadline());
             }
+            self.note_dormant(&namespace);
         }
     }
 
     /// When [`Input::Timeout`] is due if nothing else happens first. Ask after a drain.
     pub fn deadline(&self) -> Option<Moment> {
-        self.deadlines.first()
+        self.deadlines.first().into_iter().chain(self.vigil.deadline()).min()
     }
 
     /// Whether leadership of any namespace is on its way, from here, to somebody who is not known
@@ -216,6 +225,10 @@ impl Host {
 
     fn with(&mut self, namespace: &Namespace, act: impl FnOnce(&mut Hosted, &mut Desk, Moment)) {
         if let Some(hosted) = self.namespaces.get_mut(namespace) {
+            if let Some((leader, at)) = self.vigil.vouches(namespace) {
+                // Before anything that may wake it.
+                hosted.replica.handle(self.now, crate::replica::Input::LeaderSeen { leader, at });
+            }
             act(hosted, &mut self.desk, self.now);
             if !self.dirty.contains(namespace) {
                 self.dirty.insert(namespace.clone());
@@ -227,6 +240,7 @@ impl Host {
         while let Some(namespace) = self.deadlines.pop_due(self.now) {
             self.with(&namespace, |hosted, desk, now| hosted.timeout(now, desk));
         }
+        self.watch();
     }
 
     fn open(
@@ -264,6 +278,7 @@ impl Host {
         if let Some(mut hosted) = self.namespaces.remove(namespace) {
             hosted.close(self.now, &mut self.desk);
             self.deadlines.set(namespace, None);
+            self.note_dormant(namespace);
             self.desk.forget_requests(namespace);
             self.closed.insert(namespace.clone());
             self.desk.push(Output::Unshare { namespace: namespace.clone() });

@@ -51,6 +51,11 @@ impl Host {
                     hosted.event(desk, NodeEvent::Refused { peer, why });
                 });
             }
+            NetworkInput::Received {
+                from: from @ Source { scope: Scope::Cluster(_), incarnation: Some(_), .. },
+                channel: Channel::Control,
+                body: Body::Bytes(bytes),
+            } => self.watched(from, &bytes),
             NetworkInput::Received { from, channel, body } => {
                 let namespace = from.namespace.clone();
                 self.with(&namespace, |hosted, desk, now| {
@@ -200,14 +205,8 @@ impl Hosted {
             facts.incarnation.map(|incarnation| Member::new(peer, incarnation))
         };
         let (before, after) = (member(before), member(after));
-        if before == after {
-            return;
-        }
-        if let Some(gone) = before {
-            self.replica.handle(now, replica::Input::PeerDown(gone));
-        }
-        if let Some(come) = after {
-            self.replica.handle(now, replica::Input::PeerUp(come));
+        if before != after {
+            self.tell_moved(now, before, after);
         }
     }
 

@@ -39,6 +39,7 @@ impl Hosted {
             forced: self.founding.record().forced,
             halted: self.halted.map(halted),
             damaged: core.as_ref().and_then(damaged),
+            asleep: false,
         };
         let Some(core) = serving.filter(|_| status.cluster.is_some()) else { return status };
         status.role = self.role_away().unwrap_or_else(|| role(core));
@@ -50,6 +51,7 @@ impl Hosted {
         status.last = core.last.index;
         status.snapshot = core.snapshot;
         status.members = members(core);
+        status.asleep = core.asleep;
         if status.waiting.is_none() && status.leader.is_none() {
             let (have, need) = reachable_and_needed(self, core);
             let code = WaitingCode::Leader;

@@ -45,6 +45,15 @@ pub enum Input {
     PeerUp(Member),
     /// The transport lost its last path to a member of the group.
     PeerDown(Member),
+    /// The node of the leader of a group that sleeps lived at this moment, and vouched for it.
+    LeaderSeen {
+        /// The leader.
+        leader: Member,
+        /// When.
+        at: Moment,
+    },
+    /// Another member disagrees on whether the group sleeps.
+    Wake,
     /// This write of the group and every earlier one are durable.
     Persisted(WriteId),
     /// The answer to an [`Output::Load`].

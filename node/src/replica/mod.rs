@@ -95,6 +95,8 @@ impl Replica {
             Input::Receive { from, message } => self.core(CoreInput::Receive { from, message }),
             Input::PeerUp(member) => self.core(CoreInput::PeerUp(member)),
             Input::PeerDown(member) => self.core(CoreInput::PeerDown(member)),
+            Input::LeaderSeen { leader, at } => self.core(CoreInput::LeaderSeen { leader, at }),
+            Input::Wake => self.core(CoreInput::Wake),
             Input::Persisted(write) => self.persisted(write),
             Input::Loaded { id, result } => self.core(CoreInput::Loaded { id, result }),
             Input::FirstEntry(fate) => self.core(CoreInput::FirstEntry(fate)),
@@ -176,6 +178,11 @@ impl Replica {
     /// The term of the group's core; zero without a group.
     pub fn term(&self) -> Term {
         self.group.as_ref().map_or(Term::ZERO, |group| group.core().term())
+    }
+
+    /// Whether the group is idle and sleeps.
+    pub fn is_dormant(&self) -> bool {
+        self.group.as_ref().is_some_and(|group| group.core().is_dormant())
     }
 
     /// For simulations: until when this member may serve reads as leader without asking anybody.

@@ -15,4 +15,5 @@ mod namespaces;
 mod reboots;
 mod renewal;
 mod rot;
+mod sleep;
 mod transfer;

@@ -48,6 +48,9 @@ pub struct Status {
     /// What it can't read of its own log: it neither votes nor leads until that is repaired.
     #[serde(skip)]
     pub damaged: Option<Damaged>,
+    /// Whether its group is idle and sleeps: nothing is sent for it until it is asked again.
+    #[serde(skip)]
+    pub asleep: bool,
 }
 
 /// What a member can't read of its own log.
@@ -252,6 +255,12 @@ pub(super) mod extended {
         damaged: Option<Damaged>,
     }
 
+    /// And after that.
+    #[derive(Default, Serialize, Deserialize)]
+    struct Fifth {
+        asleep: bool,
+    }
+
     /// The next part, or nothing of it if the build that wrote this did not know it.
     fn part<'de, T: Default + Deserialize<'de>, E: serde::de::Error>(
         bytes: &'de [u8],
@@ -275,7 +284,8 @@ pub(super) mod extended {
         };
         let third = Third { halted: status.halted.map_or(0, Halted::number) };
         let fourth = Fourth { damaged: status.damaged };
-        let parts = (status, second, third, fourth);
+        let fifth = Fifth { asleep: status.asleep };
+        let parts = (status, second, third, fourth, fifth);
         let bytes = postcard::to_allocvec(&parts).map_err(S::Error::custom)?;
         Bytes::from(bytes).serialize(serializer)
     }
@@ -288,11 +298,13 @@ pub(super) mod extended {
             postcard::take_from_bytes(&bytes).map_err(D::Error::custom)?;
         let (second, later): (Second, _) = part(later)?;
         let (third, later): (Third, _) = part(later)?;
+        let (fourth, later): (Fourth, _) = part(later)?;
         // What follows it comes from a later build.
-        let (fourth, _): (Fourth, _) = part(later)?;
+        let (fifth, _): (Fifth, _) = part(later)?;
         (status.snapshot, status.forced) = (second.snapshot, second.forced);
         status.halted = Halted::of_number(third.halted);
         status.damaged = fourth.damaged;
+        status.asleep = fifth.asleep;
         if let Some(waiting) = &mut status.waiting {
             waiting.why = second.why;
         }

@@ -250,6 +250,7 @@ pub(crate) fn status() -> Status {
         forced: true,
         halted: Some(Halted::SnapshotUnreadable),
         damaged: Some(Damaged { first: Index::new(3), last: Index::new(4), repairable: true }),
+        asleep: true,
     }
 }
 

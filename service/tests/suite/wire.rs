@@ -67,8 +67,8 @@ fn request() -> impl Strategy<Value = Request> {
 
 /// A status without what the first version had no words for.
 fn of_version_1() -> Status {
-    let mut status =
-        Status { snapshot: Index::ZERO, forced: false, halted: None, damaged: None, ..status() };
+    let (snapshot, halted, damaged) = (Index::ZERO, None, None);
+    let mut status = Status { snapshot, forced: false, halted, damaged, asleep: false, ..status() };
     status.waiting = status.waiting.map(|waiting| Waiting { why: None, ..waiting });
     for member in &mut status.members {
         member.held_back = None;
@@ -356,16 +356,20 @@ fn a_description_may_be_longer_or_shorter() {
     assert_eq!(longer, Ok(Ok(Reply::Described(Box::new(status())))));
     let shorter = with(&plain[BEFORE..]);
     assert_eq!(shorter, Ok(Ok(Reply::Described(Box::new(of_version_1())))));
-    let (third, fourth) = body.split_at(body.len() - 4);
+    let (fourth, fifth) = body.split_at(body.len() - 1);
+    assert_eq!(fifth, [1]);
+    let of_fourth = Status { asleep: false, ..status() };
+    assert_eq!(with(fourth), Ok(Ok(Reply::Described(Box::new(of_fourth.clone())))));
+    let (third, fourth) = fourth.split_at(fourth.len() - 4);
     assert_eq!(fourth, [1, 3, 4, 1]);
-    let of_third = Status { damaged: None, ..status() };
-    assert_eq!(with(third), Ok(Ok(Reply::Described(Box::new(of_third)))));
+    let of_third = Status { damaged: None, ..of_fourth };
+    assert_eq!(with(third), Ok(Ok(Reply::Described(Box::new(of_third.clone())))));
     let (second, third) = third.split_at(third.len() - 1);
-    let of_second = Status { halted: None, damaged: None, ..status() };
+    let of_second = Status { halted: None, ..of_third.clone() };
     assert_eq!(with(second), Ok(Ok(Reply::Described(Box::new(of_second)))));
     assert_eq!(with(&second[..second.len() - 1]), Err(WireError::Malformed));
     assert_eq!(third, [6]);
-    let unknown = Status { halted: Some(Halted::Other), damaged: None, ..status() };
+    let unknown = Status { halted: Some(Halted::Other), ..of_third };
     let of_later = with(&[second, &[77]].concat());
     assert_eq!(of_later, Ok(Ok(Reply::Described(Box::new(unknown)))));
 }

@@ -324,7 +324,12 @@ impl World {
 
     fn peer_event(&mut self) {
         let (me, peer) = (self.someone(), self.someone());
-        match self.dice.below(4) {
+        match self.dice.below(6) {
+            4 => self.cluster.input(me, Input::Wake),
+            5 => {
+                let at = self.cluster.now;
+                self.cluster.input(me, Input::LeaderSeen { leader: peer, at });
+            }
             0 => self.cluster.input(me, Input::PeerDown(peer)),
             1 => self.cluster.input(me, Input::PeerUp(peer)),
             2 => self.cluster.input(me, Input::Campaign),
