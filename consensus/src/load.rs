@@ -61,6 +61,11 @@ impl Loads {
         self.ask(Purpose::Repair(member, request))
     }
 
+    /// Whether exactly this is being loaded for a member that can't read it.
+    pub(crate) fn is_repairing(&self, member: Member, request: &RepairRequest) -> bool {
+        self.pending.values().any(|purpose| *purpose == Purpose::Repair(member, *request))
+    }
+
     /// Whether this load has no answer yet.
     pub(crate) fn is_pending(&self, id: LoadId) -> bool {
         self.pending.contains_key(&id)

@@ -11,7 +11,7 @@ use crate::{
     message::{Message, RepairRequest, RepairResponse, RepairResult},
     output::{Lane, Output},
     replication::follows,
-    types::{Index, IndexRange, Position, Term},
+    types::{Index, IndexRange, Term},
 };
 
 impl Core {
@@ -25,14 +25,14 @@ impl Core {
         if self.membership.newest_with(&from, self.log.last().index).is_none() {
             return self.drop_message(from, DropReason::Stranger);
         }
-        if !self.knows(first, anchor.index) {
+        if !self.knows(first, anchor.index) || self.loads.is_repairing(from, &request) {
             return;
         }
         if let Some(result) = self.can_not_repair(request) {
             if let RepairResult::Compacted(meta) | RepairResult::Passed(meta) = &result {
                 self.outputs.push_back(Output::SendSnapshot { to: from, meta: meta.clone() });
             }
-            return self.answer_repair(from, anchor, result);
+            return self.answer_repair(from, request, result);
         }
         let (in_memory, bytes_max) =
             (self.log.first_in_memory(), self.config.knobs().append_bytes_max);
@@ -48,13 +48,15 @@ impl Core {
 
     /// Why there are no entries for this request, if that is known without a look at the disk.
     fn can_not_repair(&self, request: RepairRequest) -> Option<RepairResult> {
-        let RepairRequest { first, anchor, .. } = request;
+        let RepairRequest { first, last, anchor, commit, .. } = request;
         let base = self.log.base().index;
+        // What is committed is the same everywhere, whatever follows on it (3.6.3).
+        let committed = last <= commit.min(self.commit);
         // What is compacted is covered by a snapshot.
         let newest = self.snapshots.newest_meta().map(|meta| Box::new(meta.clone()));
         if anchor.index < base {
             newest.map(RepairResult::Passed)
-        } else if !self.log.holds(anchor) {
+        } else if !self.log.holds(anchor) && !committed {
             Some(RepairResult::Elsewhere)
         } else if first <= base {
             newest.map(RepairResult::Compacted)
@@ -77,12 +79,17 @@ impl Core {
         let RepairRequest { first, anchor, .. } = request;
         let same = self.knows(first, anchor.index) && self.can_not_repair(request).is_none();
         if same && follows(&self.log, first, &entries) {
-            self.answer_repair(to, anchor, RepairResult::Entries(entries));
+            self.answer_repair(to, request, RepairResult::Entries(entries));
         }
     }
 
-    fn answer_repair(&mut self, to: Member, anchor: Position, result: RepairResult) {
-        let (term, commit) = (self.hard.term, self.commit);
+    fn answer_repair(&mut self, to: Member, request: RepairRequest, result: RepairResult) {
+        let (term, anchor) = (self.hard.term, request.anchor);
+        // Beyond what is committed on both sides, only the anchor shows that the logs are the same.
+        let commit = match self.log.holds(anchor) {
+            true => self.commit,
+            false => self.commit.min(request.commit),
+        };
         let response = RepairResponse { term, anchor, commit, result };
         self.send(to, Lane::Entries, Message::RepairResponse(response));
     }
