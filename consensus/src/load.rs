@@ -81,7 +81,12 @@ impl Core {
     pub(crate) fn loaded(&mut self, id: LoadId, result: Result<Vec<Entry>, LoadError>) {
         let Some(purpose) = self.loads.pending.remove(&id) else { return };
         if let Err(LoadError::Damaged(range)) = result {
-            return self.found_damage(range);
+            let known = self.is_damaged_at(range.first) && self.is_damaged_at(range.last);
+            return match purpose {
+                // Another member lacks what this one lacks, too.
+                Purpose::Repair(..) if known => {}
+                _ => self.found_damage(range),
+            };
         }
         if let (Purpose::Follower(member), Err(LoadError::Compacted)) = (purpose, &result) {
             return self.load_compacted(id, member);

@@ -12,10 +12,9 @@
 //! 3.5). So a member whose log holds the anchor has, before it, exactly what stood in the damaged
 //! slots, committed or not. That is so whoever it is, leader or not, and for ever: an answer that
 //! comes late or twice is as true as before, and members that are damaged in different slots repair
-//! each other without a leader, as long as their runs do not overlap. Each chunk is what was there,
-//! so a crash between two leaves nothing that never was. And if the other knows that some of it is
-//! committed, then it is committed here as well (state machine safety, 3.6.3). What both know to be
-//! committed needs no anchor.
+//! each other without a leader. Each chunk is what was there, so a crash between two leaves nothing
+//! that never was. And if the other knows that some of it is committed, then it is committed here
+//! as well (state machine safety, 3.6.3). What both know to be committed needs no anchor.
 //!
 //! What others have compacted comes by a snapshot, of any member, too. Its last entry is committed,
 //! so it is in every log as far as that is committed, also in damaged slots; after them the own
@@ -207,12 +206,6 @@ impl Core {
             }
             _ => {}
         }
-    }
-
-    /// Whether what this member knows of its log from `first` to `last` is right.
-    fn knows(&self, first: Index, last: Index) -> bool {
-        let range = self.damage.as_ref().map(|damage| damage.range);
-        range.is_none_or(|range| range.last < first || last < range.first)
     }
 
     /// The entry by which others know whether their logs are the same as this one.

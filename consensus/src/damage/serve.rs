@@ -25,7 +25,7 @@ impl Core {
         if self.membership.newest_with(&from, self.log.last().index).is_none() {
             return self.drop_message(from, DropReason::Stranger);
         }
-        if !self.knows(first, anchor.index) || self.loads.is_repairing(from, &request) {
+        if !self.is_sure_of(&request) || self.loads.is_repairing(from, &request) {
             return;
         }
         if let Some(result) = self.can_not_repair(request) {
@@ -46,12 +46,22 @@ impl Core {
         }
     }
 
+    /// What both sides know to be committed is the same, whatever follows on it (3.6.3).
+    fn is_committed_twice(&self, request: &RepairRequest) -> bool {
+        request.last <= request.commit.min(self.commit)
+    }
+
+    /// Whether this member knows if its log is the same. Of a damaged log single slots may be
+    /// right within the run that stands for all: the store says so when they are read.
+    fn is_sure_of(&self, request: &RepairRequest) -> bool {
+        !self.is_damaged_at(request.anchor.index) || self.is_committed_twice(request)
+    }
+
     /// Why there are no entries for this request, if that is known without a look at the disk.
     fn can_not_repair(&self, request: RepairRequest) -> Option<RepairResult> {
-        let RepairRequest { first, last, anchor, commit, .. } = request;
+        let RepairRequest { first, anchor, .. } = request;
         let base = self.log.base().index;
-        // What is committed is the same everywhere, whatever follows on it (3.6.3).
-        let committed = last <= commit.min(self.commit);
+        let committed = self.is_committed_twice(&request);
         // What is compacted is covered by a snapshot.
         let newest = self.snapshots.newest_meta().map(|meta| Box::new(meta.clone()));
         if anchor.index < base {
@@ -76,9 +86,8 @@ impl Core {
 
     /// Sends entries, if they are still what was asked for: the log may have changed meanwhile.
     fn give_entries(&mut self, to: Member, request: RepairRequest, entries: Vec<Entry>) {
-        let RepairRequest { first, anchor, .. } = request;
-        let same = self.knows(first, anchor.index) && self.can_not_repair(request).is_none();
-        if same && follows(&self.log, first, &entries) {
+        let same = self.is_sure_of(&request) && self.can_not_repair(request).is_none();
+        if same && follows(&self.log, request.first, &entries) {
             self.answer_repair(to, request, RepairResult::Entries(entries));
         }
     }
@@ -86,10 +95,8 @@ impl Core {
     fn answer_repair(&mut self, to: Member, request: RepairRequest, result: RepairResult) {
         let (term, anchor) = (self.hard.term, request.anchor);
         // Beyond what is committed on both sides, only the anchor shows that the logs are the same.
-        let commit = match self.log.holds(anchor) {
-            true => self.commit,
-            false => self.commit.min(request.commit),
-        };
+        let same = !self.is_damaged_at(anchor.index) && self.log.holds(anchor);
+        let commit = if same { self.commit } else { self.commit.min(request.commit) };
         let response = RepairResponse { term, anchor, commit, result };
         self.send(to, Lane::Entries, Message::RepairResponse(response));
     }
