@@ -293,6 +293,9 @@ impl Core {
         if term.get().saturating_sub(self.hard.term.get()) > TERM_STEP_MAX {
             return self.drop_message(from, DropReason::Impossible);
         }
+        if self.is_forgotten() {
+            return self.receive_forgotten(from, message);
+        }
         match message {
             Message::AppendRequest(request) => self.append_request(from, request),
             Message::Heartbeat(heartbeat) => self.heartbeat(from, heartbeat),
@@ -369,6 +372,9 @@ impl Core {
 
     /// Closes the write that has gathered.
     fn write(&mut self) {
+        if self.is_forgotten() {
+            return;
+        }
         let last = self.log.last().index;
         let Some(due) = self.durability.take(last, self.now) else { return };
         let append = self.log.slice(due.append_from, last, u64::MAX);

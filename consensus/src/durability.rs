@@ -355,6 +355,8 @@ fn replaces(new: &Output, old: &Output) -> bool {
         (Message::VoteRequest(_), Message::VoteRequest(_)) => true,
         (Message::ReadResponse(new), Message::ReadResponse(old)) => new.id == old.id,
         (Message::SnapshotResponse(_), Message::SnapshotResponse(_)) => true,
+        (Message::RepairRequest(_), Message::RepairRequest(_)) => true,
+        (Message::RepairResponse(_), Message::RepairResponse(_)) => true,
         _ => false,
     }
 }

@@ -61,6 +61,11 @@ impl Loads {
         self.ask(Purpose::Repair(member, request))
     }
 
+    /// Whether exactly this is being loaded for a member that can't read it.
+    pub(crate) fn is_repairing(&self, member: Member, request: &RepairRequest) -> bool {
+        self.pending.values().any(|purpose| *purpose == Purpose::Repair(member, *request))
+    }
+
     /// Whether this load has no answer yet.
     pub(crate) fn is_pending(&self, id: LoadId) -> bool {
         self.pending.contains_key(&id)
@@ -76,7 +81,12 @@ impl Core {
     pub(crate) fn loaded(&mut self, id: LoadId, result: Result<Vec<Entry>, LoadError>) {
         let Some(purpose) = self.loads.pending.remove(&id) else { return };
         if let Err(LoadError::Damaged(range)) = result {
-            return self.found_damage(range);
+            let known = self.is_damaged_at(range.first) && self.is_damaged_at(range.last);
+            return match purpose {
+                // Another member lacks what this one lacks, too.
+                Purpose::Repair(..) if known => {}
+                _ => self.found_damage(range),
+            };
         }
         if let (Purpose::Follower(member), Err(LoadError::Compacted)) = (purpose, &result) {
             return self.load_compacted(id, member);

@@ -274,6 +274,8 @@ pub struct RepairRequest {
     /// An entry of the sender's log, at `last` or directly after it: only a log that holds it can
     /// tell what stood before it (thesis 3.5, log matching).
     pub anchor: Position,
+    /// The sender's commit index: up to there, every log that is committed as far can tell.
+    pub commit: Index,
 }
 
 /// The answer to a [`RepairRequest`]. What it says of entries holds for ever, whoever says it.

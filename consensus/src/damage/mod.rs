@@ -14,7 +14,7 @@
 //! comes late or twice is as true as before, and members that are damaged in different slots repair
 //! each other without a leader. Each chunk is what was there, so a crash between two leaves nothing
 //! that never was. And if the other knows that some of it is committed, then it is committed here
-//! as well (state machine safety, 3.6.3).
+//! as well (state machine safety, 3.6.3). What both know to be committed needs no anchor.
 //!
 //! What others have compacted comes by a snapshot, of any member, too. Its last entry is committed,
 //! so it is in every log as far as that is committed, also in damaged slots; after them the own
@@ -30,7 +30,8 @@
 //! Invariants:
 //! 1. The end of a damaged log does not move, but by a snapshot of what is committed.
 //! 2. A slot counts as repaired only when the write that repairs it is durable.
-//! 3. At most one repair is under way, of at most one request's entries.
+//! 3. Who has to count as one that forgot writes nothing, not even a term.
+//! 4. At most one repair is under way, of at most one request's entries.
 
 mod repair;
 mod serve;
@@ -39,6 +40,7 @@ use crate::{
     core::Core,
     event::Event,
     identity::Member,
+    message::Message,
     role::RoleState,
     types::{Index, IndexRange, Moment, Position, WriteId},
 };
@@ -181,21 +183,29 @@ impl Core {
         false
     }
 
-    /// A leader is heard. Says whether this member's log is damaged, so that it acknowledges
-    /// nothing; if nobody can know what it acknowledged, it acts no more.
-    pub(crate) fn hears_leader_damaged(&mut self) -> bool {
-        let Some(damage) = &self.damage else { return false };
-        if damage.forgotten {
-            let last = self.log.last().index.max(damage.range.last.previous());
-            self.retire(last);
-        }
-        true
+    /// Whether nobody can know what this member acknowledged or promised.
+    pub(crate) fn is_forgotten(&self) -> bool {
+        self.damage.as_ref().is_some_and(|damage| damage.forgotten)
     }
 
-    /// Whether what this member knows of its log from `first` to `last` is right.
-    fn knows(&self, first: Index, last: Index) -> bool {
-        let range = self.damage.as_ref().map(|damage| damage.range);
-        range.is_none_or(|range| range.last < first || last < range.first)
+    /// Of such a member nothing changes: what it wrote would hide from its next start that
+    /// something newer may be lost. It helps others as far as it can, until a leader is heard.
+    pub(crate) fn receive_forgotten(&mut self, from: Member, message: Message) {
+        match message {
+            Message::RepairRequest(request) => self.repair_request(from, request),
+            Message::AppendRequest(_)
+            | Message::Heartbeat(_)
+            | Message::Committed(_)
+            | Message::Quiesce(_)
+            | Message::SnapshotOffer(_)
+            | Message::Amnesia(_)
+                if message.term() >= self.hard.term =>
+            {
+                let lost = self.damage.as_ref().map_or(Index::ZERO, |damage| damage.range.last);
+                self.retire(self.log.last().index.max(lost.previous()));
+            }
+            _ => {}
+        }
     }
 
     /// The entry by which others know whether their logs are the same as this one.

@@ -56,7 +56,8 @@ impl Core {
         let Some(damage) = &self.damage else { return };
         if damage.pending.is_none() {
             let IndexRange { first, last } = damage.range;
-            let request = RepairRequest { term: self.hard.term, first, last, anchor };
+            let (term, commit) = (self.hard.term, self.commit);
+            let request = RepairRequest { term, first, last, anchor, commit };
             self.send(member, Lane::Control, Message::RepairRequest(request));
         }
     }

@@ -11,7 +11,7 @@ use crate::{
     message::{Message, RepairRequest, RepairResponse, RepairResult},
     output::{Lane, Output},
     replication::follows,
-    types::{Index, IndexRange, Position, Term},
+    types::{Index, IndexRange, Term},
 };
 
 impl Core {
@@ -25,14 +25,14 @@ impl Core {
         if self.membership.newest_with(&from, self.log.last().index).is_none() {
             return self.drop_message(from, DropReason::Stranger);
         }
-        if !self.knows(first, anchor.index) {
+        if !self.is_sure_of(&request) || self.loads.is_repairing(from, &request) {
             return;
         }
         if let Some(result) = self.can_not_repair(request) {
             if let RepairResult::Compacted(meta) | RepairResult::Passed(meta) = &result {
                 self.outputs.push_back(Output::SendSnapshot { to: from, meta: meta.clone() });
             }
-            return self.answer_repair(from, anchor, result);
+            return self.answer_repair(from, request, result);
         }
         let (in_memory, bytes_max) =
             (self.log.first_in_memory(), self.config.knobs().append_bytes_max);
@@ -46,15 +46,27 @@ impl Core {
         }
     }
 
+    /// What both sides know to be committed is the same, whatever follows on it (3.6.3).
+    fn is_committed_twice(&self, request: &RepairRequest) -> bool {
+        request.last <= request.commit.min(self.commit)
+    }
+
+    /// Whether this member knows if its log is the same. Of a damaged log single slots may be
+    /// right within the run that stands for all: the store says so when they are read.
+    fn is_sure_of(&self, request: &RepairRequest) -> bool {
+        !self.is_damaged_at(request.anchor.index) || self.is_committed_twice(request)
+    }
+
     /// Why there are no entries for this request, if that is known without a look at the disk.
     fn can_not_repair(&self, request: RepairRequest) -> Option<RepairResult> {
         let RepairRequest { first, anchor, .. } = request;
         let base = self.log.base().index;
+        let committed = self.is_committed_twice(&request);
         // What is compacted is covered by a snapshot.
         let newest = self.snapshots.newest_meta().map(|meta| Box::new(meta.clone()));
         if anchor.index < base {
             newest.map(RepairResult::Passed)
-        } else if !self.log.holds(anchor) {
+        } else if !self.log.holds(anchor) && !committed {
             Some(RepairResult::Elsewhere)
         } else if first <= base {
             newest.map(RepairResult::Compacted)
@@ -74,15 +86,17 @@ impl Core {
 
     /// Sends entries, if they are still what was asked for: the log may have changed meanwhile.
     fn give_entries(&mut self, to: Member, request: RepairRequest, entries: Vec<Entry>) {
-        let RepairRequest { first, anchor, .. } = request;
-        let same = self.knows(first, anchor.index) && self.can_not_repair(request).is_none();
-        if same && follows(&self.log, first, &entries) {
-            self.answer_repair(to, anchor, RepairResult::Entries(entries));
+        let same = self.is_sure_of(&request) && self.can_not_repair(request).is_none();
+        if same && follows(&self.log, request.first, &entries) {
+            self.answer_repair(to, request, RepairResult::Entries(entries));
         }
     }
 
-    fn answer_repair(&mut self, to: Member, anchor: Position, result: RepairResult) {
-        let (term, commit) = (self.hard.term, self.commit);
+    fn answer_repair(&mut self, to: Member, request: RepairRequest, result: RepairResult) {
+        let (term, anchor) = (self.hard.term, request.anchor);
+        // Beyond what is committed on both sides, only the anchor shows that the logs are the same.
+        let same = !self.is_damaged_at(anchor.index) && self.log.holds(anchor);
+        let commit = if same { self.commit } else { self.commit.min(request.commit) };
         let response = RepairResponse { term, anchor, commit, result };
         self.send(to, Lane::Entries, Message::RepairResponse(response));
     }

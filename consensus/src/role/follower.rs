@@ -58,7 +58,7 @@ impl Core {
         if let Err(reason) = check_entries(&request) {
             return self.drop_message(from, reason);
         }
-        if !self.follow(from, request.term) || self.hears_leader_damaged() {
+        if !self.follow(from, request.term) || self.damage.is_some() {
             return;
         }
         let previous = request.previous;
@@ -178,7 +178,7 @@ impl Core {
             return;
         }
         self.learn_commit(from, heartbeat.commit);
-        if self.hears_leader_damaged() {
+        if self.damage.is_some() {
             // It may have lost what it promised: it confirms no read and is part of no quorum.
             return;
         }

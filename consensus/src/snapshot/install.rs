@@ -44,7 +44,7 @@ impl Core {
         if !self.follow(from, offer.term) {
             return;
         }
-        if self.hears_leader_damaged() {
+        if self.damage.is_some() {
             if self.takes_for_repair(position) && !self.snapshots.is_installing() {
                 self.fetch(from, *offer.meta);
             }

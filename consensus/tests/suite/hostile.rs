@@ -130,7 +130,7 @@ fn message() -> impl Strategy<Value = Message> {
         1 => (term(), index())
             .prop_map(|(term, acknowledged)| Message::Amnesia(Amnesia { term, acknowledged })),
         2 => (term(), index(), index(), position()).prop_map(|(term, first, last, anchor)| {
-            Message::RepairRequest(RepairRequest { term, first, last, anchor })
+            Message::RepairRequest(RepairRequest { term, first, last, anchor, commit: last })
         }),
         4 => (append(), position(), prop::option::weighted(0.3, refusal())).prop_map(
             |(request, anchor, refusal)| {

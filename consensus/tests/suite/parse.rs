@@ -130,7 +130,9 @@ fn repair<'a>(kind: &str, key: impl Fn(&str) -> Option<&'a str>) -> Fallible<Mes
         (Term::new(count("term")?), key("before").map_or(Ok(Position::ZERO), position)?);
     if kind == "repair" {
         let (first, last) = (Index::new(count("first")?), Index::new(count("last")?));
-        return Ok(Message::RepairRequest(RepairRequest { term, first, last, anchor }));
+        let commit = Index::new(key("commit").map_or(Ok(0), number)?);
+        let request = RepairRequest { term, first, last, anchor, commit };
+        return Ok(Message::RepairRequest(request));
     }
     let result = match key("entries") {
         Some(text) => RepairResult::Entries(entries(text)?),
