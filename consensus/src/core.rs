@@ -152,7 +152,9 @@ impl Core {
             && alone
         {
             follower.election_due = self.now;
-        } else if self.config.knobs().lease_drift_permille.is_some() && self.hard.term > Term::ZERO
+        } else if self.config.knobs().lease_drift_permille.is_some()
+            && self.hard.term > Term::ZERO
+            && !self.plants(Mistake::WordForgotten)
         {
             // A lease may rest on the word of this member's last run: whoever answered a leader has
             // its term on disk, though perhaps no entry yet.

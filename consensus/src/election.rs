@@ -25,7 +25,7 @@ use crate::{
     quorum::{self, VoteOutcome},
     read::ForwardedReads,
     role::{Candidate, Follower, Leader, RoleState},
-    types::{Term, WriteId},
+    types::{Moment, Term, WriteId},
 };
 
 impl Core {
@@ -157,6 +157,7 @@ impl Core {
         let RoleState::Candidate(candidate) = &mut self.role else { return };
         let durable = self.durability.is_durable(candidate.own_vote)
             || self.config.knobs().plants(Mistake::OwnVoteEarly);
+        let hears_leader = hears_leader && !self.config.knobs().plants(Mistake::OwnVoteFree);
         // Asked by its driver it may campaign early; its own vote is no freer than others'.
         let counts = match candidate.kind {
             VoteKind::Pre => !hears_leader,
@@ -278,6 +279,12 @@ impl Core {
 
     /// Whether a leader heard a quorum within an election time-out (thesis 6.2).
     pub(crate) fn hears_quorum(&self, leader: &Leader) -> bool {
+        let heard = self.quorum_contact(leader);
+        heard.is_some_and(|heard| self.now < heard.plus(self.config.knobs().election))
+    }
+
+    /// When a leader heard a quorum last.
+    pub(crate) fn quorum_contact(&self, leader: &Leader) -> Option<Moment> {
         let contact = |member: &Member| {
             if *member == self.me {
                 return Some(self.now);
@@ -285,8 +292,7 @@ impl Core {
             let counts = leader.progress.get(member).filter(|one| one.amnesiac.is_none());
             counts.map(|progress| progress.contact)
         };
-        let heard = quorum::agreed(self.membership.current(), contact).flatten();
-        heard.is_some_and(|heard| self.now < heard.plus(self.config.knobs().election))
+        quorum::agreed(self.membership.current(), contact).flatten()
     }
 
     /// Follows `leader`, or waits for one, in `term`. The vote of a term is kept (thesis 3.4).

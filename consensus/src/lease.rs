@@ -82,7 +82,10 @@ impl Core {
         if leader.asleep || !leader.ready || hands_over {
             return None;
         }
-        let sent = leader.sent.at(self.confirmed_round(leader))?;
+        let sent = match self.plants(Mistake::LeaseFromAnswers) {
+            true => self.quorum_contact(leader)?,
+            false => leader.sent.at(self.confirmed_round(leader))?,
+        };
         // The voters' clocks may be as much too fast as its own is too slow.
         Some(sent.plus(knobs.election * 1000_u32.saturating_sub(drift) / 1000))
     }

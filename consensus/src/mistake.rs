@@ -83,6 +83,8 @@ mistakes! {
         MatchAssumed,
         /// A leader takes acknowledgements that were meant for an earlier term.
         OldAcknowledgementsCount,
+        /// A refusal of entries of an earlier term names the number of the request.
+        StaleRequestsCount,
         /// A leader counts what it has sent, not what was acknowledged.
         SentCounts,
     }
@@ -161,8 +163,16 @@ mistakes! {
         LeaseNeverEnds,
         /// A leader reads on its lease although it has asked another member to campaign.
         LeaseOutlivesHandover,
+        /// A leader's lease begins when its voters answer, not when they were asked.
+        LeaseFromAnswers,
         /// Voters do not refuse their votes while they hear a leader, on which leases rest.
         LeaderNotHeard,
+        /// A candidate that is told to campaign counts its own vote while it hears a leader.
+        OwnVoteFree,
+        /// A restart forgets that a lease may rest on the word of the run before.
+        WordForgotten,
+        /// An answer to a heartbeat of an earlier term names its round.
+        StaleRoundsCount,
     }
     "snapshots" {
         /// A snapshot leaves entries in the log that contradict it.

@@ -4,13 +4,11 @@
 use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
-    time::Duration,
 };
 
 use crate::{
-    Faults, Founding, Plan, Violation,
+    Plan, Violation,
     cores::{CorePlan, simulate_cores},
-    faults::percent,
     mistake::Mistake,
     simulate,
 };
@@ -20,6 +18,8 @@ use crate::{
 pub enum Planted {
     /// In the cores of a run of cores alone.
     Core(meshraft_consensus::Mistake),
+    /// In the nodes of a run of whole nodes.
+    Node(meshraft_service::mistake::Mistake),
     /// In what surrounds the nodes of a run of whole nodes.
     Around(Mistake),
 }
@@ -39,13 +39,15 @@ impl Planted {
     /// Every mistake.
     pub fn all() -> impl Iterator<Item = Self> {
         let cores = meshraft_consensus::Mistake::ALL.iter().copied().map(Self::Core);
-        cores.chain(Mistake::ALL.into_iter().map(Self::Around))
+        let nodes = meshraft_service::mistake::Mistake::ALL.into_iter().map(Self::Node);
+        cores.chain(nodes).chain(Mistake::ALL.into_iter().map(Self::Around))
     }
 
     /// What it is about.
     pub const fn topic(self) -> &'static str {
         match self {
             Self::Core(mistake) => mistake.topic(),
+            Self::Node(mistake) => mistake.topic(),
             Self::Around(mistake) => mistake.topic(),
         }
     }
@@ -54,24 +56,14 @@ impl Planted {
     /// is no sign of a mistake.
     pub fn run(self, seed: u64) -> Option<Violation> {
         let violation = match self {
-            Self::Core(mistake @ meshraft_consensus::Mistake::ForgetfulCount) => {
-                // Old copies of disks are put back among whole nodes alone.
-                let faults = Faults {
-                    copy: percent(50),
-                    set_back: percent(50),
-                    cut: percent(20),
-                    pause: percent(10),
-                    ..Faults::NONE
-                };
-                let mut plan = Plan { faults, founders: 3, ..Plan::of_seed(seed) };
-                (plan.founding, plan.quiet) = (Founding::Expect(3), Duration::ZERO);
-                plan.core_mistake = Some(mistake);
-                of_nodes(&plan)
-            }
             Self::Core(mistake) => {
                 let mut plan = CorePlan::of_seed(seed);
                 plan.knobs.mistake = Some(mistake);
                 simulate_cores(&plan).err().map(|failure| *failure.violation)
+            }
+            Self::Node(mistake) => {
+                let _planted = meshraft_service::mistake::plant(mistake);
+                of_nodes(&Plan::of_seed(seed))
             }
             Self::Around(mistake) => {
                 let plan = Plan { mistake: Some(mistake), ..Plan::of_seed(seed) };
@@ -105,6 +97,7 @@ impl fmt::Display for Planted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Core(mistake) => write!(f, "{mistake:?}"),
+            Self::Node(mistake) => write!(f, "{mistake:?}"),
             Self::Around(mistake) => write!(f, "{mistake:?}"),
         }
     }

@@ -65,9 +65,6 @@ pub struct Plan {
     pub whole: Duration,
     /// Planted on purpose, to see that it is found.
     pub mistake: Option<Mistake>,
-    /// Planted on purpose in every core.
-    #[cfg(feature = "mistakes")]
-    pub core_mistake: Option<meshraft_consensus::Mistake>,
     /// Whether to print the trace.
     pub print: bool,
 }
@@ -146,8 +143,6 @@ impl Plan {
             recovery,
             whole: Self::WHOLE_MIN,
             mistake,
-            #[cfg(feature = "mistakes")]
-            core_mistake: None,
             print,
         }
     }

@@ -332,7 +332,12 @@ impl Replicated {
         } else {
             self.sessions.begin(user.session, user.sequence, user.acked_below, position.index)
         };
-        if verdict == Verdict::Fresh {
+        let again = match verdict {
+            Verdict::Done(_) => plants!(RepetitionsApply),
+            Verdict::Begun => plants!(BatchRepetitionsApply),
+            _ => false,
+        };
+        if verdict == Verdict::Fresh || again {
             run.commands.push((position, user));
             return Ok(());
         }

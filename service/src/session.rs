@@ -161,7 +161,11 @@ impl Sessions {
         self.by_use.insert(index, id);
         // An acknowledgement beyond the command itself would forget its own result.
         session.acked_below = session.acked_below.max(acked_below.min(sequence));
-        let kept = session.results.split_off(&session.acked_below);
+        let below = match plants!(ResultDroppedEarly) {
+            true => session.acked_below.next(),
+            false => session.acked_below,
+        };
+        let kept = session.results.split_off(&below);
         self.results -= session.results.len();
         session.results = kept;
         if sequence < session.acked_below {
@@ -279,7 +283,8 @@ impl FrozenSessions {
     }
 
     pub(crate) fn records(&self) -> impl Iterator<Item = SessionRecord> + '_ {
-        self.0.iter().map(|(id, session)| SessionRecord {
+        let written = self.0.iter().filter(|_| !plants!(SessionsNotInSnapshot));
+        written.map(|(id, session)| SessionRecord {
             id: *id,
             acked_below: session.acked_below,
             last_used: session.last_used,
@@ -294,6 +299,10 @@ impl FrozenSessions {
 
 fn hash_table(table: &OrdMap<SessionId, Session>, hasher: &mut StateHasher) {
     for (id, session) in table {
+        if plants!(SessionsNotInSnapshot) {
+            // Nor are they among what replicas compare.
+            continue;
+        }
         hasher.update(id.as_bytes());
         hasher.update(&session.acked_below.get().to_be_bytes());
         hasher.update(&session.last_used.get().to_be_bytes());

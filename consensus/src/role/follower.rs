@@ -49,7 +49,10 @@ impl Follower {
 
 impl Core {
     pub(crate) fn append_request(&mut self, from: Member, request: AppendRequest) {
-        if request.term < self.hard.term {
+        if request.term < self.hard.term && self.plants(Mistake::StaleRequestsCount) {
+            let last = self.log.last();
+            return self.answer_append(from, request.sequence, conflict(last, last));
+        } else if request.term < self.hard.term {
             return self.answer_stale(from);
         }
         if let Err(reason) = check_entries(&request) {
@@ -166,7 +169,9 @@ impl Core {
     }
 
     pub(crate) fn heartbeat(&mut self, from: Member, heartbeat: Heartbeat) {
-        if heartbeat.term < self.hard.term {
+        if heartbeat.term < self.hard.term && self.plants(Mistake::StaleRoundsCount) {
+            return self.answer_heartbeat(from, heartbeat.round);
+        } else if heartbeat.term < self.hard.term {
             return self.answer_stale(from);
         }
         if !self.follow(from, heartbeat.term) {

@@ -65,15 +65,18 @@ impl Logs {
     }
 
     /// Checks that a quorum of `configuration`, of both halves if it is joint, has an entry on
-    /// disk.
+    /// disk, without those that are known to have forgotten what they acknowledged.
     pub(super) fn expect_quorum(
         &self,
         member: Member,
         cluster: ClusterId,
         position: Position,
         configuration: &Configuration,
+        forgetful: &BTreeSet<Member>,
     ) -> Result<(), Violation> {
-        let has = |voter: &&Member| self.has_durable(**voter, cluster, position);
+        let has = |voter: &&Member| {
+            !forgetful.contains(*voter) && self.has_durable(**voter, cluster, position)
+        };
         let quorum = |voters: &BTreeSet<Member>| {
             voters.is_empty() || voters.iter().filter(has).count() * 2 > voters.len()
         };

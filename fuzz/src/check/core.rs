@@ -14,6 +14,7 @@ use super::{
     GroupKey, Violation,
     election::Elections,
     log::Logs,
+    rounds::Rounds,
     shadow::{EntryDigest, place},
 };
 
@@ -30,8 +31,11 @@ enum Promise {
 /// Everything that is checked while cores run.
 #[derive(Debug, Default)]
 pub(crate) struct CoreChecks {
-    elections: Elections,
-    logs: Logs,
+    pub(super) elections: Elections,
+    pub(super) logs: Logs,
+    /// Whom a leader, in its term, found to have forgotten what it acknowledged.
+    pub(super) forgetful: BTreeMap<Term, BTreeSet<Member>>,
+    pub(crate) rounds: Rounds,
     /// The state of a machine after each index.
     states: Vec<u64>,
     promises: BTreeMap<ProposalId, Promise>,
@@ -106,7 +110,11 @@ impl CoreChecks {
             let what = "that it leads, and has not voted for itself for good";
             return Err(Violation::Claim { member: me, what });
         }
-        let voted = |voter: &&Member| self.elections.vote_of(CLUSTER, **voter, term) == Some(me);
+        // One that was set back may have forgotten its vote since.
+        let voted = |voter: &&Member| {
+            self.elections.vote_of(CLUSTER, **voter, term) == Some(me)
+                || self.elections.is_set_back(**voter)
+        };
         let quorum = |half: &BTreeSet<Member>| {
             half.is_empty() || half.iter().filter(voted).count() * 2 > half.len()
         };
@@ -128,8 +136,10 @@ impl CoreChecks {
         led: Option<Term>,
     ) -> Result<(), Violation> {
         let new = self.logs.committed(me, CLUSTER, from, to, term)?;
+        let nobody = BTreeSet::new();
         if let Some(position) = new.last() {
-            self.logs.expect_quorum(me, CLUSTER, *position, configuration)?;
+            let forgetful = led.and_then(|led| self.forgetful.get(&led)).unwrap_or(&nobody);
+            self.logs.expect_quorum(me, CLUSTER, *position, configuration, forgetful)?;
         }
         match led {
             Some(led) => self.logs.expect_own_term(me, CLUSTER, to, led),

@@ -1,4 +1,4 @@
-//! Log matching, leader completeness, and that what is committed stays (thesis 3.6.3).
+//! Log matching, and that what is committed stays (thesis 3.6.3).
 //!
 //! Every write that a node hands to its disk is applied to two shadows of its log: what the node
 //! believes, and what is durable. An entry is known by its position and digest; as each remembers
@@ -14,6 +14,7 @@ use meshraft_storage::{GroupId, Job};
 
 use super::{
     GroupKey, Violation,
+    completeness::Completeness,
     election::Elections,
     shadow::{EntryDigest, LogCopy, place},
 };
@@ -42,8 +43,7 @@ pub(crate) struct Logs {
     /// What stands at a position in any log, and what before it.
     seen: BTreeMap<(ClusterId, Position), (EntryDigest, Position)>,
     committed: BTreeMap<ClusterId, Vec<EntryDigest>>,
-    /// In which term each of them was committed first.
-    committed_in: BTreeMap<ClusterId, Vec<Term>>,
+    completeness: Completeness,
     /// What each configuration entry says that was ever appended.
     pub(super) configurations: BTreeMap<(ClusterId, Position), Configuration>,
 }
@@ -71,6 +71,15 @@ impl Logs {
     pub(crate) fn copy(&self, seat: Seat) -> LogCopies {
         let mine = self.groups.iter().filter(|((at, _), group)| *at == seat && group.born);
         LogCopies(mine.map(|((_, number), group)| (*number, group.clone())).collect())
+    }
+
+    /// What a copy of this node's disk would hold that lacks what stands at an index and behind.
+    pub(crate) fn copy_without(&self, seat: Seat, from: Index) -> LogCopies {
+        let mut copy = self.copy(seat);
+        for group in copy.0.values_mut() {
+            group.durable.cut(from);
+        }
+        copy
     }
 
     /// An old copy takes the place of this node's disk.
@@ -356,9 +365,9 @@ impl Logs {
             index = index.next();
         }
         let positions = new.iter().map(|entry| entry.position).collect();
-        let terms = self.committed_in.entry(cluster).or_default();
-        terms.resize(terms.len() + new.len(), term);
-        self.committed.entry(cluster).or_default().extend(new);
+        let committed = self.committed.entry(cluster).or_default();
+        committed.extend(new);
+        self.completeness.commits(cluster, committed, commit, term)?;
         Ok(positions)
     }
 
@@ -377,24 +386,18 @@ impl Logs {
         }
     }
 
-    /// A new leader holds everything that was committed in earlier terms. One that won long ago and
-    /// hears of it only now need not know what later ones committed.
+    /// A member leads: it holds everything that was committed in earlier terms.
     pub(crate) fn leads(
-        &self,
+        &mut self,
         cluster: ClusterId,
         term: Term,
         leader: Member,
     ) -> Result<(), Violation> {
-        let Some(group) = self.of(leader, cluster) else { return Ok(()) };
-        let terms = self.committed_in.get(&cluster).into_iter().flatten();
-        let committed = self.committed.get(&cluster).into_iter().flatten().zip(terms);
-        for (entry, _) in committed.take_while(|(_, committed_in)| **committed_in < term) {
-            if group.believed.at(entry.position.index) != Some(*entry) {
-                let missing = entry.position;
-                return Err(Violation::LeaderIncomplete { leader, term, missing });
-            }
-        }
-        Ok(())
+        let mut groups = self.groups.values().chain(&self.gone);
+        let mine = |group: &&Group| group.member == Some(leader) && group.cluster == cluster;
+        let Some(group) = groups.find(mine) else { return Ok(()) };
+        let committed = self.committed.get(&cluster).map(Vec::as_slice).unwrap_or_default();
+        self.completeness.leads(cluster, committed, term, leader, &group.believed)
     }
 
     /// Whether the group's fate is committed, and is to live.

@@ -21,7 +21,7 @@ use crate::world::Seat;
 
 /// What the checks remember of a copied disk.
 #[derive(Clone, Debug)]
-pub(crate) struct Copy(LogCopies);
+pub(crate) struct Copy(pub(super) LogCopies);
 
 /// The nodes that may be on their way out of a cluster.
 pub(crate) type Leaving<'a> = dyn Fn(ClusterId) -> Vec<Seat> + 'a;

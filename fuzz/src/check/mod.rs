@@ -6,7 +6,10 @@
 //! | `log` | logs that agree on a position agree on everything before it; what is committed stays |
 //! | `change` | configurations follow on each other one at a time, through joint ones |
 //! | `claims` | a message claims only what is durable |
+//! | `completeness` | a leader of a later term holds what was committed |
 //! | `core` | what a core hands out is durable, committed, in order, and answered once |
+//! | `forgetting` | what a member of a run of cores may forget, and who is known to have |
+//! | `rounds` | after a read began, a quorum has heard the leader that allows it |
 //! | `durability` | nothing commits before a quorum has it on disk, without those that forgot it |
 //! | `snapshot` | a snapshot holds what was applied up to it, and logs are cut only behind it |
 //! | `state` | equal commands and answers at equal index; nothing is applied twice; one cluster |
@@ -20,15 +23,18 @@
 
 mod change;
 mod claims;
+mod completeness;
 mod core;
 mod counter;
 mod durability;
 mod election;
+mod forgetting;
 mod linearizable;
 mod log;
 mod losses;
 mod progress;
 mod reads;
+mod rounds;
 mod shadow;
 mod snapshot;
 mod state;
@@ -45,6 +51,7 @@ use meshraft_storage::{GroupId, Job};
 pub(crate) use self::{
     core::{CLUSTER, CoreChecks},
     counter::{Counted, Counters},
+    forgetting::{Forgetting, Scene},
     linearizable::{Histories, Operation},
     losses::{Bearing, Copy},
     progress::{Convergence, View, Wanted, check_acknowledged},

@@ -5,7 +5,7 @@
 //! beside them what the node itself has left: its base and its newest snapshot.
 
 use meshraft_consensus::{
-    Entry, EntryKind, HardState, Index, LogAfterSnapshot, Position, SnapshotWrite, Write,
+    Entry, EntryKind, HardState, Index, LogAfterSnapshot, Position, SnapshotWrite, Term, Write,
 };
 
 use crate::digest::Digest;
@@ -59,6 +59,23 @@ impl LogCopy {
         &self.entries
     }
 
+    /// Where each term begins; and, in no term, what follows on the last entry.
+    pub(super) fn boundaries(&self) -> Vec<Position> {
+        let mut starts: Vec<Position> = Vec::new();
+        for EntryDigest { position, .. } in &self.entries {
+            if starts.last().is_none_or(|start| start.term < position.term) {
+                starts.push(*position);
+            }
+        }
+        starts.push(Position { term: Term::ZERO, index: self.last().index.next() });
+        starts
+    }
+
+    /// Ends before an index.
+    pub(super) fn cut(&mut self, from: Index) {
+        self.entries.truncate(place(from.previous()));
+    }
+
     pub(super) fn push(&mut self, entry: EntryDigest) {
         self.entries.push(entry);
     }
@@ -104,7 +121,7 @@ pub(super) fn place(index: Index) -> usize {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use meshraft_consensus::{Configuration, SnapshotMeta, Term, WriteId};
+    use meshraft_consensus::{Configuration, SnapshotMeta, WriteId};
 
     use super::*;
 

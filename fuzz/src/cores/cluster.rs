@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, time::Duration};
 use bytes::Bytes;
 use meshraft_consensus::{
     ConfigBuilder, Configuration, Core, Index, Input, LoadError, Member, Message, Moment,
-    ProposalId, Role,
+    ProposalId, ReadId, ReadLevel, Role, Term,
 };
 use meshraft_storage::GroupId;
 
@@ -45,6 +45,8 @@ pub(super) enum Want {
     /// A snapshot is to be fetched, or to become the state.
     Part(Seat),
     Install(Seat),
+    /// A member forgot what it acknowledged, and has to begin anew.
+    Renew(Seat),
 }
 
 /// The cluster.
@@ -61,6 +63,8 @@ pub(super) struct Cluster {
     knobs: ConfigBuilder,
     pub(super) snapshot_entries: u64,
     snapshot_parts: u64,
+    /// Who leads in which term, and has yet to notice that a member forgot what it acknowledged.
+    pub(super) in_sight: Option<(Member, Term, Member)>,
 }
 
 impl Cluster {
@@ -82,6 +86,7 @@ impl Cluster {
             knobs: plan.knobs.clone(),
             snapshot_entries: plan.snapshot_entries,
             snapshot_parts: u64::from(plan.snapshot_parts),
+            in_sight: None,
         };
         for node in &cluster.nodes {
             cluster.checks.begin(node.key, node.me);
@@ -132,12 +137,12 @@ impl Cluster {
         let input = match step {
             Step::Start { seed, .. } => return self.start(seat, seed),
             Step::Crash { kept, .. } => return self.crash(seat, kept),
-            Step::Wipe { .. } => {
-                self.wipe(seat);
-                return Ok(());
-            }
-            Step::Rot { index, seen, .. } => {
-                self.rot(seat, index, seen);
+            Step::Wipe { .. }
+            | Step::Copy { .. }
+            | Step::SetBack { .. }
+            | Step::LoseTail { .. }
+            | Step::Rot { .. } => {
+                self.change_disk(&step);
                 return Ok(());
             }
             Step::Leap { span, .. } => {
@@ -147,7 +152,10 @@ impl Cluster {
             Step::Drain { .. } => return self.drain(seat),
             Step::Written { writes, .. } => return self.written(seat, writes, gathers),
             Step::Part { fails, .. } => return self.part(seat, fails, gathers),
-            Step::Deliver { from, to, message } if self.node(seat).me == to => {
+            Step::Deliver { from, to, message }
+                if self.node(seat).me == to && !self.is_held_back(from, to) =>
+            {
+                self.reach(seat, from, &message);
                 Some(Input::Receive { from, message: *message })
             }
             Step::Deliver { .. } => None,
@@ -166,10 +174,7 @@ impl Cluster {
                 Some(Input::Transfer { id, to })
             }
             Step::Read { id, level, .. } => {
-                let key = self.node(seat).key;
-                if self.node(seat).core.is_some() {
-                    self.checks.read(key, id);
-                }
+                self.begin_read(seat, id, level);
                 Some(Input::Read { id, level })
             }
             Step::Campaign { .. } => Some(Input::Campaign),
@@ -190,6 +195,37 @@ impl Cluster {
         let node = &self.nodes[seat.0];
         if node.core.is_some() {
             self.checks.asked(node.key, id);
+        }
+    }
+
+    /// A step that does something to a disk behind its process's back.
+    fn change_disk(&mut self, step: &Step) {
+        match *step {
+            Step::Wipe { seat } => self.wipe(seat),
+            Step::Copy { seat } => self.copy(seat),
+            Step::SetBack { seat } => self.put_back(seat),
+            Step::LoseTail { seat, from } => self.cut_tail(seat, from),
+            Step::Rot { seat, index, seen } => self.rot(seat, index, seen),
+            _ => {}
+        }
+    }
+
+    fn begin_read(&mut self, seat: Seat, id: ReadId, level: ReadLevel) {
+        let node = &self.nodes[seat.0];
+        let Some(core) = &node.core else { return };
+        self.checks.read(node.key, id);
+        if core.role() == Role::Leader && level == ReadLevel::Linearizable {
+            self.checks.rounds.asked(id, node.me, core.term(), self.now);
+        }
+    }
+
+    /// A message reaches a member.
+    fn reach(&mut self, seat: Seat, from: Member, message: &Message) {
+        let node = &self.nodes[seat.0];
+        if let (Some(core), Message::Heartbeat(heartbeat)) = (&node.core, message)
+            && heartbeat.term >= core.term()
+        {
+            self.checks.rounds.hears(node.me, from, heartbeat);
         }
     }
 

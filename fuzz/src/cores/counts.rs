@@ -51,6 +51,14 @@ counted! {
     Crash = "crashes",
     /// A disk was lost.
     Wiped = "disks lost",
+    /// An old copy took the place of a disk.
+    SetBack = "set back",
+    /// A disk lost the end of its log.
+    TailLost = "ends of logs lost",
+    /// A leader found a member to have forgotten what it acknowledged.
+    Amnesia = "amnesia raised",
+    /// A member that had forgotten began anew.
+    Renewed = "renewed",
     /// An entry rotted on a disk.
     Rotted = "entries rotted",
     /// A member found that it can't read its log.

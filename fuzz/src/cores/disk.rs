@@ -70,6 +70,31 @@ impl Disk {
         self.told = lost.map(|(index, _)| *index).collect();
     }
 
+    /// What is durable by now.
+    pub(super) fn copy(&self) -> Self {
+        let mut copy = self.clone();
+        copy.crash();
+        copy
+    }
+
+    /// The last entry that is durable.
+    pub(super) fn last(&self) -> Index {
+        self.durable.last().index
+    }
+
+    /// Whether anything stands at an index and behind, and something is left before it.
+    pub(super) fn may_lose(&self, from: Index) -> bool {
+        let covered = self.durable.snapshot.as_ref().map_or(Index::ZERO, |it| it.position.index);
+        from > self.durable.first().max(covered.next()) && from <= self.last()
+    }
+
+    /// Loses what stands at an index and behind, and what is not durable.
+    pub(super) fn lose(&mut self, from: Index) {
+        let kept = self.durable.place(from);
+        self.durable.entries.truncate(kept);
+        self.crash();
+    }
+
     pub(super) fn keep_file(&mut self, file: File) {
         self.files.insert(file.meta.position, file);
         let recorded = self.durable.snapshot.as_ref().map(|meta| meta.position);
@@ -111,6 +136,12 @@ impl Disk {
         !self.durable.rotten.is_empty() || !self.live.rotten.is_empty()
     }
 
+    /// From the first slot that can't be read to the last: a process takes all between for lost.
+    pub(super) fn lost_between(&self) -> Option<IndexRange> {
+        let rotten = || self.durable.rotten.keys().chain(self.live.rotten.keys());
+        Some(IndexRange { first: *rotten().min()?, last: *rotten().max()? })
+    }
+
     /// Whether the running process was told that some of its log is lost, and it still is.
     pub(super) fn is_known_lost(&self) -> bool {
         self.told.iter().any(|index| self.live.lost(*index))
@@ -125,7 +156,8 @@ impl Disk {
     pub(super) fn holds(&self, position: Position) -> bool {
         let covered = self.durable.snapshot.as_ref().map(|meta| meta.position.index);
         let held = self.durable.entry(position.index).map(|entry| entry.position);
-        let sound = !self.durable.rotten.contains_key(&position.index);
+        let lost = self.lost_between();
+        let sound = lost.is_none_or(|it| position.index < it.first || position.index > it.last);
         covered >= Some(position.index) || (held == Some(position) && sound)
     }
 

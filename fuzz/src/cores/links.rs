@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use meshraft_consensus::{Message, Moment};
+use meshraft_consensus::{Message, Moment, Term};
 
-use super::plan::{CoreFaults, CorePlan};
+use super::{
+    plan::{CoreFaults, CorePlan},
+    step::{Step, seat_of},
+};
 use crate::{random::Random, world::Seat};
 
 /// The most members of a run.
@@ -18,7 +21,12 @@ pub(super) struct Links {
     last: [[[Moment; 2]; SEATS_MAX]; SEATS_MAX],
     latency_max: Duration,
     late_max: Duration,
+    /// Some of what was sent, of any age.
+    past: Vec<Step>,
 }
+
+/// So many messages are kept to be replayed.
+const PAST_MAX: usize = 256;
 
 impl Links {
     pub(super) fn new(plan: &CorePlan) -> Self {
@@ -27,7 +35,30 @@ impl Links {
             last: Default::default(),
             latency_max: plan.latency_max,
             late_max: plan.knobs.election * 3,
+            past: Vec::new(),
         }
+    }
+
+    /// A message is sent that may be replayed: it takes the place of any other one.
+    pub(super) fn remember(&mut self, step: Step, random: &mut Random) {
+        if self.past.len() < PAST_MAX {
+            return self.past.push(step);
+        }
+        let place = random.place(PAST_MAX);
+        self.past[place] = step;
+    }
+
+    /// Some message of the past; of this sender before this term, if one is named.
+    pub(super) fn recall(&self, of: Option<(Seat, Term)>, random: &mut Random) -> Option<Step> {
+        let is_theirs = |step: &&Step| match (step, of) {
+            (Step::Deliver { from, message, .. }, Some((sender, before))) => {
+                sender == seat_of(*from) && message.term() < before
+            }
+            _ => of.is_none(),
+        };
+        let count = self.past.iter().filter(is_theirs).count();
+        let nth = random.place(count.max(1));
+        self.past.iter().filter(is_theirs).nth(nth).cloned()
     }
 
     pub(super) fn cut(&mut self, from: Seat, to: Seat) {
@@ -39,8 +70,11 @@ impl Links {
         *cuts = cuts.saturating_sub(1);
     }
 
-    pub(super) fn mend_all(&mut self) {
+    /// Nothing is cut any more, nothing late, and no way longer than this.
+    pub(super) fn mend_all(&mut self, latency_max: Duration) {
         self.cuts = Default::default();
+        self.last = Default::default();
+        self.latency_max = self.latency_max.min(latency_max);
     }
 
     pub(super) fn is_cut(&self, from: Seat, to: Seat) -> bool {

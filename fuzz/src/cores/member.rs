@@ -8,7 +8,10 @@ use meshraft_consensus::{
 };
 use meshraft_storage::GroupId;
 
-use super::disk::{Disk, File};
+use super::{
+    disk::{Disk, File},
+    losses::OldCopy,
+};
 use crate::{
     check::GroupKey,
     world::{Seat, clock::LocalClock},
@@ -114,6 +117,8 @@ pub(super) struct Node {
     pub(super) configuration: Configuration,
     /// Applied and not reported yet.
     pub(super) backlog_bytes: u64,
+    /// An older copy of its disk.
+    pub(super) copy: Option<OldCopy>,
 }
 
 impl Node {
@@ -139,6 +144,7 @@ impl Node {
             led: None,
             configuration: founders,
             backlog_bytes: 0,
+            copy: None,
         }
     }
 

@@ -9,6 +9,7 @@ mod cluster;
 mod counts;
 mod disk;
 mod links;
+mod losses;
 mod member;
 mod outputs;
 mod plan;
@@ -38,6 +39,7 @@ pub use self::{
 };
 use crate::{
     check::Violation,
+    faults::Rate,
     random::Random,
     world::{Failure, Seat, clock::Clock},
 };
@@ -102,12 +104,18 @@ enum Due {
     Client,
     /// A moment at which something may go wrong.
     Strike,
+    /// A leader may be cut off.
+    Apart,
     /// A fault of a link is over.
     Mend { from: Seat, to: Seat },
     /// A process goes on after a pause.
     Resume(Seat),
     /// A process starts.
     Start(Seat),
+    /// A message of long ago arrives.
+    Replay(Step),
+    /// A stopped process may be set back to an older copy of its disk.
+    SetBack { seat: Seat, tries: u32 },
     /// A healed world asks again for what is not so yet.
     Nudge,
 }
@@ -224,12 +232,18 @@ impl CoreWorld {
                 Ok(())
             }
             Due::Strike => self.strike(),
+            Due::Apart => {
+                self.apart();
+                Ok(())
+            }
             Due::Mend { from, to } => {
                 self.links.mend(from, to);
                 Ok(())
             }
             Due::Resume(seat) => self.resume(seat),
             Due::Start(seat) => self.start(seat),
+            Due::Replay(step) => self.step(step, false),
+            Due::SetBack { seat, tries } => self.set_back(seat, tries),
             Due::Nudge => self.nudge(),
         }
     }
@@ -309,6 +323,10 @@ impl CoreWorld {
                 let ends = (seat_of(from), seat_of(to));
                 let (faults, random) = (&self.faults, &mut self.random);
                 let arrivals = self.links.arrivals(now, ends, &message, faults, random);
+                if faults.replay > Rate::NEVER && random.below(4) == 0 {
+                    let message = message.clone();
+                    self.links.remember(Step::Deliver { from, to, message }, random);
+                }
                 let [first, again] = arrivals;
                 if let Some(at) = again {
                     let message = message.clone();
@@ -324,6 +342,7 @@ impl CoreWorld {
                     self.crash_soon(seat);
                 }
             }
+            Want::Renew(seat) => self.renew(seat),
             Want::Load(seat) => {
                 let fails = self.random.hits(self.faults.read_error);
                 let wait = self.random.between(quick, quick * 20);
@@ -374,10 +393,8 @@ impl CoreWorld {
 
     /// A client proposes or reads, most often where it takes the leader to be.
     fn client(&mut self) -> Result<(), Violation> {
-        let leaders: Vec<Seat> =
-            self.cluster.seats().filter(|seat| self.cluster.leads(*seat)).collect();
-        let guess = self.random.below(4) > 0 && !leaders.is_empty();
-        let seat = if guess { leaders[self.random.place(leaders.len())] } else { self.some() };
+        let (guess, leader, some) = (self.random.below(4) > 0, self.some_leader(), self.some());
+        let seat = leader.filter(|_| guess).unwrap_or(some);
         let id = self.next_id();
         let step = if self.random.below(3) == 0 {
             let lease = self.random.below(2) == 0;
@@ -396,5 +413,19 @@ impl CoreWorld {
     /// Some seat.
     fn some(&mut self) -> Seat {
         Seat(self.random.place(self.cluster.nodes.len()))
+    }
+
+    /// Some seat, often one that leads: what happens to it matters most.
+    fn victim(&mut self) -> Seat {
+        let (leads, some) = (self.random.below(2) == 0, self.some());
+        if leads { self.some_leader().unwrap_or(some) } else { some }
+    }
+
+    /// Some seat that leads.
+    fn some_leader(&mut self) -> Option<Seat> {
+        let leaders: Vec<Seat> =
+            self.cluster.seats().filter(|seat| self.cluster.leads(*seat)).collect();
+        let place = self.random.place(leaders.len().max(1));
+        leaders.get(place).copied()
     }
 }

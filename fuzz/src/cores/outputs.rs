@@ -1,8 +1,8 @@
 //! Does what cores ask for, and looks at them when they have nothing more to ask.
 
 use meshraft_consensus::{
-    DropReason, Entry, Event, Fate, Index, Input, Member, Outcome, Output, Position, ProposalId,
-    Role, Term,
+    DropReason, Entry, Event, Fate, Index, Input, Member, Message, Outcome, Output, Position,
+    ProposalId, Role, Term,
 };
 
 use super::{
@@ -53,6 +53,9 @@ impl Cluster {
             Output::Send { to, message, .. } => {
                 self.checks.says(node.key, node.me, &message)?;
                 self.checks.votes(node.key, node.me, to, &message)?;
+                if let Message::Heartbeat(heartbeat) = &message {
+                    self.checks.rounds.sends(node.me, heartbeat, self.now);
+                }
                 node.expect_whole(&message)?;
                 let (from, message) = (node.me, Box::new(message));
                 self.wants.push(Want::Send { from, to, message });
@@ -82,6 +85,9 @@ impl Cluster {
                 self.counts.note(CoreRare::Read);
                 let term = node.core.as_ref().map_or(Term::ZERO, |core| core.term());
                 self.checks.read_ended(id, Some(index), term)?;
+                let leads = node.core.as_ref().filter(|core| core.role() == Role::Leader);
+                let leads = leads.map(|core| core.term());
+                self.checks.rounds.serves(id, leads, &node.configuration)?;
             }
             Output::ReadFailed { id, .. } => self.checks.read_ended(id, None, Term::ZERO)?,
             Output::FetchSnapshot { from, meta } => {
@@ -93,11 +99,16 @@ impl Cluster {
                 node.install = Some(*meta);
                 self.wants.push(Want::Install(seat));
             }
+            Output::Amnesia { .. } if self.checks.is_set_back(node.me) => {
+                self.counts.note(CoreRare::Renewed);
+                self.wants.push(Want::Renew(seat));
+            }
             Output::Amnesia { .. } => return Err(Violation::Forgot { member: node.me }),
             Output::Departed { .. } => self.counts.note(CoreRare::Departed),
             Output::Observe(event) => {
-                let me = node.me;
-                self.watch(me, &event)?;
+                let (me, core) = (node.me, node.core.as_ref());
+                let term = core.map(|core| core.term()).unwrap_or_default();
+                self.watch(me, term, &event)?;
             }
             Output::SendSnapshot { .. }
             | Output::Resolve { .. }
@@ -107,7 +118,7 @@ impl Cluster {
     }
 
     /// Counts what is rare, and refuses what no correct cluster shows.
-    fn watch(&mut self, me: Member, event: &Event) -> Result<(), Violation> {
+    fn watch(&mut self, me: Member, term: Term, event: &Event) -> Result<(), Violation> {
         let rare = match event {
             Event::Dropped { from, reason } => {
                 let reason = *reason;
@@ -121,7 +132,10 @@ impl Cluster {
                 }
                 CoreRare::Dropped
             }
-            Event::Amnesia { member, .. } => return Err(Violation::Forgot { member: *member }),
+            Event::Amnesia { member, .. } => {
+                self.checks.forgot(term, *member)?;
+                CoreRare::Amnesia
+            }
             Event::BecameRole { role: Role::Leader, .. } => CoreRare::Leader,
             Event::BecameRole { role: Role::Candidate, .. } => CoreRare::Campaign,
             Event::BecameRole { role: Role::PreCandidate, .. } => CoreRare::PreCampaign,

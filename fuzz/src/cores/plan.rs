@@ -28,7 +28,7 @@ pub struct CorePlan {
     pub client_every: Duration,
     /// How many bytes a command has, at most.
     pub command_bytes_max: u64,
-    /// The longest way of a message that is not late.
+    /// The longest way of a message that is not late, until the world heals.
     pub latency_max: Duration,
     /// What goes wrong until the world heals.
     pub faults: CoreFaults,
@@ -57,15 +57,19 @@ macro_rules! faults {
             /// Nothing goes wrong.
             pub const NONE: Self = Self { $($name: Rate::NEVER,)* };
 
-            /// The faults of one seed: each kind is there or not, at a rate of its own.
+            /// The faults of one seed: each kind is there or not, at a rate of its own. Most have
+            /// many of them; some have few, at higher rates, so that one is not always undone by
+            /// another.
             pub fn draw(random: &mut Random) -> Self {
-                if random.below(32) == 0 {
-                    return Self::NONE;
-                }
+                let (of, times) = match random.below(32) {
+                    0 => return Self::NONE,
+                    1..=12 => (5, 2),
+                    _ => (2, 1),
+                };
                 Self {
                     $($name: {
-                        let (there, times) = (random.below(2) == 0, $most.per_million());
-                        let rate = random.below(u64::from(times) + 1);
+                        let (there, most) = (random.below(of) == 0, $most.per_million() * times);
+                        let rate = random.below(u64::from(most) + 1);
                         if there { Rate::of_million(rate as u32) } else { Rate::NEVER }
                     },)*
                 }
@@ -93,16 +97,20 @@ faults! {
     delay: percent(5),
     /// A message arrives again long after, when much else has happened.
     stale: percent(4),
+    /// Messages of long ago arrive once more, on ways that are not cut.
+    replay: percent(30),
     /// A message overtakes others.
     reorder: percent(20),
     /// One direction of one link goes silent for a while.
     cut: percent(10),
     /// The members fall into two halves for a while.
     partition: percent(6),
+    /// A leader, with few others or with none, is apart from the rest for a while.
+    minority: percent(12),
     /// One member is the only one that two halves both reach.
     bridge: percent(2),
     /// A member hears nobody, or nobody hears it.
-    deaf: percent(3),
+    deaf: percent(6),
     /// A connection breaks and comes back.
     reset: percent(10),
     /// A process stands still for a while.
@@ -127,14 +135,20 @@ faults! {
     fetch_error: percent(10),
     /// A disk is lost, if a majority is left; its member comes back as another one.
     wipe: percent(2),
+    /// A disk is copied.
+    copy: percent(20),
+    /// An old copy takes the place of a disk, where a cluster bears it.
+    set_back: percent(10),
+    /// A disk loses the end of its log, where a cluster bears it.
+    lost_tail: percent(20),
     /// Members are added, removed, promoted and exchanged, several in one change.
     churn: percent(15),
     /// Leadership is asked to be handed over.
-    transfer: percent(6),
+    transfer: percent(20),
     /// A member is told to campaign.
-    campaign: percent(3),
+    campaign: percent(12),
     /// Several inputs are handled before a core is drained.
-    batch: percent(60),
+    batch: percent(48),
 }
 
 impl CorePlan {
@@ -177,7 +191,8 @@ impl CorePlan {
         };
         let rot = if extra.below(4) == 0 { percent(10) } else { Rate::NEVER };
         let snapshot_entries = if random.below(4) == 0 { 1 << 40 } else { 4 << random.below(4) };
-        let most = [1, 4, 20][random.place(3)];
+        // Now and then the network is as slow as elections are.
+        let most = [1, 1, 4, 4, 20, 20, election / 4, election * 3 / 4][random.place(8)];
         Self {
             seed,
             founders,

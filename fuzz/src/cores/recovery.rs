@@ -15,6 +15,8 @@ use super::{
 use crate::{check::Violation, faults::Rate, world::Seat};
 
 const NUDGE_EVERY: Duration = Duration::from_millis(50);
+/// In a world that healed no message takes longer.
+const CALM_LATENCY_MAX: Duration = Duration::from_millis(20);
 
 impl CoreWorld {
     /// Nothing goes wrong any more; waits until everything works.
@@ -22,7 +24,7 @@ impl CoreWorld {
         let batch = self.faults.batch;
         self.faults = CoreFaults { batch, ..CoreFaults::NONE };
         self.plan.rot = Rate::NEVER;
-        self.links.mend_all();
+        self.links.mend_all(CALM_LATENCY_MAX);
         for seat in self.cluster.seats() {
             if self.plans[seat.0].paused {
                 self.resume(seat)?;
@@ -32,7 +34,8 @@ impl CoreWorld {
         self.clock.after(NUDGE_EVERY, Due::Nudge);
         // Who begins anew may have to be sent the whole log, entry by entry.
         let entries = u32::try_from(self.cluster.checks.committed().get()).unwrap_or(u32::MAX);
-        let catching_up = (self.plan.latency_max * 4 + Duration::from_millis(10)) * entries;
+        let latency_max = self.plan.latency_max.min(CALM_LATENCY_MAX);
+        let catching_up = (latency_max * 4 + Duration::from_millis(10)) * entries;
         let end = self.clock.now().plus(self.plan.recovery + catching_up);
         let mut newest = None;
         while let Some(due) = self.clock.next(end) {
@@ -91,7 +94,7 @@ impl Cluster {
     }
 
     /// What a leader must change for every member to be whole.
-    fn next_repair(&self, seat: Seat) -> Option<ChangeStep> {
+    pub(super) fn next_repair(&self, seat: Seat) -> Option<ChangeStep> {
         let configuration = &self.node(seat).configuration;
         let members = configuration.members();
         let lost = members.iter().find(|member| self.node(seat_of(**member)).me != **member)?;

@@ -2,7 +2,9 @@
 //! on every other disk that may be asked for a vote, and so is the entry after it. Then others can
 //! always tell what stood there, and nothing that a member acknowledged is lost.
 
-use meshraft_consensus::{AppendResult, Entry, EntryKind, Index, Member, Message, Write};
+use meshraft_consensus::{
+    AppendResult, Entry, EntryKind, Index, IndexRange, Member, Message, Position, Write,
+};
 
 use super::{
     CoreWorld,
@@ -20,7 +22,8 @@ impl CoreWorld {
         let slots = self.cluster.node(seat).disk.slots();
         let count = slots.last.next().distance_from(slots.first);
         let index = slots.first.plus(self.random.below(count.max(1)));
-        match self.cluster.bears_rot(seat, index, seen) {
+        let whole = self.cluster.whole().len() == self.cluster.nodes.len();
+        match whole && self.cluster.bears_rot(seat, index, seen) {
             true => self.step(Step::Rot { seat, index, seen }, false),
             false => Ok(()),
         }
@@ -47,9 +50,17 @@ impl Cluster {
             // Nobody would know how the log ended.
             return false;
         }
-        let proofs = [Some(entry.position), after];
-        let proven =
-            |node: &Node| proofs.iter().flatten().all(|position| node.disk.holds(*position));
+        let mut proofs = vec![entry.position];
+        proofs.extend(after);
+        let known = |node: &Node, slots: &[Position]| slots.iter().all(|at| node.disk.holds(*at));
+        let own = known(self.node(seat), &proofs);
+        // All between what is lost by then is lost, too, and has to be told.
+        let lost = disk.lost_between().unwrap_or(IndexRange { first: index, last: index });
+        let mut slot = lost.first.min(index);
+        while slot <= lost.last.max(index).next() {
+            proofs.extend(disk.entry(slot).map(|entry| entry.position));
+            slot = slot.next();
+        }
         let voters = self.nodes.iter().flat_map(|node| {
             let it = &node.configuration;
             it.voters.iter().chain(&it.outgoing)
@@ -57,13 +68,13 @@ impl Cluster {
         let others = voters.filter(|voter| seat_of(**voter) != seat);
         let whole = |voter: &Member| {
             let node = self.node(seat_of(*voter));
-            node.me == *voter && proven(node)
+            node.me == *voter && known(node, &proofs)
         };
         let mut others = others.peekable();
         let alone = others.peek().is_none();
-        let committed = proofs.iter().flatten().all(|it| it.index <= self.checks.committed());
+        let committed = proofs.iter().all(|it| it.index <= self.checks.committed());
         // The own copies are not rotten yet, and what is asked for is durable.
-        !alone && committed && proven(self.node(seat)) && others.all(whole)
+        !alone && committed && own && others.all(whole)
     }
 }
 

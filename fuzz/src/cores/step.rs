@@ -21,6 +21,12 @@ pub(crate) enum Step {
     Crash { seat: Seat, kept: usize },
     /// A disk is lost while its process is dead; who comes back is somebody else.
     Wipe { seat: Seat },
+    /// A disk is copied.
+    Copy { seat: Seat },
+    /// The copy takes the place of the disk of a dead process.
+    SetBack { seat: Seat },
+    /// The disk of a dead process loses its log from an index on.
+    LoseTail { seat: Seat, from: Index },
     /// An entry on a disk can't be read any more; a start finds out if it is `seen`, else a load.
     Rot { seat: Seat, index: Index, seen: bool },
     /// A core's deadline has come.
@@ -73,6 +79,9 @@ impl Step {
             Self::Start { seat, .. }
             | Self::Crash { seat, .. }
             | Self::Wipe { seat }
+            | Self::Copy { seat }
+            | Self::SetBack { seat }
+            | Self::LoseTail { seat, .. }
             | Self::Rot { seat, .. }
             | Self::Timeout { seat }
             | Self::Written { seat, .. }
@@ -121,6 +130,9 @@ impl fmt::Display for Step {
             Self::Crash { kept: 0, .. } => write!(f, "crash {node}"),
             Self::Crash { kept, .. } => write!(f, "crash {node} after {kept} of its writes"),
             Self::Wipe { .. } => write!(f, "wipe {node}"),
+            Self::Copy { .. } => write!(f, "copy {node}"),
+            Self::SetBack { .. } => write!(f, "set back {node}"),
+            Self::LoseTail { from, .. } => write!(f, "{node} loses its log from {from} on"),
             Self::Rot { index, .. } => write!(f, "rot {node} {index}"),
             Self::Timeout { .. } => write!(f, "timeout {node}"),
             Self::Deliver { from, to, message } => {

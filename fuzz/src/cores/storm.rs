@@ -1,16 +1,11 @@
 //! Faults of processes, links and disks, and changes of members: when they strike, whom, and for
 //! how long.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
-use meshraft_consensus::{Change, ChangeStep, Configuration, Member, ProposalId};
+use meshraft_consensus::{Change, ChangeStep, ProposalId};
 
-use super::{
-    CoreWorld, Due,
-    counts::CoreRare,
-    plan::CoreFaults,
-    step::{Step, seat_of},
-};
+use super::{CoreWorld, Due, counts::CoreRare, plan::CoreFaults, step::Step};
 use crate::{check::Violation, faults::Rate, world::Seat};
 
 const STRIKE_EVERY: Duration = Duration::from_millis(50);
@@ -32,15 +27,13 @@ impl CoreWorld {
             self.step(Step::Leap { seat, span }, false)?;
         }
         if self.random.hits(faults.crash) {
-            let seat = self.some();
+            let seat = self.victim();
             self.crash(seat)?;
         }
         if self.random.hits(faults.blackout) {
             self.cluster.seats().try_for_each(|seat| self.crash(seat))?;
         }
-        if self.random.hits(faults.wipe) {
-            self.wipe()?;
-        }
+        self.strike_disks(&faults)?;
         if self.plan.rot > Rate::NEVER && self.random.hits(self.plan.rot) {
             self.rot()?;
         }
@@ -48,7 +41,7 @@ impl CoreWorld {
     }
 
     fn strike_links(&mut self, faults: &CoreFaults) -> Result<(), Violation> {
-        let (one, other) = (self.some(), self.some());
+        let (one, other) = (self.victim(), self.some());
         if self.random.hits(faults.cut) && one != other {
             let both = self.random.below(2) == 0;
             let lasts = self.while_it_lasts();
@@ -60,6 +53,12 @@ impl CoreWorld {
         if self.random.hits(faults.partition) {
             let sides = self.random.next();
             self.split(|seat| sides >> seat.0 & 1);
+        }
+        if self.random.hits(faults.minority) {
+            self.apart();
+        }
+        if self.random.hits(faults.replay) {
+            self.replay(8, self.plan.knobs.heartbeat);
         }
         if self.random.hits(faults.bridge) {
             let sides = self.random.next();
@@ -89,12 +88,7 @@ impl CoreWorld {
             let seat = self.some();
             self.due_step(Step::Campaign { seat })?;
         }
-        let leaders: Vec<Seat> =
-            self.cluster.seats().filter(|seat| self.cluster.leads(*seat)).collect();
-        if leaders.is_empty() {
-            return Ok(());
-        }
-        let seat = leaders[self.random.place(leaders.len())];
+        let Some(seat) = self.some_leader() else { return Ok(()) };
         if self.plans[seat.0].paused {
             // What is asked for now would be something else when it goes on.
             return Ok(());
@@ -105,7 +99,7 @@ impl CoreWorld {
             self.due_step(Step::Transfer { seat, id, to })?;
         }
         if self.random.hits(faults.churn)
-            && let Some(change) = self.change(seat)
+            && let Some(change) = self.repair(seat).or_else(|| self.change(seat))
         {
             let id = ProposalId::new(self.next_id());
             self.due_step(Step::Change { seat, id, change: Box::new(change) })?;
@@ -116,7 +110,7 @@ impl CoreWorld {
     /// A change that leaves a majority of whole disks, by the configuration of a leader.
     fn change(&mut self, seat: Seat) -> Option<Change> {
         let from = self.cluster.node(seat).configuration.clone();
-        let all: Vec<Member> = self.cluster.nodes.iter().map(|node| node.me).collect();
+        let all = self.cluster.whole();
         let lost = from.members().iter().any(|member| !all.contains(member));
         let mut to = from.clone();
         let mut steps = Vec::new();
@@ -161,7 +155,7 @@ impl CoreWorld {
     }
 
     /// From a moment to several elections.
-    fn while_it_lasts(&mut self) -> Duration {
+    pub(super) fn while_it_lasts(&mut self) -> Duration {
         let longest = self.plan.knobs.election * (1 << self.random.below(4)) / 2;
         self.random.between(Duration::from_millis(5), longest)
     }
@@ -184,8 +178,65 @@ impl CoreWorld {
         }
     }
 
+    /// A leader, with less than half of the others, is apart from the rest, or not heard by them;
+    /// often, as soon as it is back, whoever leads then.
+    pub(super) fn apart(&mut self) {
+        let (faults, leader) = (self.faults, self.some_leader());
+        let Some(leader) = leader.filter(|_| faults.minority > Rate::NEVER) else { return };
+        let (sides, count) = (self.random.next() & self.random.next(), self.cluster.nodes.len());
+        let near = self.cluster.seats().filter(|seat| *seat != leader && sides >> seat.0 & 1 > 0);
+        let near = near.take(count.saturating_sub(1) / 2);
+        let near: Vec<Seat> = near.chain([leader]).collect();
+        let rest = self.cluster.seats().filter(|seat| !near.contains(seat)).collect::<Vec<_>>();
+        let (lasts, mute) = (self.while_it_lasts(), self.random.below(2) == 0);
+        for (from, to) in rest.iter().flat_map(|to| near.iter().map(move |from| (*from, *to))) {
+            self.cut(from, to, lasts);
+            if !mute {
+                self.cut(to, from, lasts);
+            }
+        }
+        if faults.replay > Rate::NEVER {
+            self.replay(16, self.plan.knobs.election * 2);
+        }
+        if self.random.below(2) == 0 {
+            self.clock.after(lasts, Due::Apart);
+        }
+        if self.random.below(3) == 0 {
+            self.usurp(&rest, &faults);
+        }
+    }
+
+    /// What cut a leader off makes some of the others start anew, and one of them campaigns.
+    fn usurp(&mut self, rest: &[Seat], faults: &CoreFaults) {
+        let heartbeat = self.plan.knobs.heartbeat;
+        for seat in rest {
+            let (falls, down) = (self.random.below(3) > 0, self.random.below(8) as u32);
+            if falls && faults.crash > Rate::NEVER {
+                self.clock.after(Duration::ZERO, Due::Step(Step::Crash { seat: *seat, kept: 0 }));
+                self.clock.after(heartbeat / 16 * (down + 1), Due::Start(*seat));
+            }
+        }
+        let place = self.random.place(rest.len().max(1));
+        if let Some(seat) = rest.get(place).copied().filter(|_| faults.campaign > Rate::NEVER) {
+            self.clock.after(heartbeat, Due::Step(Step::Campaign { seat }));
+        }
+    }
+
+    /// Some messages of the past arrive, soon or a little later; often of a leader that led before.
+    fn replay(&mut self, count: usize, longest: Duration) {
+        let (of_leader, leader) = (self.random.below(2) == 0, self.some_leader());
+        let led = leader.and_then(|leader| Some((leader, self.cluster.node(leader).led?)));
+        for _ in 0..count {
+            let wait = self.random.between(Duration::ZERO, longest);
+            let step = self.links.recall(led.filter(|_| of_leader), &mut self.random);
+            if let Some(step) = step {
+                self.clock.after(wait, Due::Replay(step));
+            }
+        }
+    }
+
     fn pause(&mut self) {
-        let (seat, lasts) = (self.some(), self.while_it_lasts());
+        let (seat, lasts) = (self.victim(), self.while_it_lasts());
         if !self.plans[seat.0].paused && self.cluster.node(seat).core.is_some() {
             self.plans[seat.0].paused = true;
             self.cluster.counts.note(CoreRare::Paused);
@@ -227,12 +278,14 @@ impl CoreWorld {
         if self.cluster.node(seat).core.is_none() {
             return Ok(());
         }
-        let down = self.while_it_lasts();
+        // Often it is started again at once.
+        let (at_once, down) = (self.random.below(2) == 0, self.while_it_lasts());
+        let down = if at_once { down.min(self.plan.knobs.heartbeat / 2) } else { down };
         self.clock.after(down, Due::Start(seat));
         self.stop(seat)
     }
 
-    fn stop(&mut self, seat: Seat) -> Result<(), Violation> {
+    pub(super) fn stop(&mut self, seat: Seat) -> Result<(), Violation> {
         let waiting = self.cluster.node(seat).disk.waiting() as u64;
         let kept = if self.plans[seat.0].writing { self.random.below(waiting + 1) } else { 0 };
         let plans = &mut self.plans[seat.0];
@@ -254,35 +307,5 @@ impl CoreWorld {
         let wait = self.random.between(Duration::ZERO, Duration::from_millis(1));
         self.clock.after(wait, Due::Step(Step::Crash { seat, kept: 0 }));
         self.clock.after(wait + down, Due::Start(seat));
-    }
-
-    /// A disk is lost, if every configuration that may still decide bears that.
-    fn wipe(&mut self) -> Result<(), Violation> {
-        let seat = self.some();
-        if !self.bears_loss(seat) || self.cluster.rots() {
-            return Ok(());
-        }
-        if self.cluster.node(seat).core.is_some() {
-            let down = self.while_it_lasts();
-            self.clock.after(down, Due::Start(seat));
-            self.stop(seat)?;
-        }
-        self.step(Step::Wipe { seat }, false)
-    }
-
-    fn bears_loss(&self, lost: Seat) -> bool {
-        let whole = |member: &&Member| {
-            let seat = seat_of(**member);
-            seat != lost && self.cluster.node(seat).me == **member
-        };
-        // A learner may be a voter before it is known that it is lost.
-        let bears = |it: &Configuration| {
-            let lost = it.learners.iter().filter(|member| !whole(member)).count();
-            let majority = |half: &BTreeSet<Member>| {
-                half.is_empty() || half.iter().filter(whole).count() * 2 > half.len() + lost
-            };
-            majority(&it.voters) && majority(&it.outgoing)
-        };
-        self.cluster.nodes.iter().all(|node| bears(&node.configuration))
     }
 }

@@ -62,8 +62,6 @@ impl World {
 fn core(plan: &Plan) -> ConfigBuilder {
     let preset = ConfigBuilder::simulation();
     let append_bytes_max = preset.append_bytes_max.max(plan.padding_bytes / 16);
-    #[cfg(feature = "mistakes")]
-    let preset = ConfigBuilder { mistake: plan.core_mistake, ..preset };
     // Two clocks drift apart by at most twice what each may, where leases are read on.
     let permille = u64::from(plan.faults.drift.per_million()) * 21 / 10_000 + 1;
     let lease_drift_permille = plan

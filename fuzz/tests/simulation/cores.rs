@@ -50,7 +50,9 @@ fn the_same_seed_is_the_same_run() {
 fn a_quiet_cluster_keeps_its_leader() {
     for seed in 0..20 {
         let faults = CoreFaults::NONE;
-        let plan = CorePlan { faults, founders: 5, joiners: 0, ..CorePlan::of_seed(seed) };
+        let latency_max = Duration::from_millis(4);
+        let plan =
+            CorePlan { faults, latency_max, founders: 5, joiners: 0, ..CorePlan::of_seed(seed) };
         let report = expect_clean(&plan);
         assert_eq!(report.counts.of(CoreRare::Leader), 1, "seed {seed}");
         assert!(report.committed > 30, "seed {seed}: only {} committed", report.committed);

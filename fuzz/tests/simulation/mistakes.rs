@@ -1,35 +1,47 @@
-//! Does the alarm work: planted mistakes of cores are found, and shrunk to a few steps.
+//! Does the alarm work: planted mistakes of cores and nodes are found, and shrunk to a few steps.
 
 use meshraft_consensus::Mistake;
 use meshraft_fuzz::{
     alarm::Planted,
     cores::{CorePlan, shrink},
 };
+use meshraft_service::mistake::Mistake as OfNodes;
 
-/// Mistakes that show themselves once in some hundred seeds or less; the program looks for all.
-const SHY: [Mistake; 10] = [
-    Mistake::VoteForLongerLog,
-    Mistake::RepeatedVotesCount,
+/// Mistakes of cores that show themselves once in some hundred seeds; the program looks for all.
+const SHY: [Mistake; 12] = [
     Mistake::OldVotesCount,
-    Mistake::LeadsOnInHigherTerm,
     Mistake::OldAcknowledgementsCount,
+    Mistake::StaleRequestsCount,
     Mistake::ForgetfulCount,
     Mistake::ConfigurationNotRolledBack,
     Mistake::ContradictionKept,
     Mistake::LeaseNeverEnds,
+    Mistake::LeaseFromAnswers,
     Mistake::LeaderNotHeard,
+    Mistake::OwnVoteFree,
+    Mistake::WordForgotten,
+    Mistake::StaleRoundsCount,
 ];
+
+/// Mistakes of nodes that do.
+const SHY_OF_NODES: [OfNodes; 2] = [OfNodes::AppliedOutlivesGroup, OfNodes::IncarnationKept];
 
 #[test]
 fn mistakes_of_cores_are_found() {
+    let cores = Mistake::ALL.iter().filter(|mistake| !SHY.contains(mistake));
+    expect_found(cores.map(|mistake| Planted::Core(*mistake)), 600);
+}
+
+#[test]
+fn mistakes_of_nodes_are_found() {
+    let nodes = OfNodes::ALL.into_iter().filter(|mistake| !SHY_OF_NODES.contains(mistake));
+    expect_found(nodes.map(Planted::Node), 100);
+}
+
+fn expect_found(planted: impl Iterator<Item = Planted>, seeds_max: u64) {
     std::panic::set_hook(Box::new(|_| {}));
-    let mut missed = Vec::new();
-    for mistake in Mistake::ALL.iter().filter(|mistake| !SHY.contains(mistake)) {
-        let found = Planted::Core(*mistake).find(0, |seeds| seeds < 600);
-        if found.is_none() {
-            missed.push(mistake);
-        }
-    }
+    let missed: Vec<Planted> =
+        planted.filter(|mistake| mistake.find(0, |seeds| seeds < seeds_max).is_none()).collect();
     let _ = std::panic::take_hook();
     assert!(missed.is_empty(), "not found: {missed:?}");
 }

@@ -81,7 +81,13 @@ impl Hosted {
     pub(super) fn replica_output(&mut self, now: Moment, output: replica::Output, desk: &mut Desk) {
         match output {
             replica::Output::Send { to, lane, message } => self.send(to, lane, message, desk),
-            replica::Output::Persist(write) => self.persist(write, desk),
+            replica::Output::Persist(write) => {
+                let id = write.id;
+                self.persist(write, desk);
+                if plants!(StoredAtOnce) {
+                    self.replica.handle(now, replica::Input::Persisted(id));
+                }
+            }
             replica::Output::Load { id, range, bytes_max } => {
                 let Some(group) = self.active.as_ref().map(|active| active.number) else { return };
                 let (namespace, life) = (self.namespace.clone(), self.life.get());

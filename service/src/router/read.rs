@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use meshraft_consensus::{Index, Moment, ReadError, ReadLevel};
 
-use super::{Output, RequestId, Router, requests::Stage};
+use super::{Output, RequestId, Router, leadership::Path, requests::Stage};
 use crate::{
     error::{Feature, ServiceError},
     machine::QueryError,
@@ -12,7 +12,9 @@ use crate::{
 
 impl Router {
     pub(super) fn dispatch_read(&mut self, now: Moment, id: RequestId) {
-        if self.leadership.core_can_read() {
+        if plants!(LeaderReadsAtOnce) && self.leadership.path() == Path::Own {
+            self.serve(id);
+        } else if self.leadership.core_can_read() {
             let operation = self.requests.get(id).map(|pending| &pending.operation);
             let level = match operation {
                 Some(Operation::Read { level: Level::Lease, .. }) => ReadLevel::Lease,
@@ -36,7 +38,7 @@ impl Router {
             return;
         }
         match result {
-            Ok(index) if index <= self.applied => self.serve(id),
+            Ok(index) if index <= self.applied || plants!(ServedBeforeApplied) => self.serve(id),
             Ok(index) => self.requests.enter(id, Stage::AwaitingApply(index)),
             Err(ReadError::NoLeader | ReadError::Unconfirmed | ReadError::Founding) => {
                 self.requests.mark_leaderless(id);

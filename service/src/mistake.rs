@@ -1,0 +1,97 @@
+//! Mistakes of a replica planted on purpose, one at a time, to see that the simulator of whole
+//! nodes finds them out: in sessions, reads, answers, and in the node around them.
+//!
+//! Without the feature `mistakes` this module is not there and `plants!` is `false`, so that
+//! nothing of them is left in the code. What is right stands beside each, where it is planted.
+//!
+//! Which one is planted is known by the thread, not by a value: the nodes of a simulation run in
+//! one thread, and no constructor of any crate has to hand through what exists for tests alone.
+
+use std::cell::Cell;
+
+/// One planted mistake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Mistake {
+    /// A command that was applied already is applied again.
+    RepetitionsApply,
+    /// A repetition in the same batch as the first copy is applied again.
+    BatchRepetitionsApply,
+    /// An acknowledgement forgets one result too many, and that it was ever there.
+    ResultDroppedEarly,
+    /// A snapshot holds the state of the machine, and not that of the sessions.
+    SessionsNotInSnapshot,
+    /// A command whose proposer lost its leadership is answered as one that never takes effect.
+    UnknownIsRejected,
+    /// An answer forgets that an earlier copy may have taken effect.
+    UncertaintyForgotten,
+    /// A read is served as soon as its index is known, applied or not.
+    ServedBeforeApplied,
+    /// Who believes to lead reads what it has applied, and asks nobody.
+    LeaderReadsAtOnce,
+    /// A group that begins anew takes what the last one had applied for its own.
+    AppliedOutlivesGroup,
+    /// A store that went back in time goes on under the old incarnation.
+    IncarnationKept,
+    /// What is handed to the store counts as stored.
+    StoredAtOnce,
+}
+
+impl Mistake {
+    /// Every mistake.
+    pub const ALL: [Self; 11] = [
+        Self::RepetitionsApply,
+        Self::BatchRepetitionsApply,
+        Self::ResultDroppedEarly,
+        Self::SessionsNotInSnapshot,
+        Self::UnknownIsRejected,
+        Self::UncertaintyForgotten,
+        Self::ServedBeforeApplied,
+        Self::LeaderReadsAtOnce,
+        Self::AppliedOutlivesGroup,
+        Self::IncarnationKept,
+        Self::StoredAtOnce,
+    ];
+
+    /// What it is about.
+    pub const fn topic(self) -> &'static str {
+        match self {
+            Self::RepetitionsApply
+            | Self::BatchRepetitionsApply
+            | Self::ResultDroppedEarly
+            | Self::UnknownIsRejected
+            | Self::UncertaintyForgotten => "sessions",
+            Self::SessionsNotInSnapshot => "snapshots",
+            Self::ServedBeforeApplied | Self::LeaderReadsAtOnce | Self::AppliedOutlivesGroup => {
+                "reads"
+            }
+            Self::IncarnationKept => "membership",
+            Self::StoredAtOnce => "durability",
+        }
+    }
+}
+
+thread_local! {
+    static PLANTED: Cell<Option<Mistake>> = const { Cell::new(None) };
+}
+
+/// A mistake is planted in this thread as long as this lives.
+#[derive(Debug)]
+#[must_use]
+pub struct Plant(());
+
+/// Plants a mistake in everything that this thread runs.
+pub fn plant(mistake: Mistake) -> Plant {
+    PLANTED.set(Some(mistake));
+    Plant(())
+}
+
+/// Whether this mistake is planted.
+pub fn is_planted(mistake: Mistake) -> bool {
+    PLANTED.get() == Some(mistake)
+}
+
+impl Drop for Plant {
+    fn drop(&mut self) {
+        PLANTED.set(None);
+    }
+}
