@@ -140,10 +140,11 @@ impl Disk {
     /// Takes the jobs of one drain. Says whether a commit begins.
     #[must_use]
     pub(crate) fn submit(&mut self, jobs: Vec<Job>) -> bool {
+        self.live.commit(&jobs);
         if self.dead {
+            // The process goes by it until it hears of the failure.
             return false;
         }
-        self.live.commit(&jobs);
         self.waiting.extend(jobs);
         self.begin()
     }

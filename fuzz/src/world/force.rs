@@ -47,6 +47,11 @@ impl Force {
         self.faults = Some(faults);
     }
 
+    /// Whether nothing goes wrong any more.
+    pub(crate) fn is_over(&self) -> bool {
+        self.faults == Some(Faults::NONE)
+    }
+
     /// Whether a fault strikes now.
     pub(crate) fn hits(&mut self, fault: Fault, random: &mut Random) -> bool {
         let hit = random.hits(self.faults.unwrap_or(Faults::NONE).of(fault));

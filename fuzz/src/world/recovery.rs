@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use meshraft_consensus::{Moment, Namespace, Role};
+use meshraft_consensus::{Member, Moment, Namespace, Role};
 
 use super::{Event, Failure, Seat, World};
 use crate::{
@@ -48,15 +48,35 @@ impl World {
         let mut missing: BTreeSet<Namespace> =
             self.namespaces.iter().filter(lives).cloned().collect();
         let end = self.clock.now().plus(Plan::LEADER_WITHIN);
-        while let Some(namespace) = missing.first().cloned() {
+        while !missing.is_empty() {
             let look = self.clock.now().plus(LOOK_EVERY);
             self.run_until(look)?;
             missing.retain(|namespace| !self.is_led(namespace));
-            if look >= end && !missing.is_empty() {
+            // A majority that can't read its logs is repaired first, within the time for all.
+            if look >= end {
+                missing.retain(|namespace| self.has_whole_majority(namespace));
+            }
+            if look >= end
+                && let Some(namespace) = missing.pop_first()
+            {
                 return Err(self.failure(Violation::Stuck(Stuck::LateLeader { namespace })));
             }
         }
         Ok(())
+    }
+
+    /// Whether a majority of the voters can read its logs, and so may vote.
+    fn has_whole_majority(&self, namespace: &Namespace) -> bool {
+        let living = self.checks.states.living(namespace);
+        let statuses = self.seats().filter_map(|seat| self.status(seat, namespace));
+        let members: Vec<_> = statuses.filter(|status| Some(status.cluster) == living).collect();
+        let Some(newest) = members.iter().max_by_key(|status| status.last) else { return true };
+        let whole = |voter: &Member| {
+            members.iter().any(|status| status.me == *voter && status.damage.is_none())
+        };
+        let halves = [&newest.configuration.voters, &newest.configuration.outgoing];
+        let mut halves = halves.into_iter().filter(|half| !half.is_empty());
+        halves.all(|half| half.iter().filter(|voter| whole(voter)).count() > half.len() / 2)
     }
 
     fn is_led(&self, namespace: &Namespace) -> bool {

@@ -25,7 +25,7 @@ impl World {
     pub(super) fn submit(&mut self, seat: Seat) -> Result<(), Violation> {
         let Some(process) = &mut self.node_mut(seat).process else { return Ok(()) };
         let jobs = std::mem::take(&mut process.jobs);
-        if jobs.is_empty() || self.node(seat).disk.is_dead() {
+        if jobs.is_empty() {
             return Ok(());
         }
         for namespace in self.namespaces.clone() {
