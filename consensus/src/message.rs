@@ -126,8 +126,8 @@ pub enum AppendResult {
 pub struct Heartbeat {
     /// The leader's term.
     pub term: Term,
-    /// Commit index, never above what this follower is known to have.
-    pub commit: Index,
+    /// The newest committed entry that this follower is known to have; it checks that it has.
+    pub commit: Position,
     /// The newest round; a response to it proves contact after the round began (thesis 6.4).
     pub round: u64,
 }
@@ -138,8 +138,8 @@ pub struct Heartbeat {
 pub struct Committed {
     /// The leader's term.
     pub term: Term,
-    /// Commit index, never above what this follower is known to have.
-    pub commit: Index,
+    /// The newest committed entry that this follower is known to have; it checks that it has.
+    pub commit: Position,
 }
 
 /// A follower's answer to a heartbeat.

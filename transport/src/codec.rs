@@ -166,10 +166,14 @@ mod tests {
 
     #[test]
     fn the_bytes_are_these() {
-        let beat = Heartbeat { term: Term::new(5), commit: Index::new(4), round: 300 };
+        let beat = Heartbeat {
+            term: Term::new(5),
+            commit: Position::new(Term::new(5), Index::new(4)),
+            round: 300,
+        };
         let goldens: [(Packet, &[u8]); 5] = [
             (Packet::Proof, b"\x01\x00"),
-            (Packet::Consensus(Message::Heartbeat(beat)), b"\x01\x01\x02\x05\x04\xac\x02"),
+            (Packet::Consensus(Message::Heartbeat(beat)), b"\x01\x01\x02\x05\x05\x04\xac\x02"),
             (Packet::Opaque(Bytes::from_static(b"ab")), b"\x01\x02ab"),
             (
                 Packet::Request { id: 258, payload: Bytes::from_static(b"q") },

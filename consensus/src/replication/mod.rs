@@ -108,12 +108,19 @@ impl Desk<'_> {
         Message::AppendRequest(AppendRequest { term, sequence, previous, commit, entries })
     }
 
+    /// The entry at a slot; the beginning of all logs if it is compacted, which says nothing.
+    fn position(&self, index: Index) -> Position {
+        let term = self.log.term_at(index);
+        term.map_or(Position::ZERO, |term| Position::new(term, index))
+    }
+
     fn heartbeat(&self, progress: &mut Progress, round: u64) -> Message {
         let commit = match self.knobs.plants(Mistake::HeartbeatCommitsAll) {
             true => self.commit,
             false => self.commit.min(progress.matched),
         };
         progress.commit_told = progress.commit_told.max(commit);
+        let commit = self.position(commit);
         Message::Heartbeat(Heartbeat { term: self.term, commit, round })
     }
 }
@@ -148,6 +155,7 @@ impl Core {
             if progress.commit_told < commit {
                 // Reads and forwarded writes on the follower wait for the commit index.
                 progress.commit_told = commit;
+                let commit = desk.position(commit);
                 let message = Message::Committed(Committed { term: hard.term, commit });
                 outputs.push_back(Output::Send { to: *to, lane: Lane::Control, message });
             }

@@ -194,15 +194,19 @@ impl Core {
         }
     }
 
-    fn learn_commit(&mut self, from: Member, commit: Index) {
+    /// What the leader says that this member has, and is committed: it may have lost it since, with
+    /// a store that went back in time, and hold another entry there.
+    fn learn_commit(&mut self, from: Member, commit: Position) {
         let last = self.log.last().index;
         if self.plants(Mistake::HeartbeatCommitsAll) {
-            self.advance_commit_to(commit.min(last));
-        } else if commit > last {
+            self.advance_commit_to(commit.index.min(last));
+        } else if commit.index > last {
             // The leader never says more than this member acknowledged.
             self.drop_message(from, DropReason::Impossible);
+        } else if commit.index > self.commit && !self.log.holds(commit) {
+            self.drop_message(from, DropReason::Impossible);
         } else {
-            self.advance_commit_to(commit);
+            self.advance_commit_to(commit.index);
         }
     }
 

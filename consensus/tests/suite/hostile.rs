@@ -94,10 +94,10 @@ fn message() -> impl Strategy<Value = Message> {
                 Message::AppendResponse(AppendResponse { term, sequence, result, free_bytes })
             }
         ),
-        2 => (term(), index(), number())
+        2 => (term(), position(), number())
             .prop_map(|(term, commit, round)| Heartbeat { term, commit, round })
             .prop_map(Message::Heartbeat),
-        1 => (term(), index())
+        1 => (term(), position())
             .prop_map(|(term, commit)| Message::Committed(Committed { term, commit })),
         2 => (term(), number(), number()).prop_map(|(term, round, free_bytes)| {
             Message::HeartbeatResponse(HeartbeatResponse { term, round, free_bytes })

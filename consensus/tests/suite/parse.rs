@@ -58,13 +58,22 @@ pub(crate) fn entries(text: &str) -> Fallible<Vec<Entry>> {
     text.split(',').filter(|text| !text.is_empty()).map(one).collect()
 }
 
+/// `commit=2@1`, or `commit=2` for an entry of the message's own term.
+fn committed(term: Term, text: Option<&str>) -> Fallible<Position> {
+    match text {
+        None => Ok(Position::ZERO),
+        Some(text) if text.contains('@') => position(text),
+        Some(text) => Ok(Position::new(term, index(text)?)),
+    }
+}
+
 /// A message of this kind, its fields by key; those left out are zero.
 pub(crate) fn message<'a>(kind: &str, key: impl Fn(&str) -> Option<&'a str>) -> Fallible<Message> {
     let count = |name: &str| key(name).map_or(Ok(0), number);
     let place = |name: &str| key(name).map_or(Ok(Position::ZERO), position);
     let term = Term::new(count("term")?);
     let request_term = Term::new(count("for")?);
-    let commit = Index::new(count("commit")?);
+    let commit = key("commit").filter(|text| !text.contains('@')).map_or(Ok(Index::ZERO), index)?;
     let free_bytes = key("free").map_or(Ok(u64::MAX), number)?;
     let sequence = count("sequence")?;
     let vote =
@@ -85,8 +94,14 @@ pub(crate) fn message<'a>(kind: &str, key: impl Fn(&str) -> Option<&'a str>) -> 
             };
             Message::AppendResponse(AppendResponse { term, sequence, result, free_bytes })
         }
-        "heartbeat" => Message::Heartbeat(Heartbeat { term, commit, round: count("round")? }),
-        "committed" => Message::Committed(Committed { term, commit }),
+        "heartbeat" => Message::Heartbeat(Heartbeat {
+            term,
+            commit: committed(term, key("commit"))?,
+            round: count("round")?,
+        }),
+        "committed" => {
+            Message::Committed(Committed { term, commit: committed(term, key("commit"))? })
+        }
         "heartbeat-ok" => {
             let round = count("round")?;
             Message::HeartbeatResponse(HeartbeatResponse { term, round, free_bytes })

@@ -70,7 +70,7 @@ fn message(message: &Message) -> String {
             }
         },
         Message::Heartbeat(it) => {
-            format!("heartbeat t{} commit={} round={}", it.term, it.commit, it.round)
+            format!("heartbeat t{} commit={} round={}", it.term, it.commit.index, it.round)
         }
         Message::HeartbeatResponse(it) => format!("heartbeat-ok t{} round={}", it.term, it.round),
         Message::VoteRequest(it) => format!("{} t{} last={}", vote(it.kind), it.term, it.last),
@@ -96,7 +96,7 @@ fn message(message: &Message) -> String {
         }
         Message::Amnesia(it) => format!("amnesia t{} acknowledged={}", it.term, it.acknowledged),
         Message::Dismissed(it) => format!("dismissed t{} index={}", it.term, it.index),
-        Message::Committed(it) => format!("committed t{} {}", it.term, it.commit),
+        Message::Committed(it) => format!("committed t{} {}", it.term, it.commit.index),
         Message::RepairRequest(it) => {
             format!("repair t{} {}..={} before {}", it.term, it.first, it.last, it.anchor)
         }

@@ -15,7 +15,7 @@ fn receive(cluster: &mut Cluster, to: u8, from: u8, message: Message) {
 }
 
 fn heartbeat(term: u64) -> Message {
-    Message::Heartbeat(Heartbeat { term: Term::new(term), commit: Index::ZERO, round: 0 })
+    Message::Heartbeat(Heartbeat { term: Term::new(term), commit: Position::ZERO, round: 0 })
 }
 
 fn vote(term: u64, last: Position) -> Message {

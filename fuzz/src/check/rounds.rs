@@ -77,7 +77,7 @@ impl Rounds {
 mod tests {
     use std::time::Duration;
 
-    use meshraft_consensus::{Incarnation, Index, NodeId};
+    use meshraft_consensus::{Incarnation, NodeId, Position};
 
     use super::*;
 
@@ -89,7 +89,7 @@ mod tests {
     fn a_quorum_has_to_hear_what_was_sent_after_the_read_began() {
         let at = |millis| Moment::ZERO.plus(Duration::from_millis(millis));
         let term = Term::new(2);
-        let heartbeat = |term, round| Heartbeat { term, round, commit: Index::ZERO };
+        let heartbeat = |term, round| Heartbeat { term, round, commit: Position::ZERO };
         let three = Configuration::of_voters([1, 2, 3].map(member));
         let mut rounds = Rounds::default();
         rounds.sends(member(1), &heartbeat(Term::new(1), 5), at(1));

@@ -19,7 +19,7 @@ use meshraft_transport::{
 use net::{DEADLINE, Node, cluster, jobs, key};
 
 fn heartbeat(round: u64) -> Message {
-    Message::Heartbeat(Heartbeat { term: Term::new(1), commit: Index::ZERO, round })
+    Message::Heartbeat(Heartbeat { term: Term::new(1), commit: Position::ZERO, round })
 }
 
 fn append(bytes: usize) -> Message {

@@ -57,7 +57,7 @@ fn members_of_an_open_namespace_share_it_and_talk() {
     pair.send(scope, heartbeat(1));
     pair.pump();
     let [LinkEvent::Helloed { .. }, received] = &pair.acceptor.take()[..] else { panic!() };
-    let expected = LinkEvent::Received { from: source(scope), body: heartbeat(1), bytes: 6 };
+    let expected = LinkEvent::Received { from: source(scope), body: heartbeat(1), bytes: 7 };
     assert_eq!(*received, expected);
 }
 

@@ -58,7 +58,7 @@ fn a_handle_that_was_never_given_ends_the_stream() {
 
 #[test]
 fn messages_in_the_wrong_place_end_the_stream() {
-    let consensus = b"\x01\x01\x02\x05\x04\xac\x02";
+    let consensus = b"\x01\x01\x02\x05\x05\x04\xac\x02";
     let cases: [(Channel, Option<ClusterId>, &[u8]); 6] = [
         // Consensus without a cluster, or beside its channels.
         (Channel::Control, None, consensus),

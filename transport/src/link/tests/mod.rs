@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use bytes::Bytes;
 use meshraft_consensus::{
-    ClusterId, Heartbeat, Incarnation, Index, Message, Moment, Namespace, NodeId, Term,
+    ClusterId, Heartbeat, Incarnation, Message, Moment, Namespace, NodeId, Position, Term,
 };
 
 use super::{Inbound, Link, LinkConfig, LinkError, LinkEvent, Outbound, Outgoing, Question};
@@ -46,7 +46,7 @@ fn member(byte: u8, clusters: impl IntoIterator<Item = u8>) -> LocalRole {
 fn heartbeat(round: u64) -> Body {
     Body::Consensus(Message::Heartbeat(Heartbeat {
         term: Term::new(1),
-        commit: Index::ZERO,
+        commit: Position::ZERO,
         round,
     }))
 }
