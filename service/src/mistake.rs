@@ -34,11 +34,21 @@ pub enum Mistake {
     IncarnationKept,
     /// What is handed to the store counts as stored.
     StoredAtOnce,
+    /// A snapshot does not say which cluster version is in force.
+    VersionNotInSnapshot,
+    /// The cluster version is raised to what a majority of the voters supports.
+    VersionOfMajority,
+    /// The cluster version is raised without asking learners.
+    VersionWithoutLearners,
+    /// A command is proposed whatever version it needs.
+    GateOpen,
+    /// A node is admitted whatever version it supports.
+    TooOldAdmitted,
 }
 
 impl Mistake {
     /// Every mistake.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 16] = [
         Self::RepetitionsApply,
         Self::BatchRepetitionsApply,
         Self::ResultDroppedEarly,
@@ -50,6 +60,11 @@ impl Mistake {
         Self::AppliedOutlivesGroup,
         Self::IncarnationKept,
         Self::StoredAtOnce,
+        Self::VersionNotInSnapshot,
+        Self::VersionOfMajority,
+        Self::VersionWithoutLearners,
+        Self::GateOpen,
+        Self::TooOldAdmitted,
     ];
 
     /// What it is about.
@@ -66,6 +81,11 @@ impl Mistake {
             }
             Self::IncarnationKept => "membership",
             Self::StoredAtOnce => "durability",
+            Self::VersionNotInSnapshot
+            | Self::VersionOfMajority
+            | Self::VersionWithoutLearners
+            | Self::GateOpen
+            | Self::TooOldAdmitted => "versions",
         }
     }
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use meshraft_consensus::{
-    ClusterId, Config, Entry, LoadError, LoadId, Member, Moment, Namespace, NodeId,
+    ClusterId, ClusterVersion, Config, Entry, LoadError, LoadId, Member, Moment, Namespace, NodeId,
 };
 use meshraft_discovery::{
     FounderSet, Record, founding,
@@ -101,6 +101,8 @@ pub(super) struct Hosted {
     /// Ids of peers that the operator named.
     pub(super) known: Vec<NodeId>,
     pub(super) leavers: Leavers,
+    /// The newest version of commands that this member supports.
+    pub(super) supports: ClusterVersion,
     pub(super) describing: Describing,
     /// Members that went while the group slept, which it was not told yet.
     pub(super) untold: BTreeSet<Member>,
@@ -143,6 +145,7 @@ impl Hosted {
                 entries: options.snapshot_entries,
             },
             pin_time: pin_time(core_config.knobs().election),
+            supports: options.supports,
         };
         let mut hosted = Self {
             replica: Replica::new(options_of_replica, Router::new(config.node), now),
@@ -165,6 +168,7 @@ impl Hosted {
             founding,
             known: options.known,
             leavers: Leavers::default(),
+            supports: options.supports,
             describing: Describing::new(),
             untold: BTreeSet::new(),
             peers,

@@ -69,7 +69,13 @@ impl Hosted {
             }
             founding::Output::Admit { member } => {
                 let deadline = now.plus(ADMISSION_TIMEOUT);
-                let operation = Operation::Admit { member };
+                let Some(supports) = self.supported_by(member) else {
+                    // It is gone, or begins another life: whoever it is then asks again.
+                    let (result, members) = (Err(NotAdmitted::Busy), Vec::new());
+                    let input = founding::Input::AdmissionResolved { member, result, members };
+                    return self.founding.handle(now, input);
+                };
+                let operation = Operation::Admit { member, supports };
                 self.submit(now, Origin::Joiner(member), 0, deadline, operation, desk);
             }
             founding::Output::AskRemoval => self.ask_removal(now, desk),
@@ -122,6 +128,9 @@ impl Hosted {
                 self.event(desk, NodeEvent::Leader { leader, term });
             }
             replica::Output::Members => self.tell_members(desk),
+            replica::Output::Version(in_force) => {
+                self.event(desk, NodeEvent::Version { in_force });
+            }
             replica::Output::Started => self.tell_reachable(now),
             replica::Output::TakeSnapshot { meta, writer } => {
                 self.take_snapshot(meta, writer, desk);
@@ -212,6 +221,9 @@ fn not_admitted(error: &ServiceError) -> NotAdmitted {
     match error {
         ServiceError::Overloaded => NotAdmitted::Busy,
         ServiceError::Founding => NotAdmitted::NotLiving,
+        ServiceError::TooOld { supports, in_force } => {
+            NotAdmitted::TooOld { supports: *supports, in_force: *in_force }
+        }
         _ => NotAdmitted::NoLeader,
     }
 }

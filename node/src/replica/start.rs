@@ -10,16 +10,16 @@
 
 use std::time::Duration;
 
-use meshraft_consensus::{Config, Core, Index, Restored, SnapshotMeta};
+use meshraft_consensus::{ClusterVersion, Config, Core, Index, Restored, SnapshotMeta};
 use meshraft_service::{
-    Replicated, StateMachine,
+    HaltReason as ApplyHalt, Replicated, StateMachine,
     router::{self, ProposeResult},
 };
 
 use super::{
     Replica,
     due::{Due, SnapshotThresholds},
-    group::Group,
+    group::{Group, halted},
     input::Output,
     pristine::Pristine,
     retained::Retained,
@@ -34,6 +34,8 @@ pub struct ReplicaOptions {
     pub snapshots: SnapshotThresholds,
     /// For how long the file of an offered snapshot is kept after the last sign of its transfer.
     pub pin_time: Duration,
+    /// The newest version of commands that this member supports.
+    pub supports: ClusterVersion,
 }
 
 /// What a core goes on from.
@@ -66,14 +68,15 @@ pub(super) struct Starting {
     away: Away,
     snapshots: SnapshotThresholds,
     pin_time: Duration,
+    supports: ClusterVersion,
 }
 
 impl Starting {
     pub(super) fn new(options: ReplicaOptions) -> Self {
-        let ReplicaOptions { machine, snapshots, pin_time } = options;
+        let ReplicaOptions { machine, snapshots, pin_time, supports } = options;
         let pristine = Pristine::of(machine.as_ref());
         let (plan, away) = (None, Away::No);
-        Self { machine: Some(machine), pristine, plan, away, snapshots, pin_time }
+        Self { machine: Some(machine), pristine, plan, away, snapshots, pin_time, supports }
     }
 
     /// Whether a group waits for its state.
@@ -99,7 +102,7 @@ impl Replica {
         let Some(machine) = self.starting.machine.take_if(|_| self.starting.plan.is_some()) else {
             return;
         };
-        let state = Box::new(Replicated::new(machine));
+        let state = Box::new(Replicated::new(machine).supporting(self.starting.supports));
         let plan = self.starting.plan.as_ref();
         match plan.and_then(|plan| plan.restored.snapshot.clone()) {
             Some(meta) => {
@@ -145,7 +148,10 @@ impl Replica {
         match (away, result) {
             (Away::Forgotten, _) => self.reclaim(*state),
             (Away::No, _) => {}
-            (_, Err(why)) => self.halt(HaltReason::SnapshotUnreadable { at: meta.position, why }),
+            (_, Err(why)) => self.halt(match state.halted() {
+                Some((_, reason @ ApplyHalt::ClusterVersion { .. })) => halted(reason),
+                _ => HaltReason::SnapshotUnreadable { at: meta.position, why },
+            }),
             (Away::ForStart, Ok(())) => self.begin(state),
             (Away::ForGroup, Ok(())) => self.installed(meta, state),
         }
