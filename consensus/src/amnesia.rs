@@ -4,8 +4,10 @@
 //! Invariants:
 //! 1. To its leader it counts for nothing: not for a commit, a read or contact with a quorum. It is
 //!    sent no entries, which would hide what it lost.
-//! 2. It believes only the leader of its own or a later term, and only if its log really ends
-//!    before what it is said to have acknowledged.
+//! 2. It believes only the leader of its own or a later term, but that one always: the leader asked
+//!    after it had the acknowledgement, and was told of a log that ends before it or parts from
+//!    it. What the own log holds by now refutes nothing, as a request that was under way may have
+//!    filled the gap; votes may still be missing.
 //! 3. Once it knows, it says so and acts no more. It comes back as a new member.
 
 use alloc::vec::Vec;
@@ -39,7 +41,7 @@ impl Core {
         if message.term < self.hard.term || !self.follow(from, message.term) {
             return;
         }
-        if message.acknowledged <= self.log.last().index {
+        if message.acknowledged == Index::ZERO {
             return self.drop_message(from, DropReason::Impossible);
         }
         self.retire(message.acknowledged);
