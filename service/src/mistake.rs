@@ -28,6 +28,8 @@ pub enum Mistake {
     ServedBeforeApplied,
     /// Who believes to lead reads what it has applied, and asks nobody.
     LeaderReadsAtOnce,
+    /// A read of a session is served before what the session has seen is applied.
+    SessionsReadAnything,
     /// A group that begins anew takes what the last one had applied for its own.
     AppliedOutlivesGroup,
     /// A store that went back in time goes on under the old incarnation.
@@ -38,7 +40,7 @@ pub enum Mistake {
 
 impl Mistake {
     /// Every mistake.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::RepetitionsApply,
         Self::BatchRepetitionsApply,
         Self::ResultDroppedEarly,
@@ -47,6 +49,7 @@ impl Mistake {
         Self::UncertaintyForgotten,
         Self::ServedBeforeApplied,
         Self::LeaderReadsAtOnce,
+        Self::SessionsReadAnything,
         Self::AppliedOutlivesGroup,
         Self::IncarnationKept,
         Self::StoredAtOnce,
@@ -61,9 +64,10 @@ impl Mistake {
             | Self::UnknownIsRejected
             | Self::UncertaintyForgotten => "sessions",
             Self::SessionsNotInSnapshot => "snapshots",
-            Self::ServedBeforeApplied | Self::LeaderReadsAtOnce | Self::AppliedOutlivesGroup => {
-                "reads"
-            }
+            Self::ServedBeforeApplied
+            | Self::LeaderReadsAtOnce
+            | Self::SessionsReadAnything
+            | Self::AppliedOutlivesGroup => "reads",
             Self::IncarnationKept => "membership",
             Self::StoredAtOnce => "durability",
         }
