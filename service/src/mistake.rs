@@ -28,6 +28,8 @@ pub enum Mistake {
     ServedBeforeApplied,
     /// Who believes to lead reads what it has applied, and asks nobody.
     LeaderReadsAtOnce,
+    /// A read of a session is served before what the session has seen is applied.
+    SessionsReadAnything,
     /// A group that begins anew takes what the last one had applied for its own.
     AppliedOutlivesGroup,
     /// A store that went back in time goes on under the old incarnation.
@@ -48,7 +50,7 @@ pub enum Mistake {
 
 impl Mistake {
     /// Every mistake.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::RepetitionsApply,
         Self::BatchRepetitionsApply,
         Self::ResultDroppedEarly,
@@ -57,6 +59,7 @@ impl Mistake {
         Self::UncertaintyForgotten,
         Self::ServedBeforeApplied,
         Self::LeaderReadsAtOnce,
+        Self::SessionsReadAnything,
         Self::AppliedOutlivesGroup,
         Self::IncarnationKept,
         Self::StoredAtOnce,
@@ -76,9 +79,10 @@ impl Mistake {
             | Self::UnknownIsRejected
             | Self::UncertaintyForgotten => "sessions",
             Self::SessionsNotInSnapshot => "snapshots",
-            Self::ServedBeforeApplied | Self::LeaderReadsAtOnce | Self::AppliedOutlivesGroup => {
-                "reads"
-            }
+            Self::ServedBeforeApplied
+            | Self::LeaderReadsAtOnce
+            | Self::SessionsReadAnything
+            | Self::AppliedOutlivesGroup => "reads",
             Self::IncarnationKept => "membership",
             Self::StoredAtOnce => "durability",
             Self::VersionNotInSnapshot

@@ -237,6 +237,11 @@ impl Replicated {
         self.log_time_ms
     }
 
+    /// The newest configuration among what is applied.
+    pub const fn configuration(&self) -> &Configuration {
+        &self.configuration
+    }
+
     /// The cluster version in force after the last applied entry.
     pub const fn version(&self) -> ClusterVersion {
         self.version

@@ -219,6 +219,11 @@ impl Group {
         let Some(state) = self.state.as_ref().filter(|it| it.version() < it.supports()) else {
             return;
         };
+        // A member that is on its way out may be sent what follows its removal until that is
+        // committed: it shall hear that it is out, and not halt.
+        if state.configuration() != self.core.configuration() {
+            return;
+        }
         let Some(term) = self.led_term() else { return };
         let leading = Leading {
             me: self.core.me(),

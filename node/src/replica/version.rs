@@ -5,6 +5,9 @@
 //! and learners included (DESIGN: cluster version). What is in force is known from the applied
 //! state, and this leader has applied everything before its own term.
 //!
+//! Nothing is proposed while a change of the configuration is not applied: a member that it takes out
+//! may still be sent what follows, and would halt instead of hearing that it is out.
+//!
 //! Invariants:
 //! 1. A member that told nothing supports what is in force, and no more: nothing is proposed.
 //! 2. What is proposed is higher than what is in force, and one proposal is under way at a time.
@@ -35,7 +38,7 @@ pub(super) struct Leading<'a> {
     pub(super) supports: ClusterVersion,
     pub(super) term: Term,
     pub(super) in_force: ClusterVersion,
-    /// The newest in its log.
+    /// The newest in its log; applied.
     pub(super) configuration: &'a Configuration,
 }
 
