@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use meshraft::host::HaltReason;
-use meshraft_consensus::{ClusterVersion, EntryKind, Member, Namespace, Position};
+use meshraft_consensus::{ClusterId, ClusterVersion, EntryKind, Member, Namespace, Position};
 use meshraft_service::envelope::{Envelope, VERSION_LATEST};
 use meshraft_storage::Job;
 
@@ -107,7 +107,7 @@ impl World {
                     && let Some(cluster) = self.checks.cluster_of(seat, *group)
                     && self.checks.versions.is_proposed(cluster, entry.position, version)
                 {
-                    self.expect_told(seat, entry.position, version)?;
+                    self.expect_told(seat, cluster, entry.position, version)?;
                 }
             }
         }
@@ -117,18 +117,18 @@ impl World {
     fn expect_told(
         &mut self,
         seat: Seat,
+        cluster: ClusterId,
         at: Position,
         version: ClusterVersion,
     ) -> Result<(), Violation> {
         self.checks.counts.note(Rare::VersionRaised);
+        let index = at.index;
         for namespace in &self.namespaces {
-            let Some(status) = self.status(seat, namespace).filter(|it| it.last >= at) else {
+            let status = self.status(seat, namespace);
+            let Some(status) = status.filter(|it| it.cluster == cluster && it.term == at.term)
+            else {
                 continue;
             };
-            if status.term != at.term {
-                continue;
-            }
-            let (cluster, index) = (status.cluster, at.index);
             for member in status.configuration.members() {
                 let supports = if member == status.me {
                     Some(self.node(seat).supports)
