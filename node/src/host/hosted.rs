@@ -138,12 +138,11 @@ impl Hosted {
         let seed = number_from(config, &namespace, life, b"core");
         let core_config = seeded(&core_of(&options), seed);
         let traffic = Traffic::new(life, Ids::new(config, &namespace, life));
+        let (bytes, entries) = (options.snapshot_bytes, options.snapshot_entries);
+        let snapshots = SnapshotThresholds { bytes, entries };
         let options_of_replica = ReplicaOptions {
             machine: options.machine,
-            snapshots: SnapshotThresholds {
-                bytes: options.snapshot_bytes,
-                entries: options.snapshot_entries,
-            },
+            snapshots,
             pin_time: pin_time(core_config.knobs().election),
             supports: options.supports,
         };

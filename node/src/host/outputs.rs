@@ -128,9 +128,7 @@ impl Hosted {
                 self.event(desk, NodeEvent::Leader { leader, term });
             }
             replica::Output::Members => self.tell_members(desk),
-            replica::Output::Version(in_force) => {
-                self.event(desk, NodeEvent::Version { in_force });
-            }
+            replica::Output::Version(in_force) => self.event(desk, NodeEvent::Version { in_force }),
             replica::Output::Started => self.tell_reachable(now),
             replica::Output::TakeSnapshot { meta, writer } => {
                 self.take_snapshot(meta, writer, desk);

@@ -5,8 +5,8 @@
 //! and learners included (DESIGN: cluster version). What is in force is known from the applied
 //! state, and this leader has applied everything before its own term.
 //!
-//! Nothing is proposed while a change of the configuration is not applied: a member that it takes out
-//! may still be sent what follows, and would halt instead of hearing that it is out.
+//! Nothing is proposed while a change of the configuration is not applied: a member that it takes
+//! out may still be sent what follows, and would halt instead of hearing that it is out.
 //!
 //! Invariants:
 //! 1. A member that told nothing supports what is in force, and no more: nothing is proposed.
@@ -212,7 +212,7 @@ mod tests {
             6 => (1_u8..5, 1_u16..5).prop_map(|(who, supports)| Step::Tells(who, supports)),
             2 => (1_u8..5).prop_map(Step::Gone),
             3 => (0_u8..32, 0_u8..32, 0_u8..32)
-                .prop_map(|(voters, outgoing, learners)| Step::Configure(voters, outgoing, learners)),
+                .prop_map(|(new, old, learners)| Step::Configure(new, old, learners)),
             4 => Just(Step::Applies),
             1 => Just(Step::Loses),
             1 => Just(Step::Rejected),
