@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use meshraft::host::HaltReason;
 use meshraft_consensus::{ClusterId, ClusterVersion, EntryKind, Member, Namespace, Position};
-use meshraft_service::envelope::{Envelope, VERSION_LATEST};
+use meshraft_service::{
+    envelope::{Envelope, VERSION_LATEST},
+    wire::NodeRole,
+};
 use meshraft_storage::Job;
 
 use super::{Event, Seat, World};
@@ -76,7 +79,8 @@ impl World {
         Ok(())
     }
 
-    /// A replica halted: only one that is too old for what came into force, and was not always.
+    /// A replica halted: only one that is too old for what came into force, and was not always, or
+    /// is out of the cluster by then.
     pub(super) fn halted(
         &mut self,
         seat: Seat,
@@ -91,7 +95,9 @@ impl World {
             return wrong;
         };
         let member = Member::new(status.node, status.incarnation);
-        if !self.checks.versions.may_halt(status.cluster, member, needed) {
+        // Whoever is out by then may be sent what follows its removal, whatever it supports.
+        let out = matches!(status.role, NodeRole::Left | NodeRole::Removed);
+        if !out && !self.checks.versions.may_halt(status.cluster, member, needed) {
             return wrong;
         }
         self.checks.counts.note(Rare::HaltedTooOld);

@@ -138,8 +138,7 @@ impl Hosted {
         let seed = number_from(config, &namespace, life, b"core");
         let core_config = seeded(&core_of(&options), seed);
         let traffic = Traffic::new(life, Ids::new(config, &namespace, life));
-        let (bytes, entries) = (options.snapshot_bytes, options.snapshot_entries);
-        let snapshots = SnapshotThresholds { bytes, entries };
+        let snapshots = thresholds(&options);
         let options_of_replica = ReplicaOptions {
             machine: options.machine,
             snapshots,
@@ -305,6 +304,11 @@ impl Hosted {
 /// Whether a request is content with whatever this node has applied.
 const fn is_stale(operation: &Operation) -> bool {
     matches!(operation, Operation::Read { level: Level::Stale, .. })
+}
+
+/// When a snapshot is due.
+const fn thresholds(options: &NamespaceOptions) -> SnapshotThresholds {
+    SnapshotThresholds { bytes: options.snapshot_bytes, entries: options.snapshot_entries }
 }
 
 /// How a namespace is founded, in founding's words.
