@@ -219,11 +219,6 @@ impl Group {
         let Some(state) = self.state.as_ref().filter(|it| it.version() < it.supports()) else {
             return;
         };
-        // A member that is on its way out may be sent what follows its removal until that is
-        // committed: it shall hear that it is out, and not halt.
-        if state.configuration() != self.core.configuration() {
-            return;
-        }
         let Some(term) = self.led_term() else { return };
         let leading = Leading {
             me: self.core.me(),
@@ -231,6 +226,7 @@ impl Group {
             term,
             in_force: state.version(),
             configuration: self.core.configuration(),
+            applied: state.configuration(),
         };
         if let Some(version) = self.versions.propose(now, leading) {
             let command = Envelope::ClusterVersion(version).encode();

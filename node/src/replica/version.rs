@@ -38,8 +38,10 @@ pub(super) struct Leading<'a> {
     pub(super) supports: ClusterVersion,
     pub(super) term: Term,
     pub(super) in_force: ClusterVersion,
-    /// The newest in its log; applied.
+    /// The newest in its log.
     pub(super) configuration: &'a Configuration,
+    /// The newest that it has applied.
+    pub(super) applied: &'a Configuration,
 }
 
 impl Versions {
@@ -53,8 +55,9 @@ impl Versions {
 
     /// What to propose now; it counts as proposed then.
     pub(super) fn propose(&mut self, now: Moment, leading: Leading<'_>) -> Option<ClusterVersion> {
-        let Leading { term, in_force, .. } = leading;
-        if self.deadline().is_some_and(|at| at > now) || self.proposed_in(term) > Some(in_force) {
+        let Leading { term, in_force, configuration, applied, .. } = leading;
+        let waits = self.deadline().is_some_and(|at| at > now) || configuration != applied;
+        if waits || self.proposed_in(term) > Some(in_force) {
             return None;
         }
         let wanted = self.common(leading).filter(|wanted| *wanted > in_force)?;
@@ -135,7 +138,8 @@ mod tests {
     /// Member 0 leads in a term, supports 3, and 1 is in force.
     fn leading(term: u64, configuration: &Configuration) -> Leading<'_> {
         let (supports, in_force) = (version(3), version(1));
-        Leading { me: member(0), supports, term: Term::new(term), in_force, configuration }
+        let (me, term, applied) = (member(0), Term::new(term), configuration);
+        Leading { me, supports, term, in_force, configuration, applied }
     }
 
     #[test]
@@ -185,6 +189,17 @@ mod tests {
         versions.expire(due);
         assert_eq!(versions.deadline(), None, "nobody is woken twice for it");
         assert_eq!(versions.propose(due, leading(2, &alone)), Some(version(3)));
+    }
+
+    /// Who is taken out may be sent what follows, and shall hear that it is out, and not halt.
+    #[test]
+    fn a_change_that_is_under_way_is_waited_for() {
+        let mut versions = Versions::default();
+        let (pair, alone) = (configuration(0b11, 0, 0), configuration(1, 0, 0));
+        versions.told(member(1), Some(version(1)));
+        let changing = Leading { applied: &pair, ..leading(2, &alone) };
+        assert_eq!(versions.propose(at(0), changing), None);
+        assert_eq!(versions.propose(at(0), leading(2, &alone)), Some(version(3)));
     }
 
     #[test]
@@ -266,7 +281,8 @@ mod tests {
                 let me = member(0);
                 let (term, configuration) = (Term::new(term), &members);
                 let supports = version(supports);
-                let leading = Leading { me, supports, term, in_force, configuration };
+                let applied = configuration;
+                let leading = Leading { me, supports, term, in_force, configuration, applied };
                 let proposed = versions.propose(at(now), leading);
                 prop_assert_eq!(proposed, expected);
                 open = proposed.or(open);
