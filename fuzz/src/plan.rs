@@ -111,6 +111,11 @@ impl Plan {
         let (mistake, print) = (None, false);
         let voters_target =
             if random.below(3) == 0 { founders.max(3) } else { usize::from(u16::MAX) };
+        let (joiners, voters_target) = if draw_standby(seed, &faults) {
+            (1, founders.max(3))
+        } else {
+            (joiners, voters_target)
+        };
         let snapshot_entries = 8 << random.below(4);
         let padding_bytes = match random.below(6) {
             0 => 300_000 + random.below(600_000),
@@ -159,6 +164,11 @@ impl Plan {
     pub const fn nodes(&self) -> usize {
         self.founders + self.joiners
     }
+}
+
+/// Whether a learner stands by: it has a say in which version of commands comes into force.
+fn draw_standby(seed: u64, faults: &Faults) -> bool {
+    faults.versions > Rate::NEVER && Random::new(seed).fork(12).below(2) == 0
 }
 
 /// For how long clients rest, long enough for groups to sleep, and for how long they work between.

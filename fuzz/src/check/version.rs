@@ -13,6 +13,8 @@ use crate::world::Seat;
 pub(crate) struct Versions {
     /// The newest that each member ever said that it supports.
     told: BTreeMap<Member, ClusterVersion>,
+    /// Who was ever out of its cluster: it may have been sent what follows its removal.
+    departed: BTreeSet<Member>,
     /// Every proposal that was seen.
     proposed: BTreeMap<ClusterId, BTreeSet<(Position, ClusterVersion)>>,
     /// What is in force where something was applied.
@@ -36,6 +38,11 @@ impl Versions {
     pub(crate) fn tells(&mut self, member: Member, supports: ClusterVersion) {
         let told = self.told.entry(member).or_insert(supports);
         *told = supports.max(*told);
+    }
+
+    /// A member is out of its cluster.
+    pub(crate) fn departed(&mut self, member: Member) {
+        self.departed.insert(member);
     }
 
     /// An entry that raises the version is in a log. Whether that is news: its proposer wrote it.
@@ -78,7 +85,8 @@ impl Versions {
         Ok(())
     }
 
-    /// A member halts because it is too old: it once said that it supports what came into force.
+    /// A member halts because it is too old: it once said that it supports what came into force,
+    /// or was out by then.
     pub(crate) fn may_halt(
         &self,
         cluster: Option<ClusterId>,
@@ -87,7 +95,8 @@ impl Versions {
     ) -> bool {
         let proposed = cluster.and_then(|cluster| self.proposed.get(&cluster));
         let comes = proposed.is_some_and(|all| all.iter().any(|(_, version)| *version == needed));
-        comes && self.told.get(&member).is_some_and(|told| *told >= needed)
+        let was_not = self.told.get(&member).is_some_and(|told| *told >= needed);
+        comes && (was_not || self.departed.contains(&member))
     }
 }
 
@@ -136,5 +145,7 @@ mod tests {
         assert!(!versions.is_proposed(CLUSTER, at, two), "it is no news");
         assert!(versions.may_halt(cluster, member(1), two));
         assert!(!versions.may_halt(cluster, member(2), two));
+        versions.departed(member(2));
+        assert!(versions.may_halt(cluster, member(2), two));
     }
 }

@@ -388,6 +388,9 @@ impl World {
                 self.checks.counts.note(Rare::Refused);
             }
             NodeEvent::Halted { reason } => self.halted(seat, &namespace, reason)?,
+            NodeEvent::Founding(FoundingEvent::Departed { .. }) => {
+                self.departed(seat, &namespace);
+            }
             NodeEvent::Founding(FoundingEvent::NotAdmitted {
                 why: NotAdmitted::TooOld { .. },
                 ..

@@ -8,10 +8,7 @@ use std::time::Duration;
 
 use meshraft::host::HaltReason;
 use meshraft_consensus::{ClusterId, ClusterVersion, EntryKind, Member, Namespace, Position};
-use meshraft_service::{
-    envelope::{Envelope, VERSION_LATEST},
-    wire::NodeRole,
-};
+use meshraft_service::envelope::{Envelope, VERSION_LATEST};
 use meshraft_storage::Job;
 
 use super::{Event, Seat, World};
@@ -80,7 +77,7 @@ impl World {
     }
 
     /// A replica halted: only one that is too old for what came into force, and was not always, or
-    /// is out of the cluster by then.
+    /// was out of the cluster by then.
     pub(super) fn halted(
         &mut self,
         seat: Seat,
@@ -89,19 +86,25 @@ impl World {
     ) -> Result<(), Violation> {
         let wrong = Err(Violation::Halted(HaltText(reason)));
         let HaltReason::ClusterVersion { needed, supports } = reason else { return wrong };
-        let process = self.node(seat).process.as_ref();
-        let status = process.and_then(|process| process.host.status(namespace));
-        let Some(status) = status.filter(|_| supports == self.node(seat).supports) else {
-            return wrong;
-        };
-        let member = Member::new(status.node, status.incarnation);
-        // Whoever is out by then may be sent what follows its removal, whatever it supports.
-        let out = matches!(status.role, NodeRole::Left | NodeRole::Removed);
-        if !out && !self.checks.versions.may_halt(status.cluster, member, needed) {
+        let Some((member, cluster)) = self.member(seat, namespace) else { return wrong };
+        let too_old = supports == self.node(seat).supports && supports < needed;
+        if !too_old || !self.checks.versions.may_halt(cluster, member, needed) {
             return wrong;
         }
         self.checks.counts.note(Rare::HaltedTooOld);
         Ok(())
+    }
+
+    /// A member is out of its cluster.
+    pub(super) fn departed(&mut self, seat: Seat, namespace: &Namespace) {
+        if let Some((member, _)) = self.member(seat, namespace) {
+            self.checks.versions.departed(member);
+        }
+    }
+
+    fn member(&self, seat: Seat, namespace: &Namespace) -> Option<(Member, Option<ClusterId>)> {
+        let status = self.node(seat).process.as_ref()?.host.status(namespace)?;
+        Some((Member::new(status.node, status.incarnation), status.cluster))
     }
 
     /// Who proposes a version was told by every member that it supports it.
