@@ -117,11 +117,7 @@ impl Plan {
             (joiners, voters_target)
         };
         let snapshot_entries = 8 << random.below(4);
-        let padding_bytes = match random.below(6) {
-            0 => 300_000 + random.below(600_000),
-            1 => 66_000 + random.below(60_000),
-            _ => random.below(500),
-        };
+        let padding_bytes = draw_padding(&mut random);
         let quiesce_after = (random.below(2) == 0)
             .then(|| random.between(Duration::from_millis(200), Duration::from_secs(2)));
         let rests = quiesce_after.map(|after| draw_rests(after, &mut random));
@@ -163,6 +159,15 @@ impl Plan {
     /// How many nodes there are.
     pub const fn nodes(&self) -> usize {
         self.founders + self.joiners
+    }
+}
+
+/// How large snapshots are: with much, a transfer takes several parts.
+fn draw_padding(random: &mut Random) -> u64 {
+    match random.below(6) {
+        0 => 300_000 + random.below(600_000),
+        1 => 66_000 + random.below(60_000),
+        _ => random.below(500),
     }
 }
 
