@@ -32,8 +32,11 @@ fn the_first_frame_is_a_hello_in_clear() {
     assert_eq!(out[head.len()..head.len() + 32], *hash.as_bytes());
     assert_eq!(out[head.len() + 32], 0, "no key");
     let tail = [&[0][..], &[1], &[1; 16], &[0], &[1]].concat();
-    assert!(out.ends_with(&tail), "no cluster; a member, its incarnation, no clusters");
-    assert_eq!(out.len(), 4 + 99);
+    assert!(
+        out.ends_with(&tail),
+        "no cluster; a member, its incarnation, no clusters, the baseline"
+    );
+    assert_eq!(out.len(), 4 + 100);
 }
 
 #[test]
