@@ -97,7 +97,7 @@ impl Node {
     /// A repair brings back exactly what was there.
     pub(super) fn expect_same(&self, write: &Write) -> Result<(), Violation> {
         let same = |entry: &Entry| self.disk.entry(entry.position.index) == Some(entry);
-        if write.repair.iter().all(same) {
+        if write.repair().iter().all(same) {
             return Ok(());
         }
         let what = "that its log held what it never did";
