@@ -177,7 +177,7 @@ impl Replica {
         result: Result<(), RestoreFailure>,
     ) {
         let away = std::mem::replace(&mut self.starting.away, Away::No);
-        // One in which more is in force than is supported here is not lost, but for a newer release.
+        // Where more is in force than is supported here, a newer release can read it.
         let too_old = state.halted().map(|(_, reason)| reason);
         let too_old = too_old.filter(|why| matches!(why, ApplyHalt::ClusterVersion { .. }));
         match (away, result) {
