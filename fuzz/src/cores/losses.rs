@@ -61,7 +61,7 @@ impl CoreWorld {
     /// A disk is lost, if every configuration that may still decide bears that.
     fn wipe(&mut self) -> Result<(), Violation> {
         let seat = self.some();
-        if !self.cluster.bears_loss(seat) || self.cluster.rots() {
+        if !self.cluster.bears_loss(seat) {
             return Ok(());
         }
         if self.cluster.node(seat).core.is_some() {
@@ -128,8 +128,14 @@ impl Cluster {
         members.filter(|member| !self.checks.is_set_back(*member)).collect()
     }
 
+    /// Those of them that can be read: what rotted may be lost for good.
+    pub(super) fn sound(&self) -> Vec<Member> {
+        let readable = |member: &Member| !self.node(seat_of(*member)).disk.rots();
+        self.whole().into_iter().filter(readable).collect()
+    }
+
     pub(super) fn bears_loss(&self, lost: Seat) -> bool {
-        let all = self.whole();
+        let all = self.sound();
         let whole = |member: &&Member| seat_of(**member) != lost && all.contains(member);
         // A learner may be a voter before it is known that it is lost.
         let bears = |it: &Configuration| {

@@ -110,12 +110,12 @@ impl CoreWorld {
     /// A change that leaves a majority of whole disks, by the configuration of a leader.
     fn change(&mut self, seat: Seat) -> Option<Change> {
         let from = self.cluster.node(seat).configuration.clone();
-        let all = self.cluster.whole();
+        let all = self.cluster.sound();
         let lost = from.members().iter().any(|member| !all.contains(member));
         let mut to = from.clone();
         let mut steps = Vec::new();
         for _ in 0..1 + self.random.below(3) {
-            let member = all[self.random.place(all.len())];
+            let member = *all.get(self.random.place(all.len().max(1)))?;
             let step = if to.is_voter(&member)
                 || (to.learners.contains(&member) && self.random.below(2) == 0)
             {

@@ -6,9 +6,10 @@ use meshraft::host::{
     CallId, HaltReason, Host, HostConfig, Input, LoadToken, NodeEvent, Output, SleepEvent,
 };
 use meshraft_consensus::{Event as CoreEvent, IndexRange, LoadError, Member, NodeId};
+use meshraft_discovery::wire as founding_wire;
 use meshraft_service::{ServiceError, wire::Reply};
 use meshraft_storage::{Job, Ticket};
-use meshraft_transport::{Body, Refusal};
+use meshraft_transport::{Body, Refusal, Scope};
 
 use super::{
     Called, Event, LoadAnswer, Seat, World,
@@ -346,6 +347,11 @@ impl World {
                     let to = incarnation.map(|incarnation| Member::new(to, incarnation));
                     self.checks.says(seat, cluster, to, message)?;
                 }
+                if let (Body::Bytes(bytes), Scope::Free) = (&body, &scope)
+                    && let Ok(message) = founding_wire::Message::decode(bytes)
+                {
+                    self.checks.founds(seat, &namespace, &message)?;
+                }
                 let network = self.network.at(now);
                 network.send(seat, to, namespace, scope, incarnation, channel, body);
             }
@@ -380,6 +386,9 @@ impl World {
                     }
                     NodeEvent::Core(CoreEvent::Amnesia { member, .. }) => {
                         self.raised.push((namespace, member));
+                    }
+                    NodeEvent::Amnesia { lost, .. } => {
+                        self.checks.ended(Member::new(self.node(seat).id, lost));
                     }
                     NodeEvent::Sleep(event) => self.slept(event),
                     NodeEvent::Core(CoreEvent::Damaged { .. }) => {
