@@ -4,8 +4,10 @@
 //! Invariants:
 //! 1. To its leader it counts for nothing: not for a commit, a read or contact with a quorum. It is
 //!    sent no entries, which would hide what it lost.
-//! 2. It believes only the leader of its own or a later term, and only if its log really ends
-//!    before the entry that it is said to have acknowledged, or holds another one there.
+//! 2. It believes only the leader of its own or a later term, but that one always: the leader asked
+//!    after it had the acknowledgement, and was told of a log that ends before it or parts from
+//!    it. What the own log holds by now refutes nothing, as a request that was under way may have
+//!    filled the gap; votes may still be missing.
 //! 3. Once it knows, it says so and acts no more. It comes back as a new member.
 
 use alloc::vec::Vec;
@@ -20,7 +22,7 @@ use crate::{
     output::{Lane, Outcome, Output},
     read::ForwardedReads,
     role::{Follower, RoleState},
-    types::{Index, Position, Term},
+    types::Index,
 };
 
 impl Core {
@@ -30,9 +32,6 @@ impl Core {
         let lost = leader.progress.iter().filter_map(|(to, one)| Some((*to, one.amnesiac?)));
         let lost: Vec<_> = lost.collect();
         for (to, acknowledged) in lost {
-            // Of what is compacted here the term may be gone; then the slot alone must do.
-            let of_term = self.log.term_at(acknowledged).unwrap_or(Term::ZERO);
-            let acknowledged = Position::new(of_term, acknowledged);
             let message = Amnesia { term: self.hard.term, acknowledged };
             self.send(to, Lane::Control, Message::Amnesia(message));
         }
@@ -42,14 +41,10 @@ impl Core {
         if message.term < self.hard.term || !self.follow(from, message.term) {
             return;
         }
-        let said = message.acknowledged;
-        let ends_before = said.index > self.log.last().index;
-        // What is committed here is what its leader means.
-        let open = said.index > self.commit && said.term > Term::ZERO;
-        if !ends_before && !(open && !self.log.holds(said)) {
+        if message.acknowledged == Index::ZERO {
             return self.drop_message(from, DropReason::Impossible);
         }
-        self.retire(said.index);
+        self.retire(message.acknowledged);
     }
 
     /// Says that this incarnation is over, and acts no more.

@@ -250,7 +250,7 @@ pub struct Amnesia {
     /// The leader's term.
     pub term: Term,
     /// What the receiver acknowledged as durable, in this very incarnation, to this leader.
-    pub acknowledged: Position,
+    pub acknowledged: Index,
 }
 
 /// The receiver is no member any more.

@@ -319,7 +319,7 @@ impl Hub {
                     self.hint(peer, &namespace, &facts, true);
                 }
             }
-            LinkEvent::Unshared { namespace } => self.unshare(peer, namespace),
+            LinkEvent::Unshared { namespace } => self.told_gone(peer, namespace),
             LinkEvent::Refused { namespace, why, .. } => self.refused(peer, port, namespace, why),
             LinkEvent::Idle => {
                 peer.retire(port);
@@ -363,8 +363,10 @@ impl Hub {
             return;
         }
         let ours = matches!(*port.link(), Link::Outbound(_));
-        if ours && matches!(why, Refusal::UnknownNamespace | Refusal::KeyMismatch) {
-            self.unshare(peer, namespace.clone());
+        match why {
+            Refusal::UnknownNamespace if ours => self.told_gone(peer, namespace.clone()),
+            Refusal::KeyMismatch if ours => self.unshare(peer, namespace.clone()),
+            _ => {}
         }
         let event =
             Event::Refused { peer: peer.node(), namespace: namespace.clone(), why: why.clone() };
@@ -379,6 +381,14 @@ impl Hub {
     fn is_news(&self, peer: NodeId, namespace: &Namespace, why: &Refusal) -> bool {
         let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
         refusals.tell(self.now(), peer, namespace, why)
+    }
+
+    /// One stream says that the peer has closed a namespace. Others say so too, or the peer has
+    /// opened it again and one of them was quicker with that: then there is an open handle.
+    fn told_gone(&self, peer: &Peer, namespace: Namespace) {
+        if !peer.ports().iter().any(|port| port.link().shares(&namespace)) {
+            self.unshare(peer, namespace);
+        }
     }
 
     fn unshare(&self, peer: &Peer, namespace: Namespace) {

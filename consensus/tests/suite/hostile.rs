@@ -127,7 +127,7 @@ fn message() -> impl Strategy<Value = Message> {
         2 => (term(), position(), any::<bool>()).prop_map(|(term, position, installed)| {
             Message::SnapshotResponse(SnapshotResponse { term, position, installed })
         }),
-        1 => (term(), position())
+        1 => (term(), index())
             .prop_map(|(term, acknowledged)| Message::Amnesia(Amnesia { term, acknowledged })),
         2 => (term(), index(), index(), position()).prop_map(|(term, first, last, anchor)| {
             Message::RepairRequest(RepairRequest { term, first, last, anchor, commit: last })

@@ -58,7 +58,7 @@ pub(crate) fn entries(text: &str) -> Fallible<Vec<Entry>> {
     text.split(',').filter(|text| !text.is_empty()).map(one).collect()
 }
 
-/// `2@1`, or `2` for an entry of this term.
+/// `commit=2@1`, or `commit=2` for an entry of the message's own term.
 fn committed(term: Term, text: Option<&str>) -> Fallible<Position> {
     match text {
         None => Ok(Position::ZERO),
@@ -124,7 +124,7 @@ pub(crate) fn message<'a>(kind: &str, key: impl Fn(&str) -> Option<&'a str>) -> 
             installed: kind == "snapshot-ok",
         }),
         "amnesia" => {
-            let acknowledged = committed(Term::ZERO, key("acknowledged"))?;
+            let acknowledged = Index::new(count("acknowledged")?);
             Message::Amnesia(Amnesia { term, acknowledged })
         }
         "dismissed" => Message::Dismissed(Dismissed { term, index: Index::new(count("index")?) }),

@@ -94,9 +94,7 @@ fn message(message: &Message) -> String {
             let answer = if it.installed { "ok" } else { "no" };
             format!("snapshot-{answer} t{} {}", it.term, it.position)
         }
-        Message::Amnesia(it) => {
-            format!("amnesia t{} acknowledged={}", it.term, it.acknowledged.index)
-        }
+        Message::Amnesia(it) => format!("amnesia t{} acknowledged={}", it.term, it.acknowledged),
         Message::Dismissed(it) => format!("dismissed t{} index={}", it.term, it.index),
         Message::Committed(it) => format!("committed t{} {}", it.term, it.commit.index),
         Message::RepairRequest(it) => {

@@ -173,8 +173,7 @@ fn a_store_that_went_back_in_time_begins_anew_in_one_write_before_anybody_hears_
     let mut host = host();
     let before = drain(&mut host);
     assert_eq!(shares(&before), [(member(1).incarnation, [CLUSTER].into())]);
-    let amnesia =
-        Amnesia { term: Term::new(2), acknowledged: Position::new(Term::new(2), Index::new(9)) };
+    let amnesia = Amnesia { term: Term::new(2), acknowledged: Index::new(9) };
     host.handle(Moment::ZERO, from_leader(Message::Amnesia(amnesia)));
     let outputs = drain(&mut host);
     assert!(shares(&outputs).is_empty(), "it is not durable yet");

@@ -183,6 +183,13 @@ impl Inbound {
         }
     }
 
+    /// Whether a handle without a cluster is open and proven.
+    pub fn shares(&self, namespace: &Namespace) -> bool {
+        let key = (namespace.clone(), Scope::Free);
+        let of_it = |inlet: &Inlet| inlet.proven && inlet.key_of_counts() == key;
+        self.counts.contains_key(&key) && self.inlets.values().any(of_it)
+    }
+
     /// Every open handle.
     pub fn handles(&self) -> Vec<HandleStatus> {
         let proven = self.inlets.iter().filter(|(_, inlet)| inlet.proven);

@@ -248,6 +248,14 @@ impl Link {
         }
     }
 
+    /// Whether a handle without a cluster is open, and proven if it is sealed.
+    pub fn shares(&self, namespace: &Namespace) -> bool {
+        match self {
+            Self::Outbound(outbound) => outbound.shares(namespace),
+            Self::Inbound(inbound) => inbound.shares(namespace),
+        }
+    }
+
     /// Every open handle.
     pub fn handles(&self) -> Vec<HandleStatus> {
         match self {

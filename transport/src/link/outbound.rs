@@ -312,6 +312,12 @@ impl Outbound {
         self.say_hellos(now, roster);
     }
 
+    /// Whether the handle without a cluster is open.
+    pub fn shares(&self, namespace: &Namespace) -> bool {
+        let outlet = self.outlets.get(&(namespace.clone(), Scope::Free));
+        outlet.is_some_and(|outlet| matches!(outlet.state, State::Open { .. }))
+    }
+
     /// Every open handle.
     pub fn handles(&self) -> Vec<HandleStatus> {
         let open = |(key, outlet): (&Key, &Outlet)| {
