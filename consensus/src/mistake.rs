@@ -85,6 +85,8 @@ mistakes! {
         OldAcknowledgementsCount,
         /// A refusal of entries of an earlier term names the number of the request.
         StaleRequestsCount,
+        /// A leader's requests to a member that is in again have the numbers of earlier ones.
+        NumbersBeginAnew,
         /// A leader counts what it has sent, not what was acknowledged.
         SentCounts,
     }

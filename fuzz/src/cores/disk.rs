@@ -161,12 +161,11 @@ impl Disk {
         Some(IndexRange { first: *rotten().min()?, last: *rotten().max()? })
     }
 
-    /// Whether the running process was told that some of its log is lost, and it still is. What the
-    /// state of a snapshot covers is not missed.
-    pub(super) fn is_known_lost(&self) -> bool {
-        let covered = self.files.keys().next_back().map_or(Index::ZERO, |newest| newest.index);
-        let lost = |index: &&Index| self.durable.rotten.contains_key(*index) && **index > covered;
-        self.told.iter().any(|index| lost(&index))
+    /// Whether the running process was told that some of its log is lost, and it still is. What it
+    /// has applied since is not missed: a snapshot stands for it.
+    pub(super) fn is_known_lost(&self, applied: Index) -> bool {
+        let lost = |index: &&Index| self.durable.rotten.contains_key(*index);
+        self.told.iter().filter(lost).any(|index| *index > applied)
     }
 
     /// What stands in a slot, readable or not.

@@ -41,12 +41,14 @@ impl CoreWorld {
         if self.random.hits(faults.wipe) {
             self.wipe()?;
         }
-        if self.random.hits(faults.copy) && !self.cluster.rots() {
+        if self.random.hits(faults.copy) {
             let seat = self.some();
-            self.step(Step::Copy { seat }, false)?;
+            self.copy(seat)?;
         }
         if self.random.hits(faults.set_back) {
-            let (seat, down) = (self.some(), self.while_it_lasts());
+            let (some, down) = (self.some(), self.while_it_lasts());
+            let mut seats = self.cluster.seats().skip(some.0).chain(self.cluster.seats());
+            let seat = seats.find(|seat| self.cluster.node(*seat).copy.is_some()).unwrap_or(some);
             if self.cluster.node(seat).core.is_some() && self.cluster.node(seat).copy.is_some() {
                 self.stop(seat)?;
                 self.clock.after(down, Due::SetBack { seat, tries: TRIES });
@@ -56,6 +58,13 @@ impl CoreWorld {
             self.lose_tail()?;
         }
         Ok(())
+    }
+
+    pub(super) fn copy(&mut self, seat: Seat) -> Result<(), Violation> {
+        match self.cluster.rots() || self.faults.copy == Rate::NEVER {
+            true => Ok(()),
+            false => self.step(Step::Copy { seat }, false),
+        }
     }
 
     /// A disk is lost, if every configuration that may still decide bears that.

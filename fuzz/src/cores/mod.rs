@@ -107,6 +107,10 @@ enum Due {
     Strike,
     /// A leader may be cut off.
     Apart,
+    /// A disk is copied.
+    Copy(Seat),
+    /// One of the last entries of a disk rots.
+    Rot(Seat),
     /// A fault of a link is over.
     Mend { from: Seat, to: Seat },
     /// A process goes on after a pause.
@@ -239,7 +243,7 @@ impl CoreWorld {
                 self.client()?;
                 let mut wait = self.random.between(Duration::ZERO, self.plan.client_every * 2);
                 if self.plan.knobs.quiesce_after.is_some() && self.random.below(16) == 0 {
-                    wait = self.random.between(Duration::ZERO, self.plan.knobs.election * 12);
+                    wait = self.random.between(Duration::ZERO, self.plan.knobs.election * 10);
                 }
                 self.clock.after(wait, Due::Client);
                 Ok(())
@@ -249,6 +253,8 @@ impl CoreWorld {
                 self.apart();
                 Ok(())
             }
+            Due::Copy(seat) => self.copy(seat),
+            Due::Rot(seat) => self.rot(seat, true),
             Due::Mend { from, to } => {
                 self.links.mend(from, to);
                 Ok(())

@@ -176,7 +176,7 @@ impl Cluster {
             }
             node.commit = to;
         }
-        if !node.disk.is_known_lost() {
+        if !node.disk.is_known_lost(node.machine.applied.index) {
             self.checks.configured(node.key, node.me, &node.founders(), &node.configuration)?;
         }
         core.check_invariants();

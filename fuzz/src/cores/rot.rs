@@ -18,13 +18,15 @@ use super::{
     member::Node,
     step::{Step, seat_of},
 };
-use crate::{check::Violation, world::Seat};
+use crate::{check::Violation, faults::Rate, world::Seat};
 
 impl CoreWorld {
-    /// An entry of some disk rots, often one of the last; and often a start finds out at once.
-    pub(super) fn rot(&mut self) -> Result<(), Violation> {
-        let (seat, seen) = (self.victim(), self.random.below(3) > 0);
-        let (late, at_once) = (self.random.below(2) == 0, self.random.below(2) == 0);
+    /// An entry of a disk rots, or a late one; often a start finds out at once.
+    pub(super) fn rot(&mut self, seat: Seat, late: bool) -> Result<(), Violation> {
+        let (seen, at_once) = (self.random.below(3) > 0, self.random.below(2) == 0);
+        if self.plan.rot == Rate::NEVER {
+            return Ok(());
+        }
         let slots = self.cluster.node(seat).disk.slots();
         let count = slots.last.next().distance_from(slots.first).max(1);
         let back = self.random.below(if late { count.min(4) } else { count });
@@ -110,7 +112,7 @@ impl Node {
             Message::VoteRequest(_) | Message::Heartbeat(_) | Message::AppendRequest(_) => true,
             _ => false,
         };
-        if claims && self.disk.is_known_lost() {
+        if claims && self.disk.is_known_lost(self.machine.applied.index) {
             let what = "what only a member with a whole log may say";
             return Err(Violation::Claim { member: self.me, what });
         }

@@ -126,6 +126,11 @@ impl Cluster {
         })
     }
 
+    /// Whether the core here sleeps.
+    pub(super) fn sleeps(&self, seat: Seat) -> bool {
+        self.node(seat).core.as_ref().is_some_and(|core| core.is_dormant())
+    }
+
     fn sleeper(&self, seat: Seat) -> Option<Status> {
         let core = self.node(seat).core.as_ref().filter(|core| core.is_dormant())?;
         Some(core.status())

@@ -114,11 +114,14 @@ impl World {
 
     /// A node crashes, and soon its old copy may take the place of its disk.
     pub(super) fn strike_set_back(&mut self) -> Result<(), Violation> {
-        let seat = self.victim();
-        let down = self.while_it_lasts();
-        if !self.node(seat).is_running() || self.node(seat).copy.is_none() {
+        let (seat, down) = (self.victim(), self.while_it_lasts());
+        // Often its leader still knows it when it is back.
+        let (soon, at_once) = (Duration::from_millis(40), self.random.below(3) > 0);
+        let down = if at_once { down.min(soon) } else { down };
+        let ready = |seat: &Seat| self.node(*seat).is_running() && self.node(*seat).copy.is_some();
+        let Some(seat) = Some(seat).filter(ready).or_else(|| self.seats().find(ready)) else {
             return Ok(());
-        }
+        };
         self.struck(format_args!("n{} crashes, to go back to its old disk", seat.0));
         self.crash(seat)?;
         self.clock.after(down, Event::SetBack { seat, tries: TRIES });
