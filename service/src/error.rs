@@ -2,7 +2,7 @@
 //!
 //! The variants travel between members: their order is their number on the wire.
 
-use meshraft_consensus::{NodeId, Term};
+use meshraft_consensus::{Index, NodeId, Term};
 use serde::{Deserialize, Serialize};
 
 /// Why a request failed. [`ServiceError::maybe`] says whether it may have taken effect.
@@ -116,6 +116,14 @@ pub enum ServiceError {
         /// How many are a majority.
         needed: u32,
     },
+    /// The asked member did not catch up with what the session has seen before the deadline.
+    #[error("this member has applied {applied}, and the session has seen {seen}")]
+    Behind {
+        /// What the member had applied.
+        applied: Index,
+        /// What the session had read or written.
+        seen: Index,
+    },
 }
 
 impl ServiceError {
@@ -144,6 +152,7 @@ impl ServiceError {
             Self::ChangeInProgress => "change_in_progress",
             Self::NotTransferred(_) => "not_transferred",
             Self::NoLiveMajority { .. } => "no_live_majority",
+            Self::Behind { .. } => "behind",
         }
     }
 
@@ -194,6 +203,9 @@ pub enum BadRequest {
     /// The configuration can't be changed so.
     #[error("the configuration can't be changed so")]
     Change,
+    /// A read at the level `session` that does not say what the session has seen.
+    #[error("a session read must say what the session has seen")]
+    Unseen,
 }
 
 /// Why leadership was not handed over.
@@ -218,7 +230,7 @@ pub enum NotTransferred {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, thiserror::Error)]
 #[non_exhaustive]
 pub enum Feature {
-    /// Reads at the level `session`.
+    /// Reads at the level `session`; said by older builds.
     #[error("the read level `session`")]
     SessionRead,
     /// Reads at the level `lease`.

@@ -28,6 +28,8 @@ pub enum Mistake {
     ServedBeforeApplied,
     /// Who believes to lead reads what it has applied, and asks nobody.
     LeaderReadsAtOnce,
+    /// A read of a session is served before what the session has seen is applied.
+    SessionsReadAnything,
     /// A group that begins anew goes on from the state of the last one.
     StateOutlivesGroup,
     /// A store that went back in time goes on under the old incarnation.
@@ -46,7 +48,7 @@ pub enum Mistake {
 
 impl Mistake {
     /// Every mistake.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::RepetitionsApply,
         Self::BatchRepetitionsApply,
         Self::ResultDroppedEarly,
@@ -55,6 +57,7 @@ impl Mistake {
         Self::UncertaintyForgotten,
         Self::ServedBeforeApplied,
         Self::LeaderReadsAtOnce,
+        Self::SessionsReadAnything,
         Self::StateOutlivesGroup,
         Self::IncarnationKept,
         Self::StoredAtOnce,
@@ -73,7 +76,9 @@ impl Mistake {
             | Self::UnknownIsRejected
             | Self::UncertaintyForgotten => "sessions",
             Self::SessionsNotInSnapshot => "snapshots",
-            Self::ServedBeforeApplied | Self::LeaderReadsAtOnce => "reads",
+            Self::ServedBeforeApplied | Self::LeaderReadsAtOnce | Self::SessionsReadAnything => {
+                "reads"
+            }
             Self::IncarnationKept | Self::StateOutlivesGroup => "membership",
             Self::StoredAtOnce => "durability",
             Self::PromisedEarly | Self::PromiseForgotten | Self::FoundWithoutOne => "founding",

@@ -281,7 +281,10 @@ pub enum Violation {
         what: &'static str,
     },
     /// A session went back, or did not read its own write.
-    #[error("client {client} read revision {found} of a key, and knew of {known}")]
+    #[error(
+        "client {client} read revision {found} of a key at {at}, and knew of {known}; it had \
+         seen {seen}"
+    )]
     SessionWentBack {
         /// Whose session it is.
         client: usize,
@@ -289,6 +292,10 @@ pub enum Violation {
         found: u64,
         /// What it had read or written.
         known: u64,
+        /// What the node had applied that answered.
+        at: Index,
+        /// The newest entry that the session had seen.
+        seen: Index,
     },
     /// A counter does not show what was added.
     #[error("exactly once is broken: {0}")]

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use meshraft_consensus::{Index, Moment, Namespace};
 use meshraft_service::{
     Sequence, ServiceError, SessionId,
@@ -245,23 +246,23 @@ impl Client {
                 payload: payload(key, value),
             },
             Task::Read { key, level } => {
-                let query = KvQuery::Get { key: key_bytes(key) }.encode();
-                Operation::Read { level: self.wire(level), query }
+                self.query(level, KvQuery::Get { key: key_bytes(key) }.encode())
             }
-            Task::Count { counter, level } => {
-                Operation::Read { level: self.wire(level), query: counter_bytes(counter) }
-            }
+            Task::Count { counter, level } => self.query(level, counter_bytes(counter)),
             Task::Barrier => Operation::Barrier,
         }
     }
 
-    fn wire(&self, fresh: Fresh) -> Level {
-        match fresh {
+    fn query(&self, fresh: Fresh, query: Bytes) -> Operation {
+        let level = match fresh {
             _ if self.mistake == Some(Mistake::StaleReads) => Level::Stale,
-            Fresh::Stale | Fresh::Session => Level::Stale,
+            Fresh::Session if self.mistake == Some(Mistake::SessionGoesBack) => Level::Stale,
+            Fresh::Session => return Operation::SessionRead { seen: self.seen, query },
+            Fresh::Stale => Level::Stale,
             Fresh::Lease => Level::Lease,
             Fresh::Linearizable => Level::Linearizable,
-        }
+        };
+        Operation::Read { level, query }
     }
 
     /// Takes an answer, and says when to go on.
@@ -409,8 +410,8 @@ impl Client {
                 });
                 let state = FoundAt::Key(key, found);
                 checks.served(namespace, level.promise(), current.floor, index, state)?;
-                if level == Fresh::Session && !self.goes_on(key, index, found)? {
-                    return Ok(current.attempts >= ATTEMPTS_MAX);
+                if level == Fresh::Session {
+                    self.goes_on(key, index, found)?;
                 }
                 let seen = match level {
                     Fresh::Stale | Fresh::Session => Seen::StaleRead { found },
@@ -431,27 +432,25 @@ impl Client {
                 checks.served(namespace, level, current.floor, index, state)?;
             }
         }
+        self.seen = self.seen.max(index);
         Ok(true)
     }
 
-    /// A read of a session: one that is not as new as what the session knows is asked again, and
-    /// else it must hold all that the session knows. Says whether it is new enough.
+    /// A read of a session: it must hold all that the session knows, of this key and of the log.
     fn goes_on(
         &mut self,
         key: u64,
         index: Index,
         found: Option<(u64, u64)>,
-    ) -> Result<bool, Violation> {
-        if index < self.seen && self.mistake != Some(Mistake::SessionGoesBack) {
-            return Ok(false);
-        }
-        self.seen = index;
+    ) -> Result<(), Violation> {
         let found = found.map_or(0, |(_, revision)| revision);
         let known = self.known.insert(key, found).unwrap_or(0);
-        if found < known {
-            return Err(Violation::SessionWentBack { client: self.number, found, known });
+        let (client, at, seen) = (self.number, index, self.seen);
+        let unseen = at < seen && self.mistake != Some(Mistake::SessionGoesBack);
+        if found < known || unseen {
+            return Err(Violation::SessionWentBack { client, found, known, at, seen });
         }
-        Ok(true)
+        Ok(())
     }
 }
 

@@ -9,7 +9,7 @@ use crate::random::Random;
 pub(super) enum Fresh {
     /// As it is at the asked node.
     Stale,
-    /// Never older than what the client has written or read: it asks until that is so.
+    /// Never older than what the client has written or read.
     Session,
     /// Linearizable, without a round where a lease holds.
     Lease,

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use meshraft_consensus::{Member, Namespace, NodeId};
+use meshraft_consensus::{Index, Member, Namespace, NodeId};
 use meshraft_service::{
     ServiceError,
     kv::{Found, KeyPage, KvCommand, KvQuery, Revision, Written},
@@ -28,8 +28,8 @@ use crate::{
 };
 
 /// A namespace that a node hosts. A cheap handle: clones share the namespace and the session in
-/// which they write. The namespace is hosted until [`NamespaceHandle::close`], or until the node
-/// ends.
+/// which they write and read. The namespace is hosted until [`NamespaceHandle::close`], or until
+/// the node ends.
 #[derive(Clone, Debug)]
 pub struct NamespaceHandle {
     shared: Arc<Shared>,
@@ -234,6 +234,7 @@ impl NamespaceHandle {
             };
             match self.call(operation, left, Some(permit)).await {
                 Ok(Ok(Reply::Written { position, response })) => {
+                    self.shared.session.see(position.index);
                     return Ok(Applied { position, response });
                 }
                 Ok(Ok(_)) => return Err(WriteError::OtherAnswer),
@@ -247,13 +248,22 @@ impl NamespaceHandle {
         }
     }
 
+    /// The newest entry that this handle or a clone has read or written.
+    pub(super) fn seen(&self) -> Index {
+        self.shared.session.seen()
+    }
+
     /// Sends a request that has no effect.
     pub(super) async fn read(
         &self,
         operation: Operation,
         timeout: Duration,
     ) -> Result<Answer, ReadError> {
-        match self.call(operation, timeout, None).await {
+        let response = self.call(operation, timeout, None).await;
+        if let Ok(Ok(reply)) = &response {
+            self.shared.session.see(reply.seen());
+        }
+        match response {
             Ok(Ok(Reply::Read { index, response })) => Ok(Answer { index, response }),
             Ok(Ok(Reply::Barrier { index })) => Ok(Answer { index, response: Bytes::new() }),
             Ok(Ok(_)) => Err(ReadError::OtherAnswer),

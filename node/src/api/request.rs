@@ -133,6 +133,14 @@ impl<T> Read<T> {
         self
     }
 
+    /// Never older than what this handle, or a clone of it, has read or written: it waits until
+    /// this node has applied that, and needs nobody else. A node that does not catch up in time
+    /// answers [`ServiceError::Behind`](meshraft_service::ServiceError::Behind).
+    pub fn session(mut self) -> Self {
+        self.level = Level::Session;
+        self
+    }
+
     /// What this node has applied; may be old, needs nobody else.
     pub fn stale(mut self) -> Self {
         self.level = Level::Stale;
@@ -154,7 +162,11 @@ impl<T: 'static> IntoFuture for Read<T> {
         let Self { handle, query, level, timeout, decode } = self;
         Box::pin(async move {
             let timeout = limits::request_timeout(timeout.map(whole_ms))?;
-            decode(handle.read(Operation::Read { level, query }, timeout).await?)
+            let operation = match level {
+                Level::Session => Operation::SessionRead { seen: handle.seen(), query },
+                level => Operation::Read { level, query },
+            };
+            decode(handle.read(operation, timeout).await?)
         })
     }
 }

@@ -1,5 +1,6 @@
 //! The session in which a handle's writes are sent: each is applied once, however often the router
-//! has to repeat it.
+//! has to repeat it. It also knows the newest entry that the handle has read or written, below
+//! which its session reads never go.
 //!
 //! A session is opened by its first command, which goes alone; then at most
 //! [`limits::PIPELINE_MAX`] sequences are under way. A [`Permit`] is one sequence: it is held until
@@ -11,9 +12,13 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
+use meshraft_consensus::Index;
 use meshraft_service::{Sequence, ServiceError, SessionId, limits, wire::Response};
 use tokio::sync::Notify;
 
@@ -22,6 +27,8 @@ use tokio::sync::Notify;
 pub(crate) struct Session {
     state: Mutex<State>,
     moved: Notify,
+    /// The newest entry that an answer told of; it only grows.
+    seen: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -81,6 +88,16 @@ impl Session {
             }
             moved.await;
         }
+    }
+
+    /// An answer told of this entry.
+    pub(crate) fn see(&self, index: Index) {
+        self.seen.fetch_max(index.get(), Ordering::AcqRel);
+    }
+
+    /// The newest entry that an answer told of.
+    pub(crate) fn seen(&self) -> Index {
+        Index::new(self.seen.load(Ordering::Acquire))
     }
 
     fn try_begin(self: &Arc<Self>) -> Result<Option<Permit>, getrandom::Error> {
@@ -152,7 +169,7 @@ mod tests {
     }
 
     fn answered() -> Response {
-        Ok(Reply::Barrier { index: meshraft_consensus::Index::new(1) })
+        Ok(Reply::Barrier { index: Index::new(1) })
     }
 
     #[test]

@@ -93,8 +93,8 @@ pub(crate) enum RequestError {
     #[error("there is no read level `{level}`")]
     UnknownLevel { level: String },
     /// A barrier and a level that waits for nothing.
-    #[error("`barrier_ms` and the read level `stale` exclude each other")]
-    StaleBarrier,
+    #[error("`barrier_ms` and the read level `{level}` exclude each other")]
+    LocalBarrier { level: &'static str },
     /// A key of no bytes.
     #[error("`{field}` must have at least one byte")]
     Empty { field: &'static str },

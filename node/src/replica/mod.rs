@@ -31,7 +31,7 @@ use meshraft_service::{
     QueryError, Replicated, Router, ServiceError,
     envelope::{Envelope, USER_VERSION, UserCommand},
     router::{self, AdmitResult, ProposeResult, RemoveResult, RequestId, TransferResult},
-    wire::{Level, Operation},
+    wire::Operation,
 };
 
 pub use self::{
@@ -226,14 +226,14 @@ impl Replica {
     }
 
     fn submit(&mut self, id: RequestId, hops: u8, deadline: Moment, operation: Operation) {
-        let stale = matches!(operation, Operation::Read { level: Level::Stale, .. });
+        let local = operation.is_local_read();
         let founding = match &self.group {
             Some(group) => group.is_founding(),
             None => !self.starting.is_restoring(),
         };
         let error = if self.halted {
             Some(ServiceError::Halted)
-        } else if stale && founding {
+        } else if local && founding {
             Some(ServiceError::Founding)
         } else {
             None

@@ -34,6 +34,20 @@ async fn three_nodes_found_one_cluster_and_any_takes_writes_and_reads() {
     assert_eq!(cluster.jobs(one).get("k").await.unwrap(), None);
 }
 
+/// A follower answers a write before it has applied it itself: what its own caller reads next
+/// must be waited for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_reads_its_own_writes_from_a_follower() {
+    let cluster = Cluster::ready(3).await;
+    let follower = cluster.jobs((cluster.leader() + 1) % 3);
+    for number in 0..200 {
+        let value = number.to_string();
+        let revision = follower.set("k", value.clone()).await.unwrap();
+        let read = follower.clone().get("k").session().await.unwrap().unwrap();
+        assert_eq!((read.value, read.revision), (value.into(), revision));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn many_writers_share_a_handle_and_each_write_is_applied_once() {
     let cluster = Cluster::ready(3).await;

@@ -126,8 +126,8 @@ async fn refusals(pipe: &mut Pipe) {
     for op in ["batch", "cas", "txn", "watch", "unwatch"] {
         assert_error(&pipe.ask(json!({"op":op})).await, "unsupported");
     }
-    let session = json!({"op":"get","key":"k","read":"session"});
-    assert_error(&pipe.ask(session).await, "unsupported");
+    let session = json!({"op":"get","key":"k","read":"session","barrier_ms":10});
+    assert_error(&pipe.ask(session).await, "bad_request");
     let large = json!({"op":"set","key":"k".repeat(4097),"value":""});
     assert_error(&pipe.ask(large).await, "too_large");
     for line in ["{\"id\":1,", "[]", ""] {
@@ -143,6 +143,7 @@ async fn in_line_order(pipe: &mut Pipe) {
         r#"{"id":"o2","op":"get","key":"o"}"#,
         r#"{"id":"o3","op":"set","key":"o","value":"2"}"#,
         r#"{"id":"o4","op":"get","key":"o","read":"stale"}"#,
+        r#"{"id":"s4","op":"get","key":"o","read":"session"}"#,
         r#"{"id":"o5","op":"keys","prefix":"o"}"#,
         r#"{"id":"o6","op":"delete","key":"o"}"#,
     ] {
@@ -153,6 +154,7 @@ async fn in_line_order(pipe: &mut Pipe) {
     assert_eq!(pipe.answer(&json!("o2")).await["value"], "1");
     assert_eq!(pipe.answer(&json!("o3")).await["ok"], true);
     assert_eq!(pipe.answer(&json!("o4")).await["ok"], true);
+    assert_eq!(pipe.answer(&json!("s4")).await["value"], "2");
 }
 
 fn assert_error(answer: &Value, code: &str) {

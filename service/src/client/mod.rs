@@ -9,6 +9,8 @@
 //! 3. A copy of a write always carries the session and sequence of the first one, unless it is
 //!    certain that none was applied.
 //! 4. A call that names a member is sent to no other.
+//! 5. A read at the level of the session is never answered from a state older than any answer
+//!    before it.
 
 mod calls;
 mod io;
@@ -19,11 +21,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use calls::{Calls, Ongoing, Wait};
 pub use io::{AttemptId, Call, CallId, Input, Output};
-use meshraft_consensus::{Moment, NodeId, Term};
+use meshraft_consensus::{Index, Moment, NodeId, Term};
 use pipeline::{Grant, Pipeline};
 
 use crate::{
-    error::{Feature, ServiceError},
+    error::ServiceError,
     limits::{PAYLOAD_BYTES_MAX, travelling_ms},
     session::{Sequence, SessionId},
     wire::{Level, Operation, Request},
@@ -35,6 +37,8 @@ pub struct Client {
     peers: BTreeSet<NodeId>,
     current: Option<NodeId>,
     leader_term: Term,
+    /// The newest entry that an answer told of.
+    seen: Index,
     pipeline: Pipeline,
     calls: Calls,
     attempts: BTreeMap<AttemptId, CallId>,
@@ -106,9 +110,6 @@ impl Client {
             return Some(ServiceError::Timeout { maybe: false });
         }
         let bytes = match &ongoing.call {
-            Call::Read { level: Level::Session, .. } => {
-                return Some(ServiceError::Unsupported(Feature::SessionRead));
-            }
             Call::Write { payload } => payload.len(),
             Call::Read { query, .. } => query.len(),
             _ => 0,
@@ -171,6 +172,9 @@ impl Client {
                     }
                 };
                 Operation::Write { session, sequence, acked_below, payload: payload.clone() }
+            }
+            Call::Read { level: Level::Session, query } => {
+                Operation::SessionRead { seen: self.seen, query: query.clone() }
             }
             Call::Read { level, query } => Operation::Read { level: *level, query: query.clone() },
             Call::Barrier => Operation::Barrier,

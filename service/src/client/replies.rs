@@ -23,6 +23,7 @@ impl Client {
         let fits = |reply: &Reply| answers(&ongoing.call, reply);
         match result {
             Ok(Ok(reply)) if fits(&reply) => {
+                self.seen = self.seen.max(reply.seen());
                 let reply = reduced(&ongoing.call, reply);
                 self.done(now, id, Ok(reply));
             }

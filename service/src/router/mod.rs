@@ -167,9 +167,6 @@ impl Router {
             return Some(ServiceError::TooLarge { bytes, limit_bytes });
         }
         match pending.operation {
-            Operation::Read { level: Level::Session, .. } => {
-                return Some(ServiceError::Unsupported(Feature::SessionRead));
-            }
             // These tell of the member itself: whoever owns it answers them, nothing is routed.
             Operation::Status
             | Operation::Members
@@ -192,6 +189,7 @@ impl Router {
         let Some(pending) = self.requests.get(id) else { return };
         match pending.operation {
             Operation::Read { level: Level::Stale, .. } => self.query(id),
+            Operation::SessionRead { seen, .. } => self.query_at(id, seen),
             Operation::Write { .. }
             | Operation::Admit { .. }
             | Operation::Remove { .. }
@@ -221,7 +219,7 @@ impl Router {
         while let Some(id) = self.requests.next_due(now) {
             let Some(pending) = self.requests.get(id) else { continue };
             if pending.deadline <= now {
-                let error = pending.expired();
+                let error = pending.expired(self.applied);
                 self.fail(id, error);
             } else {
                 self.requests.clear_retry(id);

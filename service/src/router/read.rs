@@ -1,4 +1,5 @@
-//! Decides how a read is served: an index from the own core, then the own replica (thesis 6.4).
+//! Decides how a read is served: an index from the own core, then the own replica (thesis 6.4). A
+//! session brings its index along.
 
 use bytes::Bytes;
 use meshraft_consensus::{Index, Moment, ReadError, ReadLevel};
@@ -68,9 +69,22 @@ impl Router {
         }
     }
 
+    /// Runs a query once the own replica has applied what its session has seen.
+    pub(super) fn query_at(&mut self, id: RequestId, seen: Index) {
+        if seen <= self.applied || plants!(SessionsReadAnything) {
+            self.query(id);
+        } else {
+            self.requests.enter(id, Stage::AwaitingApply(seen));
+        }
+    }
+
     pub(super) fn query(&mut self, id: RequestId) {
         let Some(pending) = self.requests.get(id) else { return };
-        let Operation::Read { query, .. } = &pending.operation else { return };
+        let (Operation::Read { query, .. } | Operation::SessionRead { query, .. }) =
+            &pending.operation
+        else {
+            return;
+        };
         let output = Output::Query { id, query: query.clone() };
         self.requests.enter(id, Stage::Querying);
         self.outputs.push_back(output);

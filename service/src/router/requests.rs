@@ -76,12 +76,15 @@ impl Pending {
     }
 
     /// What to answer at the deadline.
-    pub(super) const fn expired(&self) -> ServiceError {
-        match self.stage {
+    pub(super) const fn expired(&self, applied: Index) -> ServiceError {
+        match (self.stage, &self.operation) {
             _ if self.may_take_effect() => ServiceError::Timeout { maybe: true },
-            Stage::Parked if self.crowded => ServiceError::ChangeInProgress,
-            Stage::Parked => ServiceError::NoLeader,
-            Stage::AskingIndex if self.leaderless => ServiceError::NoLeader,
+            (Stage::AwaitingApply(_), Operation::SessionRead { seen, .. }) => {
+                ServiceError::Behind { applied, seen: *seen }
+            }
+            (Stage::Parked, _) if self.crowded => ServiceError::ChangeInProgress,
+            (Stage::Parked, _) => ServiceError::NoLeader,
+            (Stage::AskingIndex, _) if self.leaderless => ServiceError::NoLeader,
             _ => ServiceError::Timeout { maybe: false },
         }
     }

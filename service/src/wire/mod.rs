@@ -24,7 +24,7 @@ pub use status::{
 };
 
 const VERSION: u8 = 1;
-const OPERATIONS: u32 = 12;
+const OPERATIONS: u32 = 13;
 
 /// One request on its way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,6 +88,14 @@ pub enum Operation {
         /// To which voter; `None` lets the leader choose.
         to: Option<NodeId>,
     },
+    /// Answer a query as soon as the asked member has applied what the session has seen: a read at
+    /// [`Level::Session`].
+    SessionRead {
+        /// The newest entry that the session has read or written.
+        seen: Index,
+        /// What the state machine gets.
+        query: Bytes,
+    },
 }
 
 /// How fresh a read is. The order of the variants is their number on the wire.
@@ -95,7 +103,8 @@ pub enum Operation {
 pub enum Level {
     /// What the asked member has applied.
     Stale,
-    /// Never older than what the session has seen or written.
+    /// Never older than what the session has read or written. Between members it travels as
+    /// [`Operation::SessionRead`], which says what that is.
     Session,
     /// Linearizable as long as clocks drift within bounds (thesis 6.4.1).
     Lease,
@@ -157,14 +166,32 @@ pub enum Reply {
     },
 }
 
+impl Reply {
+    /// The newest entry that whoever gets this has seen.
+    #[must_use]
+    pub const fn seen(&self) -> Index {
+        match self {
+            Self::Written { position, .. } => position.index,
+            Self::Read { index, .. } | Self::Barrier { index } => *index,
+            _ => Index::ZERO,
+        }
+    }
+}
+
 impl Operation {
     /// The bytes that it carries.
     pub(crate) fn payload_bytes(&self) -> usize {
         match self {
             Self::Write { payload, .. } => payload.len(),
-            Self::Read { query, .. } => query.len(),
+            Self::Read { query, .. } | Self::SessionRead { query, .. } => query.len(),
             _ => 0,
         }
+    }
+
+    /// Whether it is a read that needs nobody but the asked member.
+    #[must_use]
+    pub const fn is_local_read(&self) -> bool {
+        matches!(self, Self::Read { level: Level::Stale, .. } | Self::SessionRead { .. })
     }
 
     /// Whether it can change something.
@@ -192,14 +219,17 @@ impl Operation {
 
     /// Refuses what no correct caller asks for.
     pub(crate) fn check(&self) -> Result<(), ServiceError> {
-        let Self::Write { session, sequence, acked_below, .. } = self else { return Ok(()) };
-        let numbered = *sequence >= Sequence::FIRST && *acked_below <= *sequence;
-        let unnumbered = *sequence == Sequence::ZERO && *acked_below == Sequence::ZERO;
-        if if session.is_none() { unnumbered } else { numbered } {
-            Ok(())
-        } else {
-            Err(ServiceError::BadRequest(BadRequest::Sequence))
-        }
+        let bad = match self {
+            Self::Write { session, sequence, acked_below, .. } => {
+                let numbered = *sequence >= Sequence::FIRST && *acked_below <= *sequence;
+                let unnumbered = *sequence == Sequence::ZERO && *acked_below == Sequence::ZERO;
+                let fits = if session.is_none() { unnumbered } else { numbered };
+                (!fits).then_some(BadRequest::Sequence)
+            }
+            Self::Read { level: Level::Session, .. } => Some(BadRequest::Unseen),
+            _ => None,
+        };
+        bad.map_or(Ok(()), |bad| Err(ServiceError::BadRequest(bad)))
     }
 }
 

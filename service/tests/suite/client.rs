@@ -9,7 +9,7 @@ use goldenscript::{Command, Context, Runner};
 use meshraft_consensus::{Moment, Term};
 use meshraft_service::{
     client::{AttemptId, Call, CallId, Client, Input, Output},
-    wire::Operation,
+    wire::{Level, Operation},
 };
 
 use crate::script::{
@@ -54,6 +54,7 @@ impl Driver {
         let call = match operation(arguments)? {
             Operation::Write { payload, .. } => Call::Write { payload },
             Operation::Read { level, query } => Call::Read { level, query },
+            Operation::SessionRead { query, .. } => Call::Read { level: Level::Session, query },
             Operation::Barrier => Call::Barrier,
             Operation::Status => Call::Status,
             Operation::Members => Call::Members,

@@ -187,6 +187,7 @@ pub(crate) fn show_operation(operation: &Operation) -> String {
             format!("write {bytes}B {session}/{} acked<{}", sequence.get(), acked_below.get())
         }
         Operation::Read { level, .. } => format!("read {level:?}"),
+        Operation::SessionRead { seen, .. } => format!("read Session seen={seen}"),
         Operation::Admit { member } => format!("admit {}", name(member.node)),
         Operation::Remove { node } => format!("remove {}", name(*node)),
         Operation::Transfer { to } => format!("transfer {}", to.map_or("-".into(), name)),
@@ -271,7 +272,11 @@ pub(crate) fn operation(arguments: &mut Arguments<'_>) -> Result<Operation, Fail
         "admit" => Operation::Admit { member: member(arguments.word()?)? },
         "read" => read(Level::Linearizable),
         "stale" => read(Level::Stale),
-        "session_read" => read(Level::Session),
+        "session_read" => {
+            let seen = Index::new(arguments.key("seen", 0)?);
+            Operation::SessionRead { seen, query: Bytes::from_static(b"query") }
+        }
+        "unseen_read" => read(Level::Session),
         "lease" => read(Level::Lease),
         "barrier" => Operation::Barrier,
         "status" => Operation::Status,

@@ -23,8 +23,7 @@ fn member(number: u8) -> Member {
 }
 
 fn operation() -> impl Strategy<Value = Operation> {
-    let level =
-        prop::sample::select(vec![Level::Stale, Level::Session, Level::Lease, Level::Linearizable]);
+    let level = prop::sample::select(vec![Level::Stale, Level::Lease, Level::Linearizable]);
     let write = (1_u8.., 1_u64.., any::<u64>(), any::<Vec<u8>>()).prop_map(
         |(session, sequence, acked, payload)| Operation::Write {
             session: SessionId::new([session; 16]),
@@ -54,6 +53,10 @@ fn operation() -> impl Strategy<Value = Operation> {
         Just(Operation::Leave),
         Just(Operation::Rejoin),
         Just(Operation::Describe),
+        (any::<u64>(), any::<Vec<u8>>()).prop_map(|(seen, query)| Operation::SessionRead {
+            seen: Index::new(seen),
+            query: query.into(),
+        }),
     ]
 }
 
@@ -143,6 +146,7 @@ fn errors() -> Vec<(ServiceError, &'static str, bool)> {
         (ServiceError::ChangeInProgress, "change_in_progress", false),
         (ServiceError::NotTransferred(NotTransferred::Behind), "not_transferred", false),
         (ServiceError::NoLiveMajority { live: 1, needed: 2 }, "no_live_majority", false),
+        (ServiceError::Behind { applied: Index::ZERO, seen: Index::new(1) }, "behind", false),
     ]
 }
 
@@ -226,6 +230,7 @@ fn operations_have_stable_numbers() {
         Operation::Rejoin,
         Operation::Describe,
         Operation::Transfer { to: None },
+        Operation::SessionRead { seen: Index::ZERO, query: Bytes::new() },
     ];
     let all = [write, read, Operation::Barrier, admit].into_iter().chain(told);
     for (number, operation) in all.enumerate() {
@@ -262,7 +267,7 @@ fn a_request_is_checked_when_it_is_decoded() {
 fn what_a_later_build_asks_is_named() {
     let unsupported = |feature| Err(ServiceError::Unsupported(feature));
     assert_eq!(Request::decode(&[2, 5, 0, 2]), unsupported(Feature::WireVersion));
-    assert_eq!(Request::decode(&[1, 5, 0, 12, 1, 2, 3]), unsupported(Feature::Operation));
+    assert_eq!(Request::decode(&[1, 5, 0, 13, 1, 2, 3]), unsupported(Feature::Operation));
     assert_eq!(decode_response(&[3, 0]), Err(WireError::Version { version: 3 }));
 }
 

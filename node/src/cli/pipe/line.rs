@@ -118,8 +118,13 @@ impl Fields {
     fn get(&mut self) -> Result<Read, RequestError> {
         let level = self.level()?;
         let bound = self.number("barrier_ms")?;
-        if bound.is_some() && level == Some(Level::Stale) {
-            return Err(RequestError::StaleBarrier);
+        let local = match level {
+            Some(Level::Stale) => Some("stale"),
+            Some(Level::Session) => Some("session"),
+            _ => None,
+        };
+        if let (Some(_), Some(level)) = (bound, local) {
+            return Err(RequestError::LocalBarrier { level });
         }
         let bound = bound.map(|millis| request::barrier("barrier_ms", millis)).transpose()?;
         let (key, level) = (self.key()?, level.unwrap_or(Level::Linearizable));
@@ -162,7 +167,7 @@ impl Fields {
                 "stale" => Ok(Some(Level::Stale)),
                 "linearizable" => Ok(Some(Level::Linearizable)),
                 "lease" => Ok(Some(Level::Lease)),
-                "session" => Err(RequestError::Unsupported { what: level }),
+                "session" => Ok(Some(Level::Session)),
                 _ => Err(RequestError::UnknownLevel { level }),
             },
             Some(_) => Err(RequestError::WrongType { field: "read", expected: "a string" }),

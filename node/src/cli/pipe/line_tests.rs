@@ -36,6 +36,11 @@ fn a_get_is_linearizable_unless_it_says_stale() {
         Level::Linearizable
     );
     assert_eq!(level(r#"{"id":1,"op":"get","key":"k","read":"stale"}"#), Level::Stale);
+    assert_eq!(level(r#"{"id":1,"op":"get","key":"k","read":"session"}"#), Level::Session);
+    for local in ["stale", "session"] {
+        let line = format!(r#"{{"id":1,"op":"get","key":"k","read":"{local}","barrier_ms":5}}"#);
+        assert_eq!(refused(&line).0, "bad_request", "{local}");
+    }
     let barrier = ok(r#"{"id":1,"op":"get","key":"k","barrier_ms":30000}"#);
     assert_eq!(barrier.timeout, Duration::from_secs(30));
 }
@@ -66,12 +71,8 @@ fn what_is_planned_is_unsupported_and_what_is_not_is_a_bad_request() {
         let line = format!(r#"{{"id":1,"op":"{op}","anything":1}}"#);
         assert_eq!(refused(&line).0, "unsupported");
     }
-    for line in [
-        r#"{"id":1,"op":"get","key":"k","read":"session"}"#,
-        r#"{"id":1,"op":"set","key":"k","value":"v","ttl_ms":5}"#,
-    ] {
-        assert_eq!(refused(line).0, "unsupported", "{line}");
-    }
+    let line = r#"{"id":1,"op":"set","key":"k","value":"v","ttl_ms":5}"#;
+    assert_eq!(refused(line).0, "unsupported");
     assert_eq!(
         refused(r#"{"id":1,"op":"frobnicate"}"#),
         ("bad_request", "there is no operation `frobnicate`".into())
