@@ -1,5 +1,5 @@
-//! What hosts do for cores that sleep: a node shows, for its leading core that sleeps, that it lives;
-//! the node of a sleeping follower tells its core when that was, and when it is lost.
+//! What hosts do for cores that sleep: a node shows, for its leading core that sleeps, that it
+//! lives; the node of a sleeping follower tells its core when that was, and when it is lost.
 //!
 //! Signs of life travel like messages: late, twice, or not at all. One counts as of the moment at
 //! which it arrives, if its receiver sleeps in just the term and log that it names; by the fault

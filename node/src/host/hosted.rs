@@ -126,9 +126,7 @@ impl Hosted {
                 for (node, address) in on_disk.peers {
                     peers.learn(node, address);
                 }
-                let lost = plants!(PromiseForgotten) && record.cluster.is_none();
-                let promise = record.promise.clone().filter(|_| !lost);
-                (on_disk.incarnation, Record { promise, ..record })
+                (on_disk.incarnation, record)
             }
         };
         let me = Member::new(config.node, incarnation);

@@ -107,10 +107,8 @@ impl Hosted {
             replica::Output::Answer { id, response } => self.answer(now, id, response, desk),
             replica::Output::Led { term } => {
                 if let Some(cluster) = self.active.as_ref().map(|active| active.cluster) {
+                    self.take_for_heard(now, cluster);
                     self.founding.handle(now, founding::Input::Led { cluster, term });
-                    if plants!(FoundWithoutOne) {
-                        self.take_for_heard(now, cluster);
-                    }
                 }
             }
             replica::Output::Deposed => {
