@@ -91,7 +91,8 @@ impl World {
     }
 
     /// Where nothing else is wrong, the node of a leader is lost, perhaps while its group sleeps:
-    /// somebody else leads soon, in every namespace that has enough voters.
+    /// somebody else leads soon, in every namespace that has enough voters, if all others know each
+    /// other by then.
     fn expect_failover(&mut self) -> Result<(), Failure> {
         let rests = self.plan.quiesce_after.map_or(Duration::ZERO, |after| after + LOOK_EVERY * 10);
         let rests = self.random.between(Duration::ZERO, rests * 2);
@@ -105,9 +106,12 @@ impl World {
         self.wait_for(Self::calm)
     }
 
-    /// Whether every namespace has a majority of its voters elsewhere.
+    /// Whether every namespace has a majority of its voters elsewhere, all connected.
     fn bears_crash(&self, seat: Seat) -> bool {
-        self.namespaces.iter().all(|namespace| {
+        let others: Vec<Seat> = self.seats().filter(|other| *other != seat).collect();
+        let mut pairs = others.iter().flat_map(|one| others.iter().map(move |other| (one, other)));
+        let meet = pairs.all(|(one, other)| one == other || self.network.connects(*one, *other));
+        meet && self.namespaces.iter().all(|namespace| {
             let leads = self.seats().find(|it| self.leads(*it, namespace));
             let status = leads.and_then(|leader| self.status(leader, namespace));
             status.is_some_and(|status| {
