@@ -80,14 +80,7 @@ impl Logs {
         let position = Position::new(Term::new(1), Index::new(self.index));
         let append = vec![Entry { position, kind: EntryKind::Command, bytes: payload.clone() }];
         let id = WriteId::new(self.index);
-        let write = Write {
-            id,
-            snapshot: None,
-            hard: None,
-            repair: Vec::new(),
-            truncate_from: None,
-            append,
-        };
+        let write = Write { id, hard: None, change: None, append };
         Job::Log { ticket: self.ticket(), group: GroupId::new(number), write }
     }
 }

@@ -10,8 +10,8 @@ use crate::{
     apply::ApplyWindow,
     config::Config,
     damage::Damage,
-    durability::Durability,
-    entry::{HardState, LogAfterSnapshot, Restored, SnapshotWrite, Write},
+    durability::{ChangeDue, Durability},
+    entry::{HardState, LogAfterSnapshot, LogChange, Restored, SnapshotWrite, Write},
     event::{DropReason, Event, Role},
     founding::Founding,
     identity::{ClusterId, Member},
@@ -385,25 +385,21 @@ impl Core {
         let hinted = self.hard.commit_hint;
         self.hard.commit_hint = self.commit;
         let hard = (due.hard || hinted != self.commit).then_some(self.hard);
+        let change = due.change.map(|change| self.log_change(*change));
+        self.outputs.push_back(Output::Persist(Write { id: due.id, hard, change, append }));
+    }
+
+    fn log_change(&self, due: ChangeDue) -> Box<LogChange> {
+        let ChangeDue { snapshot, repair, truncate_from } = due;
         let keep_from = self.log.base().index.next();
-        let snapshot = due.snapshot.map(|due| {
-            Box::new(SnapshotWrite {
-                meta: due.meta,
-                log: match due.replaces {
-                    true => LogAfterSnapshot::Replace,
-                    false => LogAfterSnapshot::KeepFrom(keep_from),
-                },
-            })
+        let snapshot = snapshot.map(|due| SnapshotWrite {
+            meta: due.meta,
+            log: match due.replaces {
+                true => LogAfterSnapshot::Replace,
+                false => LogAfterSnapshot::KeepFrom(keep_from),
+            },
         });
-        let truncate_from = due.truncate_from;
-        self.outputs.push_back(Output::Persist(Write {
-            id: due.id,
-            snapshot,
-            hard,
-            repair: due.repair,
-            truncate_from,
-            append,
-        }));
+        Box::new(LogChange { snapshot, repair, truncate_from })
     }
 
     /// Sends a message, no sooner than its term is durable: no peer ever sees a term go back.

@@ -11,7 +11,7 @@
 //! 4. A snapshot that replaces the log cuts the stamps to what was committed before it: of the new
 //!    log everything beyond rests on the write that records the snapshot.
 
-use alloc::{collections::VecDeque, vec::Vec};
+use alloc::{boxed::Box, collections::VecDeque, vec::Vec};
 use core::time::Duration;
 
 use crate::{
@@ -38,14 +38,13 @@ pub(crate) struct Durability {
     acknowledged: WriteId,
     hard: WriteId,
     hard_changed: bool,
-    truncate_from: Option<Index>,
+    /// What the next write does to the log that is stored.
+    change: Option<Box<ChangeDue>>,
     written: Index,
     durable: Index,
     stamps: VecDeque<Stamp>,
     unwritten_bytes: u64,
     appended_bytes: u64,
-    snapshot: Option<SnapshotDue>,
-    repair: Vec<Entry>,
     /// In the order of writes, and of saying.
     waiting: VecDeque<(WriteId, Output)>,
     pace: DiskPace,
@@ -59,19 +58,26 @@ pub(crate) struct SnapshotDue {
     pub(crate) replaces: bool,
 }
 
+/// What a write does to the log that is stored.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct ChangeDue {
+    /// The snapshot to record.
+    pub(crate) snapshot: Option<SnapshotDue>,
+    /// Entries in place of what can't be read.
+    pub(crate) repair: Vec<Entry>,
+    /// From where to truncate.
+    pub(crate) truncate_from: Option<Index>,
+}
+
 /// What the next write must hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Due {
     /// Its number.
     pub(crate) id: WriteId,
-    /// The snapshot to record.
-    pub(crate) snapshot: Option<SnapshotDue>,
-    /// Entries in place of what can't be read.
-    pub(crate) repair: Vec<Entry>,
     /// Whether term or vote changed.
     pub(crate) hard: bool,
-    /// From where to truncate.
-    pub(crate) truncate_from: Option<Index>,
+    /// What becomes of the log that is stored.
+    pub(crate) change: Option<Box<ChangeDue>>,
     /// The first slot to append; nothing if it is past the last one.
     pub(crate) append_from: Index,
 }
@@ -84,14 +90,12 @@ impl Durability {
             acknowledged: WriteId::ZERO,
             hard: WriteId::ZERO,
             hard_changed: false,
-            truncate_from: None,
+            change: None,
             written: last,
             durable: last,
             stamps: VecDeque::new(),
             unwritten_bytes: 0,
             appended_bytes: 0,
-            snapshot: None,
-            repair: Vec::new(),
             waiting: VecDeque::new(),
             pace: DiskPace::default(),
         }
@@ -179,7 +183,8 @@ impl Durability {
     pub(crate) fn truncate_from(&mut self, index: Index, cut: bool) {
         let kept = index.previous();
         if index <= self.written {
-            self.truncate_from = Some(self.truncate_from.map_or(index, |from| from.min(index)));
+            let truncate_from = &mut self.change().truncate_from;
+            *truncate_from = Some(truncate_from.map_or(index, |from| from.min(index)));
             self.written = kept;
         }
         self.durable = self.durable.min(kept);
@@ -190,14 +195,16 @@ impl Durability {
 
     /// The next write records a snapshot of this member's own.
     pub(crate) fn record_snapshot(&mut self, meta: SnapshotMeta) {
-        self.snapshot = Some(SnapshotDue { meta, replaces: false });
+        self.change().snapshot = Some(SnapshotDue { meta, replaces: false });
     }
 
     /// The next write records a fetched snapshot, which the log holds the last entry of: what
     /// follows on it stays, what it covers need not be written any more.
     pub(crate) fn install_within(&mut self, meta: SnapshotMeta) {
         let covered = meta.position.index;
-        self.truncate_from = self.truncate_from.map(|from| from.max(covered.next()));
+        if let Some(change) = &mut self.change {
+            change.truncate_from = change.truncate_from.map(|from| from.max(covered.next()));
+        }
         self.written = self.written.max(covered);
         self.record_snapshot(meta);
     }
@@ -205,20 +212,19 @@ impl Durability {
     /// The next write records a fetched snapshot in place of the whole log, of which everything up
     /// to `committed` was the same.
     pub(crate) fn install_instead(&mut self, meta: SnapshotMeta, committed: Index) {
-        self.truncate_from = None;
         self.written = meta.position.index;
         self.durable = self.durable.min(committed);
         for stamp in &mut self.stamps {
             stamp.last = stamp.last.min(committed);
         }
         self.unwritten_bytes = 0;
-        self.repair.clear();
-        self.snapshot = Some(SnapshotDue { meta, replaces: true });
+        let snapshot = Some(SnapshotDue { meta, replaces: true });
+        *self.change() = ChangeDue { snapshot, ..ChangeDue::default() };
     }
 
     /// The next write puts these in place of what can't be read.
     pub(crate) fn repair(&mut self, entries: Vec<Entry>) {
-        self.repair = entries;
+        self.change().repair = entries;
     }
 
     /// Corrects the cost of what is not written yet, after a truncation of it.
@@ -227,9 +233,11 @@ impl Durability {
     }
 
     fn is_gathering(&self, last: Index) -> bool {
-        let log_changed = self.truncate_from.is_some() || self.written < last;
-        let other = self.snapshot.is_some() || !self.repair.is_empty();
-        self.hard_changed || other || log_changed
+        self.hard_changed || self.change.is_some() || self.written < last
+    }
+
+    fn change(&mut self) -> &mut ChangeDue {
+        self.change.get_or_insert_default()
     }
 
     /// Closes the write being gathered, if there is anything to write; the log ends at `last`.
@@ -240,10 +248,8 @@ impl Durability {
         self.handed_out = self.handed_out.next();
         let due = Due {
             id: self.handed_out,
-            snapshot: self.snapshot.take(),
-            repair: core::mem::take(&mut self.repair),
             hard: self.hard_changed,
-            truncate_from: self.truncate_from.take(),
+            change: self.change.take(),
             append_from: self.written.next(),
         };
         self.stamps.push_back(Stamp { id: due.id, last, bytes: self.unwritten_bytes, at: now });

@@ -60,23 +60,48 @@ pub struct HardState {
 
 /// One numbered write that the driver makes durable, all of it or nothing.
 ///
-/// The store applies `snapshot` first, then `repair`, then `truncate_from`, then `append`.
+/// The store applies `hard` and `change`, then `append`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Write {
     /// Its number; [`crate::Input::Persisted`] acknowledges it and every earlier one.
     pub id: WriteId,
-    /// The snapshot that the log begins after from now on; its file is durable already. In a box,
-    /// as few writes have one.
-    pub snapshot: Option<Box<SnapshotWrite>>,
     /// The hard state, if it changed.
     pub hard: Option<HardState>,
+    /// What becomes of the log that is there. In a box, as few writes have one, and all are moved
+    /// about.
+    pub change: Option<Box<LogChange>>,
+    /// Entries to append, contiguous, directly after what is left.
+    pub append: Vec<Entry>,
+}
+
+/// What a write does to the log that is there: `snapshot` first, then `repair`, then
+/// `truncate_from`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct LogChange {
+    /// The snapshot that the log begins after from now on; its file is durable already.
+    pub snapshot: Option<SnapshotWrite>,
     /// Entries, contiguous, each in place of the one in its slot, which can't be read. Those that
     /// the snapshot covers are void.
     pub repair: Vec<Entry>,
     /// Drop every entry from this slot on.
     pub truncate_from: Option<Index>,
-    /// Entries to append, contiguous, directly after what is left.
-    pub append: Vec<Entry>,
+}
+
+impl Write {
+    /// The snapshot that the log begins after from now on.
+    pub fn snapshot(&self) -> Option<&SnapshotWrite> {
+        self.change.as_ref()?.snapshot.as_ref()
+    }
+
+    /// Entries in place of those that can't be read; mostly none.
+    pub fn repair(&self) -> &[Entry] {
+        self.change.as_ref().map_or(&[], |change| &change.repair)
+    }
+
+    /// From where on the log is dropped before `append`.
+    pub fn truncate_from(&self) -> Option<Index> {
+        self.change.as_ref()?.truncate_from
+    }
 }
 
 /// A snapshot that becomes the newest one of a group, and what becomes of the log with it.

@@ -111,7 +111,8 @@ mod types;
 pub use self::core::Core;
 pub use config::{Config, ConfigBuilder, ConfigError};
 pub use entry::{
-    Entry, EntryKind, HardState, LogAfterSnapshot, Restored, SnapshotMeta, SnapshotWrite, Write,
+    Entry, EntryKind, HardState, LogAfterSnapshot, LogChange, Restored, SnapshotMeta,
+    SnapshotWrite, Write,
 };
 pub use error::{InstallError, LoadError, ReadError, RejectReason};
 pub use event::{DropReason, Event, Role};

@@ -72,6 +72,9 @@ fn snapshot(node: NodeId, namespace: &Namespace, event: &SnapshotEvent) {
             info!(%node, %namespace, peer = %peer_id(*to), %at, "snapshot sent");
         }
         SnapshotEvent::Installed { at } => info!(%node, %namespace, %at, "snapshot installed"),
+        SnapshotEvent::Lost { at, why } => {
+            error!(%node, %namespace, %at, %why, "snapshot lost: to be replaced by the others'");
+        }
     }
 }
 

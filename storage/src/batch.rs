@@ -61,7 +61,7 @@ impl Queued {
     pub(crate) fn cost_bytes(&self) -> u64 {
         match self {
             Self::Log { write, .. } => {
-                let entries = write.append.iter().chain(&write.repair);
+                let entries = write.append.iter().chain(write.repair());
                 entries.map(Entry::cost_bytes).sum()
             }
             Self::Record { record, .. } => record.len() as u64,
@@ -183,10 +183,10 @@ impl Batch {
 
     fn log(&mut self, group: GroupId, write: &Write, stage: &mut Stage) -> Result<(), WriteError> {
         let Some(Some(ends)) = self.ends.get_mut(&group) else { return Ok(()) };
-        if let Some(snapshot) = &write.snapshot {
+        if let Some(snapshot) = write.snapshot() {
             stage_snapshot(group, ends, snapshot, stage);
         }
-        for entry in &write.repair {
+        for entry in write.repair() {
             let index = entry.position.index;
             if index > ends.tail {
                 return Err(WriteError::Gap { group, expected: ends.tail, found: index });
@@ -197,7 +197,7 @@ impl Batch {
             }
         }
         let before = ends.tail;
-        if let Some(from) = write.truncate_from {
+        if let Some(from) = write.truncate_from() {
             if from <= ends.floor {
                 return Err(WriteError::Gap { group, expected: ends.floor.next(), found: from });
             }

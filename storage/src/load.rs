@@ -116,12 +116,12 @@ impl<'a> Pending<'a> {
         let mut pending = Self { ends, writes, replaced: 0 };
         for (before, write) in writes.iter().enumerate() {
             let ends = &mut pending.ends;
-            if let Some(snapshot) = &write.snapshot
+            if let Some(snapshot) = write.snapshot()
                 && ends.record(snapshot) == Recorded::Replaced
             {
                 pending.replaced = before;
             }
-            if let Some(from) = write.truncate_from {
+            if let Some(from) = write.truncate_from() {
                 ends.tail = ends.tail.min(from.previous());
             }
             if let Some(last) = write.append.last() {
@@ -134,7 +134,7 @@ impl<'a> Pending<'a> {
     /// The newest version of an entry between the ends, if it is not durable yet.
     fn entry(&self, index: Index) -> Option<&'a Entry> {
         self.writes.range(self.replaced..).rev().find_map(|write| {
-            entry_of(&write.append, index).or_else(|| entry_of(&write.repair, index))
+            entry_of(&write.append, index).or_else(|| entry_of(write.repair(), index))
         })
     }
 }

@@ -185,10 +185,10 @@ impl Group {
     }
 
     fn write(&mut self, write: &Write) {
-        if let Some(snapshot) = &write.snapshot {
+        if let Some(snapshot) = write.snapshot() {
             self.record(&snapshot.meta, snapshot.log);
         }
-        for entry in &write.repair {
+        for entry in write.repair() {
             let index = entry.position.index;
             assert!(index <= self.tail(), "a write repairs what is not there");
             if let Some(slot) = self.entries.iter_mut().find(|it| it.position.index == index) {
@@ -196,7 +196,7 @@ impl Group {
             }
             self.rotten.remove(&index);
         }
-        if let Some(from) = write.truncate_from {
+        if let Some(from) = write.truncate_from() {
             self.rotten.split_off(&from);
             assert!(from > self.floor, "a write truncates what a snapshot covers");
             self.entries.retain(|entry| entry.position.index < from);

@@ -187,7 +187,7 @@ impl Cluster {
             }
             Output::Persist(write) => {
                 let node = self.node(me);
-                let covered = write.snapshot.as_ref().map(|one| one.meta.position.index);
+                let covered = write.snapshot().map(|one| one.meta.position.index);
                 node.replaced |= covered.is_some_and(|covered| covered > node.applied_index());
                 node.writes.push_back(write);
             }
@@ -326,7 +326,7 @@ impl Cluster {
         let node = self.node(me);
         let write = node.writes.pop_front()?;
         let mut before = node.disk.entries.iter().map(|entry| entry.position);
-        for entry in write.repair.iter().filter(|_| !node.stubborn) {
+        for entry in write.repair().iter().filter(|_| !node.stubborn) {
             let same = before.any(|position| position == entry.position);
             assert!(same, "{me} is repaired by what was there");
         }

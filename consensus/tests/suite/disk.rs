@@ -57,10 +57,10 @@ impl Disk {
             assert!(kept, "the durable vote of a term never changes");
             self.hard = hard;
         }
-        if let Some(snapshot) = &write.snapshot {
+        if let Some(snapshot) = write.snapshot() {
             self.record(snapshot);
         }
-        for entry in &write.repair {
+        for entry in write.repair() {
             let found =
                 self.entries.iter_mut().find(|it| it.position.index == entry.position.index);
             if let Some(slot) = found {
@@ -69,7 +69,7 @@ impl Disk {
             self.lost.remove(&entry.position.index);
             self.rotten.remove(&entry.position.index);
         }
-        if let Some(from) = write.truncate_from {
+        if let Some(from) = write.truncate_from() {
             assert!(from.get() > self.covered(), "what a snapshot covers is never truncated");
             self.entries.retain(|entry| entry.position.index < from);
         }

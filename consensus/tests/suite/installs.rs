@@ -98,10 +98,10 @@ fn what_a_snapshot_covers_is_not_written_any_more() {
     cluster.input_only(member(2), append(5));
     install(&mut cluster, at(4, 3));
     let [write] = &writes(&mut cluster)[..] else { panic!("one write") };
-    let snapshot = write.snapshot.as_ref().unwrap();
+    let snapshot = write.snapshot().unwrap();
     assert_eq!(snapshot.meta.position, at(4, 3));
     assert_eq!(snapshot.log, LogAfterSnapshot::KeepFrom(Index::new(5)));
-    assert_eq!(write.truncate_from, Some(Index::new(5)), "older entries of those slots go");
+    assert_eq!(write.truncate_from(), Some(Index::new(5)), "older entries of those slots go");
     assert_eq!(positions(&write.append), [at(5, 3)]);
     check_crashes(&mut cluster, at(4, 3), at(5, 3));
 }
@@ -121,8 +121,8 @@ fn a_snapshot_follows_on_writes_that_are_outstanding() {
     cluster.input(member(2), append(5));
     install(&mut cluster, at(4, 3));
     let [older, newer] = &writes(&mut cluster)[..] else { panic!("two writes") };
-    assert_eq!(older.truncate_from, Some(Index::new(3)));
-    assert_eq!((newer.truncate_from, newer.append.len()), (None, 0));
+    assert_eq!(older.truncate_from(), Some(Index::new(3)));
+    assert_eq!((newer.truncate_from(), newer.append.len()), (None, 0));
     check_crashes(&mut cluster, at(4, 3), at(5, 3));
 }
 
@@ -137,9 +137,9 @@ fn a_snapshot_replaces_what_is_outstanding() {
         }
         install(&mut cluster, at(9, 3));
         let last = writes(&mut cluster).pop().unwrap();
-        let log = last.snapshot.map(|snapshot| snapshot.log);
+        let log = last.snapshot().map(|snapshot| snapshot.log);
         assert_eq!(log, Some(LogAfterSnapshot::Replace));
-        assert_eq!((last.truncate_from, last.append.len()), (None, 0));
+        assert_eq!((last.truncate_from(), last.append.len()), (None, 0));
         check_crashes(&mut cluster, at(9, 3), at(9, 3));
     }
 }

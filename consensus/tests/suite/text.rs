@@ -131,7 +131,7 @@ fn write(write: &Write) -> String {
         let vote = hard.vote.map_or("none".into(), name);
         let _ = write!(text, " term={} vote={vote}", hard.term);
     }
-    if let Some(it) = &write.snapshot {
+    if let Some(it) = write.snapshot() {
         let _ = match it.log {
             LogAfterSnapshot::KeepFrom(first) => {
                 write!(text, " snapshot={} keep={first}", snapshot(&it.meta))
@@ -139,10 +139,10 @@ fn write(write: &Write) -> String {
             LogAfterSnapshot::Replace => write!(text, " snapshot={} replace", snapshot(&it.meta)),
         };
     }
-    if !write.repair.is_empty() {
-        let _ = write!(text, " repair {}", entries(&write.repair));
+    if !write.repair().is_empty() {
+        let _ = write!(text, " repair {}", entries(write.repair()));
     }
-    if let Some(from) = write.truncate_from {
+    if let Some(from) = write.truncate_from() {
         let _ = write!(text, " truncate={from}");
     }
     if !write.append.is_empty() {

@@ -121,7 +121,7 @@ impl Logs {
 
     /// Counts what a write does with a snapshot.
     fn count(&self, key: GroupKey, write: &Write, counts: &mut Counts) {
-        let (Some(group), Some(snapshot)) = (self.groups.get(&key), &write.snapshot) else {
+        let (Some(group), Some(snapshot)) = (self.groups.get(&key), write.snapshot()) else {
             return;
         };
         if let LogAfterSnapshot::KeepFrom(_) = snapshot.log {
@@ -163,7 +163,7 @@ impl Logs {
         let Some(group) = self.groups.get_mut(&key) else { return Ok(()) };
         let Some(member) = group.member else { return Ok(()) };
         let committed = self.committed.get(&group.cluster).map(Vec::as_slice).unwrap_or_default();
-        if let Some(snapshot) = &write.snapshot {
+        if let Some(snapshot) = write.snapshot() {
             let newest = newest_configuration(&self.configurations, group.cluster, committed);
             check_snapshot(&group.believed, snapshot, committed, newest).map_err(|what| {
                 Violation::Snapshot { member, position: snapshot.meta.position, what }

@@ -172,8 +172,8 @@ impl Checks {
         let Some(term) = seen.and_then(|seen| seen.led) else { return Ok(()) };
         let known = self.logs.shadows(key).map_or(Term::ZERO, |(believed, _)| believed.hard.term);
         let leads = write.hard.map_or(known, |hard| hard.term) == term;
-        let replaced = write.snapshot.as_ref().map(|it| it.log) == Some(LogAfterSnapshot::Replace);
-        if leads && (write.truncate_from.is_some() || replaced) {
+        let replaced = write.snapshot().map(|it| it.log) == Some(LogAfterSnapshot::Replace);
+        if leads && (write.truncate_from().is_some() || replaced) {
             return Err(Violation::LeaderTruncated { member, term });
         }
         Ok(())

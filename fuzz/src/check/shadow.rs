@@ -82,11 +82,11 @@ impl LogCopy {
 
     /// Everything of a write but the entries that it appends.
     pub(super) fn prepare(&mut self, write: &Write, committed: &[EntryDigest]) {
-        if let Some(snapshot) = &write.snapshot {
+        if let Some(snapshot) = write.snapshot() {
             self.record(snapshot, committed);
         }
         self.hard = write.hard.unwrap_or(self.hard);
-        if let Some(from) = write.truncate_from {
+        if let Some(from) = write.truncate_from() {
             self.entries.truncate(place(from.previous()));
         }
     }
@@ -121,7 +121,7 @@ pub(super) fn place(index: Index) -> usize {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use meshraft_consensus::{Configuration, SnapshotMeta, WriteId};
+    use meshraft_consensus::{Configuration, LogChange, SnapshotMeta, WriteId};
 
     use super::*;
 
@@ -137,16 +137,8 @@ mod tests {
             configuration_index: Index::ZERO,
         };
         let snapshot = Some(SnapshotWrite { meta, log });
-        let (hard, truncate_from, append) = (None, None, Vec::new());
-        let repair = Vec::new();
-        Write {
-            id: WriteId::ZERO,
-            snapshot: snapshot.map(Box::new),
-            hard,
-            repair,
-            truncate_from,
-            append,
-        }
+        let change = Some(Box::new(LogChange { snapshot, ..LogChange::default() }));
+        Write { id: WriteId::ZERO, hard: None, change, append: Vec::new() }
     }
 
     #[test]

@@ -274,7 +274,7 @@ impl Log {
         if let Some(hard) = write.hard.filter(|hard| *hard != self.hard) {
             (self.hard_before, self.hard) = (self.hard, hard);
         }
-        if let Some(snapshot) = &write.snapshot {
+        if let Some(snapshot) = write.snapshot() {
             let position = snapshot.meta.position;
             match snapshot.log {
                 LogAfterSnapshot::KeepFrom(first) if position.index <= self.last().index => {
@@ -285,20 +285,20 @@ impl Log {
             }
             self.snapshot = Some(snapshot.meta.clone());
         }
-        for entry in &write.repair {
+        for entry in write.repair() {
             let place = self.place(entry.position.index);
             if let Some(slot) = self.entries.get_mut(place) {
                 *slot = entry.clone();
             }
             self.rotten.remove(&entry.position.index);
         }
-        if let Some(from) = write.truncate_from {
+        if let Some(from) = write.truncate_from() {
             let kept = if from < self.first() { 0 } else { self.place(from) };
             self.entries.truncate(kept);
         }
         self.entries.extend(write.append.iter().cloned());
         if !self.rotten.is_empty() {
-            let (first, from) = (self.first(), write.truncate_from);
+            let (first, from) = (self.first(), write.truncate_from());
             let stays = |index: Index| index >= first && from.is_none_or(|from| index < from);
             self.rotten.retain(|index, _| stays(*index));
         }

@@ -63,7 +63,7 @@ impl Cluster {
             Output::Persist(write) => {
                 self.checks.submitted(node.key, &write)?;
                 node.expect_same(&write)?;
-                let covered = write.snapshot.as_ref().map(|it| it.meta.position.index);
+                let covered = write.snapshot().map(|it| it.meta.position.index);
                 let passed = covered.is_some_and(|covered| covered > node.machine.applied.index);
                 node.replaced |= passed;
                 node.disk.submit(write);

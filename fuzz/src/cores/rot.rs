@@ -127,7 +127,7 @@ impl Node {
             return Err(Violation::Claim { member: self.me, what });
         }
         let same = |entry: &Entry| self.disk.entry(entry.position.index) == Some(entry);
-        if write.repair.iter().all(same) {
+        if write.repair().iter().all(same) {
             return Ok(());
         }
         let what = "that its log held what it never did";

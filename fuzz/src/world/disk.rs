@@ -8,7 +8,7 @@
 //! 4. Once a commit failed, nothing is durable any more in this process.
 
 use meshraft_consensus::{
-    Entry, Index, IndexRange, LoadError, LogAfterSnapshot, Namespace, Write, WriteId,
+    Entry, Index, IndexRange, LoadError, LogAfterSnapshot, LogChange, Namespace, Write, WriteId,
 };
 use meshraft_storage::{GroupId, Job, MemoryStore, Opened, OpenedNamespace, Ticket};
 
@@ -73,7 +73,7 @@ impl Disk {
     pub(crate) fn lies_about(&self, jobs: &[Job]) -> Vec<Ticket> {
         let installs = |job: &&Job| {
             let Job::Log { write, .. } = job else { return false };
-            let log = write.snapshot.as_ref().map(|snapshot| snapshot.log);
+            let log = write.snapshot().map(|snapshot| snapshot.log);
             log == Some(LogAfterSnapshot::Replace)
         };
         match self.mistake {
@@ -252,14 +252,9 @@ impl Disk {
     fn forget_tails(&mut self) {
         let opened = self.durable.opened();
         for group in opened.namespaces.iter().flat_map(|namespace| &namespace.groups) {
-            let write = Write {
-                id: WriteId::ZERO,
-                snapshot: None,
-                hard: None,
-                repair: Vec::new(),
-                truncate_from: Some(group.last.index),
-                append: Vec::new(),
-            };
+            let truncate_from = Some(group.last.index);
+            let change = Some(Box::new(LogChange { truncate_from, ..LogChange::default() }));
+            let write = Write { id: WriteId::ZERO, hard: None, change, append: Vec::new() };
             if group.last.index > Index::ZERO {
                 let (ticket, group) = (Ticket::new(0), group.group);
                 self.durable.commit(&[Job::Log { ticket, group, write }]);
@@ -283,7 +278,7 @@ fn tear(jobs: &mut Vec<Job>, random: &mut Random) {
     jobs.truncate(whole);
     let Some(Job::Log { ticket, group, mut write }) = torn else { return };
     // A snapshot and what it does to the log are one row.
-    if write.snapshot.is_none() && !write.append.is_empty() {
+    if write.snapshot().is_none() && !write.append.is_empty() {
         write.append.truncate(random.place(write.append.len()));
         jobs.push(Job::Log { ticket, group, write });
     }

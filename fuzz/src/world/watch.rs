@@ -42,7 +42,10 @@ impl World {
                     now,
                     format_args!(
                         "n{} {group} {} hard {:?} truncate {:?} append {count} to {last:?}",
-                        seat.0, write.id, write.hard, write.truncate_from,
+                        seat.0,
+                        write.id,
+                        write.hard,
+                        write.truncate_from(),
                     ),
                 );
             }

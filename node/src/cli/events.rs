@@ -77,6 +77,9 @@ fn snapshot(namespace: &str, event: &SnapshotEvent) -> Option<Value> {
         }
         SnapshotEvent::Sent { to, at } => with(step("sent", at), "peer", json!(name(*to))),
         SnapshotEvent::Installed { at } => Some(step("installed", at)),
+        SnapshotEvent::Lost { at, why } => {
+            with(step("lost", at), "message", json!(why.to_string()))
+        }
         _ => None,
     }
 }

@@ -138,6 +138,14 @@ pub enum SnapshotEvent {
         /// The last entry that it covers.
         at: Position,
     },
+    /// The recorded one is lost, and the state with it. The others have both: as soon as a leader
+    /// is heard, this node comes back as a new member.
+    Lost {
+        /// The last entry that it covers.
+        at: Position,
+        /// Why it can't be restored.
+        why: RestoreFailure,
+    },
 }
 
 /// Why a replica applies no more.

@@ -192,6 +192,13 @@ impl fmt::Debug for Done {
     }
 }
 
+impl RestoreFailure {
+    /// Whether the file itself is lost: to read it again, or by another release, is of no use.
+    pub(crate) const fn is_loss(&self) -> bool {
+        matches!(self, Self::Missing | Self::Damaged(_))
+    }
+}
+
 /// Why a state could not be restored from a recorded snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

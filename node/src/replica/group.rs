@@ -60,7 +60,7 @@ pub(super) enum Effect {
 /// A group and its state.
 pub(super) struct Group {
     core: Core,
-    /// `None` while a snapshot takes its place.
+    /// `None` while a snapshot takes its place, and if it is lost.
     state: Option<Box<Replicated>>,
     waiting: Waiting,
     log_time: LogTime,
@@ -71,20 +71,21 @@ pub(super) struct Group {
 }
 
 impl Group {
-    /// A group on a state that stands where its log begins. `fate_open`: the host does not know
-    /// the fate of the founder set yet.
+    /// A group on a state that stands where its log begins; `None` if that is lost: it applies
+    /// nothing, and answers nothing. `fate_open`: the host does not know the fate of the founder
+    /// set yet.
     pub(super) fn new(
         core: Core,
-        state: Box<Replicated>,
+        state: Option<Box<Replicated>>,
         fate_open: bool,
         due: Due,
         retained: Retained,
     ) -> Self {
         let mut log_time = LogTime::default();
-        log_time.applied(state.log_time_ms());
+        log_time.applied(state.as_ref().map_or(0, |state| state.log_time_ms()));
         Self {
             core,
-            state: Some(state),
+            state,
             waiting: Waiting::default(),
             log_time,
             fate_open,

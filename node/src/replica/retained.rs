@@ -73,7 +73,7 @@ impl Retained {
 
     /// A write is handed to the store.
     pub(super) fn writing(&mut self, write: &Write) {
-        if let Some(snapshot) = &write.snapshot {
+        if let Some(snapshot) = write.snapshot() {
             self.recording.insert(write.id, snapshot.meta.position);
         }
     }
@@ -119,8 +119,8 @@ impl Retained {
 #[cfg(test)]
 mod tests {
     use meshraft_consensus::{
-        Configuration, Incarnation, Index, LogAfterSnapshot, NodeId, SnapshotMeta, SnapshotWrite,
-        Term,
+        Configuration, Incarnation, Index, LogAfterSnapshot, LogChange, NodeId, SnapshotMeta,
+        SnapshotWrite, Term,
     };
 
     use super::*;
@@ -136,16 +136,11 @@ mod tests {
             configuration_index: Index::ZERO,
         };
         let log = LogAfterSnapshot::Replace;
-        let snapshot = snapshot.map(|index| Box::new(SnapshotWrite { meta: meta(index), log }));
-        let id = WriteId::new(id);
-        Write {
-            id,
-            snapshot,
-            hard: None,
-            repair: Vec::new(),
-            truncate_from: None,
-            append: Vec::new(),
-        }
+        let change = snapshot.map(|index| {
+            let snapshot = Some(SnapshotWrite { meta: meta(index), log });
+            Box::new(LogChange { snapshot, ..LogChange::default() })
+        });
+        Write { id: WriteId::new(id), hard: None, change, append: Vec::new() }
     }
 
     #[test]

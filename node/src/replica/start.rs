@@ -4,13 +4,17 @@
 //! is restored into, off this task, then to the group's core, and back when the group stops. What a
 //! stopped group applied is taken back by the machine's own snapshot of before.
 //!
+//! A recorded snapshot whose file is lost took the state along. Only others can help: the group
+//! runs without a state, as one that does not know what it acknowledged, until it hears a leader
+//! and is told to come back as a new member. A lone voter has nobody to wait for, and halts.
+//!
 //! Invariants:
 //! 1. The machine is in one place: here, with the group, or with the driver that restores it.
 //! 2. At most one state is with the driver.
 
 use std::time::Duration;
 
-use meshraft_consensus::{Config, Core, Index, Restored, SnapshotMeta};
+use meshraft_consensus::{Config, Core, Index, IndexRange, Restored, SnapshotMeta};
 use meshraft_service::{
     Replicated, StateMachine,
     router::{self, ProposeResult},
@@ -24,7 +28,7 @@ use super::{
     pristine::Pristine,
     retained::Retained,
 };
-use crate::host::{HaltReason, RestoreFailure};
+use crate::host::{HaltReason, RestoreFailure, SnapshotEvent};
 
 /// What a replica runs on.
 pub struct ReplicaOptions {
@@ -115,11 +119,39 @@ impl Replica {
         let retained = Retained::new(recorded, self.starting.pin_time);
         let applied = state.applied().index;
         let core = Core::new(config, restored, self.now);
-        let mut group = Group::new(core, state, founding, due, retained);
+        let mut group = Group::new(core, Some(state), founding, due, retained);
         let effects = if recorded.is_some() { group.lives() } else { Vec::new() };
         self.group = Some(group);
         self.router.handle(self.now, router::Input::Applied(applied));
         self.outputs.push_back(Output::Started);
+        self.act(effects);
+    }
+
+    /// The recorded snapshot is lost: waits for a leader, if there can be one.
+    fn lost(&mut self, meta: &SnapshotMeta, state: Replicated, why: RestoreFailure) {
+        let unreadable = HaltReason::SnapshotUnreadable { at: meta.position, why };
+        let mut machine = state.into_machine();
+        let Some(plan) = self.starting.plan.take() else { return };
+        let Plan { config, mut restored, founding } = plan;
+        let newest = restored.configurations.last().map(|(_, configuration)| configuration);
+        let voters = &newest.unwrap_or(&meta.configuration).voters;
+        if voters.iter().all(|voter| *voter == restored.me)
+            || !self.starting.pristine.reset(machine.as_mut())
+        {
+            return self.halt(unreadable);
+        }
+        self.starting.machine = Some(machine);
+        let end = restored.last.index.next();
+        let first = restored.damage.map_or(end, |damage| damage.first.min(end));
+        restored.damage = Some(IndexRange { first, last: end });
+        let due = Due::new(self.starting.snapshots);
+        let retained = Retained::new(Some(meta.position), self.starting.pin_time);
+        let core = Core::new(config, restored, self.now);
+        let mut group = Group::new(core, None, founding, due, retained);
+        let effects = group.lives();
+        self.group = Some(group);
+        let lost = SnapshotEvent::Lost { at: meta.position, why };
+        self.outputs.extend([Output::Snapshot(lost), Output::Started]);
         self.act(effects);
     }
 
@@ -141,8 +173,9 @@ impl Replica {
         match (away, result) {
             (Away::Forgotten, _) => self.reclaim(*state),
             (Away::No, _) => {}
-            (_, Err(why)) => self.halt(HaltReason::SnapshotUnreadable { at: meta.position, why }),
             (Away::ForStart, Ok(())) => self.begin(state),
+            (Away::ForStart, Err(why)) if why.is_loss() => self.lost(&meta, *state, why),
+            (_, Err(why)) => self.halt(HaltReason::SnapshotUnreadable { at: meta.position, why }),
             (Away::ForGroup, Ok(())) => self.installed(meta, state),
         }
     }

@@ -129,7 +129,7 @@ async fn status_with(nodes: &Nodes, what: &str, wanted: impl Fn(&Value) -> bool)
 }
 
 /// The newest file of a snapshot in a node's folder.
-fn newest_snapshot(folder: &std::path::Path) -> std::path::PathBuf {
+pub(crate) fn newest_snapshot(folder: &std::path::Path) -> std::path::PathBuf {
     let groups = std::fs::read_dir(folder.join("snapshots")).unwrap();
     let files = groups.flat_map(|group| std::fs::read_dir(group.unwrap().path()).unwrap());
     let files = files.map(|file| file.unwrap().path());
@@ -137,7 +137,7 @@ fn newest_snapshot(folder: &std::path::Path) -> std::path::PathBuf {
 }
 
 #[tokio::test]
-async fn a_snapshot_that_can_not_be_read_halts_its_member_and_status_says_so() {
+async fn a_lone_voter_halts_on_a_snapshot_that_can_not_be_read_and_status_says_so() {
     let _alone = alone().await;
     let mut nodes = Nodes::new("unreadable");
     nodes.expect = None;

@@ -28,12 +28,12 @@ pub(super) async fn follower(nodes: &Nodes) -> usize {
     (1..=3).find(|node| *node != leader).unwrap()
 }
 
-pub(super) async fn all_there(nodes: &Nodes, node: usize, keys: &[&'static str]) {
+pub(super) async fn all_there(nodes: &Nodes, node: usize, keys: &[&str]) {
     let member = nodes.library().await.via(nodes.id(node)).timeout(PATIENCE);
     member.barrier(PATIENCE).await.unwrap();
     for key in keys {
         let found = member.get(key.to_string(), ReadLevel::Stale).await.unwrap();
-        assert_eq!(found.map(|pair| pair.value), Some((*key).into()), "{key}");
+        assert_eq!(found.map(|pair| pair.value), Some((*key).to_owned().into()), "{key}");
     }
 }
 

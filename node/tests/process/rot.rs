@@ -5,6 +5,7 @@ use std::{fs, path::Path};
 
 use crate::{
     harness::{Nodes, PATIENCE, alone, until},
+    membership::newest_snapshot,
     renewal::{all_there, follower},
 };
 
@@ -98,4 +99,43 @@ async fn a_rotten_member_alone_says_what_it_lacks() {
     nodes.line(1, |line| line["event"] == "repaired").await;
     nodes.leader().await;
     all_there(&nodes, 1, &KEYS).await;
+}
+
+/// The state is in the snapshot alone, so the others' takes its place.
+#[tokio::test]
+async fn a_member_whose_snapshot_rotted_comes_back_as_a_new_one_with_all_of_it() {
+    let _alone = alone().await;
+    let mut nodes = Nodes::new("rot-snapshot");
+    nodes.arguments.extend(["--snapshot-entries".into(), "10".into()]);
+    for node in 1..=3 {
+        nodes.start(node).await;
+    }
+    nodes.leader().await;
+    let client = nodes.library().await;
+    let keys: Vec<String> = (0..30).map(|number| format!("key {number}")).collect();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    for key in &keys {
+        client.set((*key).to_owned(), (*key).to_owned()).await.unwrap();
+    }
+    let node = follower(&nodes).await;
+    client.via(nodes.id(node)).barrier(PATIENCE).await.unwrap();
+    let before = until("a snapshot", || async {
+        Some(nodes.status(node)).filter(|status| status["snapshot"].as_u64() >= Some(20))
+    })
+    .await;
+    nodes.kill(node);
+    let file = newest_snapshot(&nodes.data_dir(node));
+    let mut bytes = fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x55;
+    fs::write(&file, &bytes).unwrap();
+
+    nodes.start(node).await;
+    let lost = nodes.line(node, |line| line["event"] == "snapshot" && line["step"] == "lost").await;
+    assert!(lost["message"].as_str().is_some_and(|why| why.contains("damaged")), "{lost}");
+    nodes.line(node, |line| line["event"] == "amnesia").await;
+    all_there(&nodes, node, &keys).await;
+    let after = nodes.status(node);
+    assert_ne!(after["incarnation"], before["incarnation"], "it is a new member");
+    assert_eq!(after["members"].as_array().map(Vec::len), Some(3), "in its old self's place");
 }

@@ -177,7 +177,7 @@ fn repaired_slots_read_back_and_stay() {
     let (store, _) = rotten.open().unwrap();
     assert_eq!(load(&store, 1, 5, 9), Err(LoadError::Damaged(range(5, 5))));
     let mut write = write(None, Vec::new());
-    write.repair = entries[4..6].to_vec();
+    write.change.get_or_insert_default().repair = entries[4..6].to_vec();
     store.submit(vec![log(1, 1, write)]);
     assert_eq!(load(&store, 1, 1, 9), Ok(entries.clone()), "while it is being written");
     store.close();
@@ -208,13 +208,13 @@ fn doubtful_entries_lend_no_terms_and_are_repaired_in_parts() {
     assert_eq!(terms, [&position(3, 6), &position(10, 7)]);
     assert_eq!(load(&store, 1, 6, 6), Ok(vec![command(3, 6, "after it")]));
     let mut first = write(None, Vec::new());
-    first.repair = [expected(1, 1, 3), lost[..1].to_vec()].concat();
+    first.change.get_or_insert_default().repair = [expected(1, 1, 3), lost[..1].to_vec()].concat();
     store.submit(vec![log(1, 1, first)]);
     store.close();
     let (store, opened) = rotten.open().unwrap();
     assert_eq!(opened.namespaces[0].groups[0].damage, Some(range(5, 5)));
     let mut second = write(None, Vec::new());
-    second.repair = lost[1..].to_vec();
+    second.change.get_or_insert_default().repair = lost[1..].to_vec();
     store.submit(vec![log(1, 1, second)]);
     let opened = store.reopen(&opened.namespaces[0].namespace).unwrap().unwrap();
     let healed = opened.groups[0].clone();

@@ -210,7 +210,8 @@ impl Script {
             entry.bytes = payload.into();
         }
         let mut write = write(None, Vec::new());
-        (write.id, write.repair) = (WriteId::new(self.ticket), repair);
+        write.id = WriteId::new(self.ticket);
+        write.change.get_or_insert_default().repair = repair;
         Some(crate::subject::log(self.ticket, id, write))
     }
 

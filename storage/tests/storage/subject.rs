@@ -8,8 +8,8 @@ use std::{
 use bytes::Bytes;
 use meshraft_consensus::{
     ClusterId, Configuration, Entry, EntryKind, HardState, Incarnation, Index, IndexRange,
-    LoadError, Member, Namespace, NodeId, Position, SnapshotMeta, SnapshotWrite, Term, Write,
-    WriteId,
+    LoadError, LogChange, Member, Namespace, NodeId, Position, SnapshotMeta, SnapshotWrite, Term,
+    Write, WriteId,
 };
 use meshraft_storage::{
     Ack, DataDir, GroupId, Job, LogAfterSnapshot, MemoryStore, Opened, OpenedNamespace, Store,
@@ -187,15 +187,11 @@ pub(crate) fn create(name: &str, group: u64) -> Job {
 }
 
 pub(crate) fn write(truncate_from: Option<u64>, append: Vec<Entry>) -> Write {
-    let truncate_from = truncate_from.map(Index::new);
-    Write {
-        id: WriteId::new(1),
-        snapshot: None,
-        hard: None,
-        repair: Vec::new(),
-        truncate_from,
-        append,
-    }
+    let change = truncate_from.map(|from| {
+        let truncate_from = Some(Index::new(from));
+        Box::new(LogChange { truncate_from, ..LogChange::default() })
+    });
+    Write { id: WriteId::new(1), hard: None, change, append }
 }
 
 pub(crate) fn log(ticket: u64, group: u64, write: Write) -> Job {
@@ -216,5 +212,8 @@ pub(crate) fn with_snapshot(covered: Position, log: LogAfterSnapshot, write: Wri
         configuration: configuration(&[1, 2, 3]),
         configuration_index: Index::new(1),
     };
-    Write { snapshot: Some(Box::new(SnapshotWrite { meta, log })), ..write }
+    let snapshot = Some(SnapshotWrite { meta, log });
+    let mut write = write;
+    write.change.get_or_insert_default().snapshot = snapshot;
+    write
 }

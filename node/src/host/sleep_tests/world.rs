@@ -392,10 +392,8 @@ fn store(seat: usize, count: usize) -> MemoryStore {
         let hard = HardState { term: Term::new(1), vote: None, commit_hint: Index::new(1) };
         let write = Write {
             id: WriteId::new(1),
-            snapshot: None,
-            repair: Vec::new(),
             hard: Some(hard),
-            truncate_from: None,
+            change: None,
             append: vec![entry.clone()],
         };
         store.commit(&[

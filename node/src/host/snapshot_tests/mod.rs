@@ -12,7 +12,7 @@ use meshraft_service::{
 };
 
 use self::world::{SNAPSHOT_ENTRIES, World, member};
-use super::{HaltReason, NodeEvent, RestoreFailure, SnapshotEvent};
+use super::{NodeEvent, RestoreFailure, SnapshotEvent};
 
 fn started() -> World {
     let mut world = World::new();
@@ -149,31 +149,41 @@ fn a_crash_during_the_installation_ends_in_the_snapshot() {
     assert_eq!(fetched.count(), 1, "what was recorded is not fetched again");
 }
 
+/// Its state is nowhere but with the others: it answers nothing, deletes nothing, and is done with
+/// this life when it hears a leader.
 #[test]
-fn a_recorded_snapshot_that_is_rotten_halts_the_replica_and_deletes_nothing() {
+fn who_lost_its_recorded_snapshot_waits_for_a_leader_and_begins_anew() {
     let mut world = started();
     let leader = world.leader();
     fill(&mut world, leader, 0, 2 * SNAPSHOT_ENTRIES);
     world.until("all are alike", alike);
     let group = world.seats[0].store.opened().namespaces[0].groups[0].clone();
     let at = group.snapshot.unwrap().position;
-    world.crash(0);
+    (0..3).for_each(|seat| world.crash(seat));
     world.seats[0].files.rot(group.group, at, 300);
     world.start(0);
-    let halted = |world: &World| {
-        world.seats[0].events.iter().find_map(|event| match event {
-            NodeEvent::Halted { reason } => Some(*reason),
-            _ => None,
+    let lost = |world: &World| {
+        seen(world, 0, |event| {
+            matches!(event, SnapshotEvent::Lost { at: told, why: RestoreFailure::Damaged(_) }
+                if *told == at)
         })
     };
-    world.until("it halts", |world| halted(world).is_some());
-    let Some(HaltReason::SnapshotUnreadable { at: told, why }) = halted(&world) else {
-        panic!("another reason: {:?}", halted(&world))
-    };
-    assert_eq!(told, at);
-    assert!(matches!(why, RestoreFailure::Damaged(_)), "{why:?}");
-    assert_eq!(world.status(0).role, NodeRole::Stopped);
+    world.until("it says so", lost);
+    let stale = world.get(0, "k001", Level::Stale);
+    world.run(Duration::from_secs(20));
+    assert_eq!(world.read(stale), Some(Err(ServiceError::Overloaded)));
+    let status = world.status(0);
+    assert_eq!((status.role, status.halted), (NodeRole::Follower, None));
+    assert_eq!(status.damaged.map(|damaged| damaged.repairable), Some(false));
     assert!(world.seats[0].files.read(group.group, at, None, 0, 1).is_ok(), "the file is there");
+
+    (1..3).for_each(|seat| world.start(seat));
+    let renewed = |world: &World| {
+        let is = |event: &NodeEvent| matches!(event, NodeEvent::Amnesia { .. });
+        world.seats[0].events.iter().any(is)
+    };
+    world.until("it begins anew", renewed);
+    world.until("all are alike", alike);
 }
 
 #[test]

@@ -96,14 +96,12 @@ impl World {
             let mut store = MemoryStore::default();
             let write = Write {
                 id: WriteId::new(1),
-                snapshot: None,
                 hard: Some(HardState {
                     term: Term::new(1),
                     vote: None,
                     commit_hint: Index::new(1),
                 }),
-                repair: Vec::new(),
-                truncate_from: None,
+                change: None,
                 append: vec![entry.clone()],
             };
             let group = GroupId::FIRST;
