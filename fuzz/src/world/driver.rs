@@ -6,10 +6,10 @@ use meshraft::host::{
     CallId, HaltReason, Host, HostConfig, Input, LoadToken, NodeEvent, Output, SleepEvent,
 };
 use meshraft_consensus::{Event as CoreEvent, IndexRange, LoadError, Member, Namespace, NodeId};
-use meshraft_discovery::{founding::Event as FoundingEvent, wire::NotAdmitted};
+use meshraft_discovery::{founding::Event as FoundingEvent, wire as founding_wire};
 use meshraft_service::{ServiceError, wire::Reply};
 use meshraft_storage::{Job, Ticket};
-use meshraft_transport::{Body, Refusal};
+use meshraft_transport::{Body, Refusal, Scope};
 
 use super::{
     Called, Event, LoadAnswer, Seat, World,
@@ -96,13 +96,7 @@ impl World {
 
     /// A process dies in the middle of a commit.
     pub(super) fn tear(&mut self, seat: Seat, life: u64) -> Result<(), Violation> {
-        if self.node_mut(seat).living(life).is_none() {
-            return Ok(());
-        }
-        let down = self.downtime();
-        self.crash_and_keep(seat, Kept::Part)?;
-        self.clock.after(down, Event::Start(seat));
-        Ok(())
+        self.end(seat, life, Kept::Part)
     }
 
     /// A process hears that its disk failed: it ends soon, and until then it acknowledges nothing.
@@ -120,11 +114,16 @@ impl World {
 
     /// A process ends whose disk failed, and is started again.
     pub(super) fn ended(&mut self, seat: Seat, life: u64) -> Result<(), Violation> {
+        self.end(seat, life, Kept::Nothing)
+    }
+
+    /// A process ends by itself, and is started again.
+    fn end(&mut self, seat: Seat, life: u64, kept: Kept) -> Result<(), Violation> {
         if self.node_mut(seat).living(life).is_none() {
             return Ok(());
         }
         let down = self.downtime();
-        self.crash_and_keep(seat, Kept::Nothing)?;
+        self.crash_and_keep(seat, kept)?;
         self.clock.after(down, Event::Start(seat));
         Ok(())
     }
@@ -348,6 +347,11 @@ impl World {
                     let to = incarnation.map(|incarnation| Member::new(to, incarnation));
                     self.checks.says(seat, cluster, to, message)?;
                 }
+                if let (Body::Bytes(bytes), Scope::Free) = (&body, &scope)
+                    && let Ok(message) = founding_wire::Message::decode(bytes)
+                {
+                    self.checks.founds(seat, &namespace, &message)?;
+                }
                 let network = self.network.at(now);
                 network.send(seat, to, namespace, scope, incarnation, channel, body);
             }
@@ -366,21 +370,19 @@ impl World {
                 self.trace.note(now, format_args!("n{} answers {id:?} {response:?}", seat.0));
                 self.answers.push((id, response));
             }
-            Output::Event { namespace, event } => {
-                self.trace.note(now, format_args!("n{} {namespace} {event:?}", seat.0));
-                return self.told(seat, namespace, event);
-            }
+            Output::Event { namespace, event } => return self.event(seat, namespace, event),
         }
         Ok(())
     }
 
-    /// A host tells what happened in a namespace.
-    fn told(
+    fn event(
         &mut self,
         seat: Seat,
         namespace: Namespace,
         event: NodeEvent,
     ) -> Result<(), Violation> {
+        let now = self.clock.now();
+        self.trace.note(now, format_args!("n{} {namespace} {event:?}", seat.0));
         match event {
             NodeEvent::Halted { reason: HaltReason::StoreFailed }
                 if self.node(seat).disk.is_dead() => {}
@@ -392,11 +394,14 @@ impl World {
                 self.departed(seat, &namespace);
             }
             NodeEvent::Founding(FoundingEvent::NotAdmitted {
-                why: NotAdmitted::TooOld { .. },
+                why: founding_wire::NotAdmitted::TooOld { .. },
                 ..
             }) => self.checks.counts.note(Rare::TooOldRefused),
             NodeEvent::Core(CoreEvent::Amnesia { member, .. }) => {
                 self.raised.push((namespace, member));
+            }
+            NodeEvent::Amnesia { lost, .. } => {
+                self.checks.ended(Member::new(self.node(seat).id, lost));
             }
             NodeEvent::Sleep(event) => self.slept(event),
             NodeEvent::Core(CoreEvent::Damaged { .. }) => {

@@ -94,9 +94,7 @@ impl Replica {
         let idle = self.group.is_none() && self.starting.plan.is_none();
         assert!(idle, "a group starts before the last one stopped");
         // Nothing of this group is applied yet, whatever was of one before it.
-        if !plants!(AppliedOutlivesGroup) {
-            self.router.handle(self.now, router::Input::Applied(Index::ZERO));
-        }
+        self.router.handle(self.now, router::Input::Applied(Index::ZERO));
         self.starting.plan = Some(Plan { config, restored, founding });
         self.launch();
     }
@@ -127,9 +125,7 @@ impl Replica {
         let mut group = Group::new(core, Some(state), founding, due, retained);
         let effects = if recorded.is_some() { group.lives() } else { Vec::new() };
         self.group = Some(group);
-        if !plants!(AppliedOutlivesGroup) {
-            self.router.handle(self.now, router::Input::Applied(applied));
-        }
+        self.router.handle(self.now, router::Input::Applied(applied));
         self.outputs.push_back(Output::Started);
         self.act(effects);
     }
@@ -212,6 +208,7 @@ impl Replica {
     fn reclaim(&mut self, state: Replicated) {
         // A group's first entry is never a command.
         let untouched = state.applied().index <= Index::ZERO.next() && state.halted().is_none();
+        let untouched = untouched || plants!(StateOutlivesGroup);
         let mut machine = state.into_machine();
         if !untouched && !self.starting.pristine.reset(machine.as_mut()) {
             return self.halt(HaltReason::MachineNotReset);
