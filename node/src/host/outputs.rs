@@ -141,7 +141,7 @@ impl Hosted {
                 self.restore_snapshot(now, meta, state, desk);
             }
             replica::Output::RetainSnapshots { positions } => {
-                self.retain_snapshots(positions, desk);
+                self.retain_snapshots(positions, desk)
             }
             replica::Output::FetchSnapshot { from, meta } => {
                 self.fetch_snapshot(now, from, meta, desk);
