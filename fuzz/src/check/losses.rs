@@ -51,6 +51,12 @@ impl Checks {
         self.logs.put_back(seat, copy.0);
     }
 
+    /// The state of a group is lost: its member waits for a leader, and begins anew then.
+    pub(crate) fn lost_state(&mut self, seat: Seat, group: GroupId) {
+        let member = self.logs.member_of((seat, group));
+        member.into_iter().for_each(|member| self.elections.set_back(member));
+    }
+
     /// Whether every group of this node can do without its disk for ever. Those that `leave` a
     /// group may soon count as little.
     pub(crate) fn bears_loss(&self, seat: Seat, leave: &Leaving<'_>) -> bool {
