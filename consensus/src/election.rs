@@ -190,7 +190,7 @@ impl Core {
         let sticky = request.kind != VoteKind::Transfer && self.hears_leader();
         let sticky = sticky && !self.plants(Mistake::LeaderNotHeard);
         let granted = match request.kind {
-            _ if sticky || self.damage.is_some() => false,
+            _ if sticky || (self.damage.is_some() && !self.plants(Mistake::DamagedVotes)) => false,
             VoteKind::Pre => request.term > self.hard.term && !self.is_ahead_of(request.last),
             VoteKind::Campaign | VoteKind::Transfer => self.vote(from, request),
         };

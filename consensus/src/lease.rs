@@ -94,5 +94,6 @@ impl Core {
     pub(crate) fn holds_lease(&self) -> bool {
         let lease = self.lease_until();
         lease.is_some_and(|until| self.now < until || self.plants(Mistake::LeaseNeverEnds))
+            || self.plants(Mistake::SleeperReads) && self.is_dormant()
     }
 }

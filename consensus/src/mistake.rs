@@ -85,6 +85,8 @@ mistakes! {
         OldAcknowledgementsCount,
         /// A refusal of entries of an earlier term names the number of the request.
         StaleRequestsCount,
+        /// A leader's requests to a member that is in again have the numbers of earlier ones.
+        NumbersBeginAnew,
         /// A leader counts what it has sent, not what was acknowledged.
         SentCounts,
     }
@@ -101,6 +103,8 @@ mistakes! {
         CommitBeyondMatch,
         /// A heartbeat tells the leader's commit index to those who do not have as much.
         HeartbeatCommitsAll,
+        /// A follower that is told which entry is committed looks at its slot alone.
+        CommittedBySlot,
         /// What is written is applied, committed or not.
         UncommittedApplied,
         /// A member that forgot what it acknowledged counts for a commit all the same.
@@ -186,6 +190,28 @@ mistakes! {
         /// The log that follows on a snapshot begins with the leader's term.
         SnapshotOfLeadersTerm,
     }
+    "damage" {
+        /// A start drops its log from where it can't be read.
+        DamageDropped,
+        /// A member votes with a log that it can't read.
+        DamagedVotes,
+        /// A member acknowledges entries, and its leader, with a log that it can't read.
+        DamagedAcknowledges,
+        /// What repairs a log counts before it is durable.
+        RepairedEarly,
+        /// A member tells what stands in its own log, whether the other's is the same or not.
+        AnchorIgnored,
+        /// A snapshot takes the place of entries that may contradict it.
+        SnapshotOverAnything,
+        /// A member that can't know what it promised goes on writing.
+        WhoForgotWrites,
+    }
+    "sleep" {
+        /// A follower falls asleep, and takes all for committed, whatever its log holds.
+        SleepsOverAnyLog,
+        /// A sleeping leader answers reads as if it had a lease.
+        SleeperReads,
+    }
 }
 
 impl ConfigBuilder {
@@ -224,6 +250,17 @@ impl Core {
     /// Whether this mistake is planted.
     pub(crate) fn plants(&self, mistake: Mistake) -> bool {
         self.config.knobs().plants(mistake)
+    }
+
+    /// The log ends before what can't be read of it.
+    pub(crate) fn drop_damage(&mut self) {
+        let known = self.damage.take_if(|damage| !damage.forgotten);
+        let Some(from) = known.map(|damage| damage.range.first) else { return };
+        let from = from.max(self.log.base().index.next());
+        self.commit = self.commit.min(from.previous());
+        self.log.truncate_from(from);
+        self.durability.truncate_from(from, true);
+        self.membership.truncate_from(from);
     }
 
     /// Whose logs make this candidate's look old.

@@ -19,8 +19,9 @@
 use crate::{
     core::Core,
     identity::Member,
-    input::Input,
+    input::{Input, ReadLevel},
     message::{AppendResponse, AppendResult, Message, Quiesce},
+    mistake::Mistake,
     output::Lane,
     replication::{Mode, Progress},
     role::{Leader, RoleState},
@@ -96,6 +97,7 @@ impl Core {
         match input {
             Input::Receive { message, .. } => !self.is_late_answer(message),
             Input::Transfer { .. } | Input::Campaign | Input::PeerUp(_) | Input::Wake => true,
+            Input::Read { level: ReadLevel::Lease, .. } => !self.plants(Mistake::SleeperReads),
             _ => is_work(input),
         }
     }
@@ -161,6 +163,7 @@ impl Core {
             return;
         }
         let same = message.last == self.log.last() && self.durability.is_quiet(message.last.index);
+        let same = same || self.plants(Mistake::SleepsOverAnyLog);
         let stale = message.term < self.hard.term;
         let allowed = self.config.knobs().quiesce_after.is_some() && self.damage.is_none();
         if stale {
@@ -169,7 +172,7 @@ impl Core {
         if !same || !allowed {
             return self.refuse_sleep(from);
         }
-        self.advance_commit_to(message.last.index);
+        self.advance_commit_to(self.log.last().index);
         if let RoleState::Follower(follower) = &mut self.role {
             // Reads that wait for the leader wake it.
             follower.asleep = follower.reads.is_empty();

@@ -53,7 +53,7 @@ impl Planted {
     }
 
     /// Runs one seed with the mistake. Says what was wrong about it; that something does not go on
-    /// is no sign of a mistake.
+    /// is no sign of a mistake, unless it leads to nothing else.
     pub fn run(self, seed: u64) -> Option<Violation> {
         let violation = match self {
             Self::Core(mistake) => {
@@ -70,7 +70,12 @@ impl Planted {
                 of_nodes(&plan)
             }
         };
-        violation.filter(|violation| !violation.is_liveness())
+        violation.filter(|violation| self.stalls() || !violation.is_liveness())
+    }
+
+    /// Whether that nothing goes on is what it leads to.
+    const fn stalls(self) -> bool {
+        matches!(self, Self::Node(mistake) if mistake.stalls())
     }
 
     /// Tries seeds from one on until the mistake is found, or `goes_on` says that it is enough.

@@ -145,10 +145,10 @@ faults! {
     /// A node crashes and its newest snapshots are gone, if a majority can do without it.
     lost_snapshot LostSnapshot: percent(2),
     /// A disk is copied.
-    copy Copy: percent(20),
+    copy Copy: percent(40),
     /// A node crashes and comes back on the old copy of its disk, if all others hold what it
     /// forgets.
-    set_back SetBack: percent(10),
+    set_back SetBack: percent(20),
     /// A node restarts with the wrong key, or as a release that speaks other versions of the
     /// protocol, and is refused by all others for a while.
     stranger Stranger: percent(1),

@@ -30,17 +30,25 @@ pub enum Mistake {
     LeaderReadsAtOnce,
     /// A read of a session is served before what the session has seen is applied.
     SessionsReadAnything,
-    /// A group that begins anew takes what the last one had applied for its own.
-    AppliedOutlivesGroup,
+    /// A group that begins anew goes on from the state of the last one.
+    StateOutlivesGroup,
     /// A store that went back in time goes on under the old incarnation.
     IncarnationKept,
     /// What is handed to the store counts as stored.
     StoredAtOnce,
+    /// A promise to found counts as stored when it is handed to the store.
+    PromisedEarly,
+    /// A restart forgets a promise to found.
+    PromiseForgotten,
+    /// A leader takes one founder more for one that promised than it has heard.
+    FoundWithoutOne,
+    /// Nobody tells a sleeping group that its leader's node is lost.
+    LossUntold,
 }
 
 impl Mistake {
     /// Every mistake.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 16] = [
         Self::RepetitionsApply,
         Self::BatchRepetitionsApply,
         Self::ResultDroppedEarly,
@@ -50,9 +58,13 @@ impl Mistake {
         Self::ServedBeforeApplied,
         Self::LeaderReadsAtOnce,
         Self::SessionsReadAnything,
-        Self::AppliedOutlivesGroup,
+        Self::StateOutlivesGroup,
         Self::IncarnationKept,
         Self::StoredAtOnce,
+        Self::PromisedEarly,
+        Self::PromiseForgotten,
+        Self::FoundWithoutOne,
+        Self::LossUntold,
     ];
 
     /// What it is about.
@@ -64,13 +76,19 @@ impl Mistake {
             | Self::UnknownIsRejected
             | Self::UncertaintyForgotten => "sessions",
             Self::SessionsNotInSnapshot => "snapshots",
-            Self::ServedBeforeApplied
-            | Self::LeaderReadsAtOnce
-            | Self::SessionsReadAnything
-            | Self::AppliedOutlivesGroup => "reads",
-            Self::IncarnationKept => "membership",
+            Self::ServedBeforeApplied | Self::LeaderReadsAtOnce | Self::SessionsReadAnything => {
+                "reads"
+            }
+            Self::IncarnationKept | Self::StateOutlivesGroup => "membership",
             Self::StoredAtOnce => "durability",
+            Self::PromisedEarly | Self::PromiseForgotten | Self::FoundWithoutOne => "founding",
+            Self::LossUntold => "sleep",
         }
+    }
+
+    /// Whether nothing is ever wrong with it, only nothing goes on.
+    pub const fn stalls(self) -> bool {
+        matches!(self, Self::LossUntold)
     }
 }
 

@@ -9,6 +9,7 @@ use crate::{
     event::DropReason,
     identity::Member,
     message::{Message, RepairRequest, RepairResponse, RepairResult},
+    mistake::Mistake,
     output::{Lane, Output},
     replication::follows,
     types::{Index, IndexRange, Term},
@@ -61,7 +62,7 @@ impl Core {
     fn can_not_repair(&self, request: RepairRequest) -> Option<RepairResult> {
         let RepairRequest { first, anchor, .. } = request;
         let base = self.log.base().index;
-        let committed = self.is_committed_twice(&request);
+        let committed = self.is_committed_twice(&request) || self.plants(Mistake::AnchorIgnored);
         // What is compacted is covered by a snapshot.
         let newest = self.snapshots.newest_meta().map(|meta| Box::new(meta.clone()));
         if anchor.index < base {

@@ -122,7 +122,7 @@ impl Core {
         let (current, index) = (self.membership.current(), self.membership.index());
         let knobs = self.config.knobs();
         let RoleState::Leader(leader) = &mut self.role else { return };
-        let until = now.plus(knobs.election * 2);
+        let (until, numbered) = (now.plus(knobs.election * 2), leader.numbered);
         for (member, progress) in &mut leader.progress {
             if current.contains(member) {
                 progress.departing = None;
@@ -136,6 +136,9 @@ impl Core {
             }
             let progress = leader.progress.entry(member).or_insert_with(|| {
                 let mut met = Progress::probe(last.next(), now, knobs.inflight_bytes_max);
+                if !knobs.plants(Mistake::NumbersBeginAnew) {
+                    (met.sequence, met.epoch) = (numbered, numbered);
+                }
                 if knobs.plants(Mistake::MatchAssumed) {
                     met.matched = last;
                 }
@@ -157,12 +160,15 @@ impl Core {
         if leader.progress.values().all(|progress| progress.departing.is_none()) {
             return;
         }
-        leader.progress.retain(|_, progress| match progress.departing {
-            Some((index, until)) => {
-                let told = commit >= index && progress.commit_told >= index;
-                !told && (now < until || commit < index)
+        let Leader { progress, numbered, .. } = leader;
+        progress.retain(|_, progress| {
+            let Some((index, until)) = progress.departing else { return true };
+            let told = commit >= index && progress.commit_told >= index;
+            let stays = !told && (now < until || commit < index);
+            if !stays {
+                *numbered = progress.sequence.max(*numbered);
             }
-            None => true,
+            stays
         });
     }
 }

@@ -58,7 +58,7 @@ impl Core {
         if let Err(reason) = check_entries(&request) {
             return self.drop_message(from, reason);
         }
-        if !self.follow(from, request.term) || self.damage.is_some() {
+        if !self.follow(from, request.term) || self.is_out_of_action() {
             return;
         }
         let previous = request.previous;
@@ -178,7 +178,7 @@ impl Core {
             return;
         }
         self.learn_commit(from, heartbeat.commit);
-        if self.damage.is_some() {
+        if self.is_out_of_action() {
             // It may have lost what it promised: it confirms no read and is part of no quorum.
             return;
         }
@@ -203,7 +203,10 @@ impl Core {
         } else if commit.index > last {
             // The leader never says more than this member acknowledged.
             self.drop_message(from, DropReason::Impossible);
-        } else if commit.index > self.commit && !self.log.holds(commit) {
+        } else if commit.index > self.commit
+            && !self.log.holds(commit)
+            && !self.plants(Mistake::CommittedBySlot)
+        {
             self.drop_message(from, DropReason::Impossible);
         } else {
             self.advance_commit_to(commit.index);

@@ -38,6 +38,9 @@ pub(crate) struct Proposal {
 pub(crate) struct Leader {
     /// Every other member, and those on their way out.
     pub(crate) progress: BTreeMap<Member, Progress>,
+    /// Requests to members that are gone had numbers up to this one: a member that is in again is
+    /// asked in others, so that what it said before answers none of them.
+    pub(crate) numbered: u64,
     /// Where the log ended when it was elected: what is committed beyond is of its own term.
     pub(crate) elected_at: Index,
     /// Whether an entry of its own term is committed.
@@ -79,6 +82,7 @@ impl Core {
         let (now, elected_at) = (self.now, self.log.last().index);
         let leader = Leader {
             progress: BTreeMap::new(),
+            numbered: 0,
             elected_at,
             ready: false,
             heartbeat_due: now.plus(self.config.knobs().heartbeat),

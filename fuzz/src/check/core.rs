@@ -94,6 +94,12 @@ impl CoreChecks {
         self.logs.committed_up_to(CLUSTER)
     }
 
+    /// Whether this very entry is committed.
+    pub(crate) fn is_committed(&self, entry: &Entry) -> bool {
+        let committed = self.logs.all_committed(CLUSTER);
+        committed.get(place(entry.position.index.previous())) == Some(&EntryDigest::of(entry))
+    }
+
     /// A core leads.
     pub(crate) fn leads(
         &mut self,

@@ -245,6 +245,23 @@ impl Logs {
         mine.find(|(_, group)| group.cluster == cluster).map(|(key, _)| *key)
     }
 
+    /// Whether a group is on its disk.
+    pub(super) fn is_born(&self, key: GroupKey) -> bool {
+        self.groups.get(&key).is_some_and(|group| group.born)
+    }
+
+    /// How many disks had the group of a cluster.
+    pub(super) fn promises(&self, cluster: ClusterId) -> usize {
+        let groups = self.groups.values().chain(&self.gone);
+        groups.filter(|group| group.born && group.cluster == cluster).count()
+    }
+
+    /// How many founded a cluster.
+    pub(super) fn founders(&self, cluster: ClusterId) -> usize {
+        let first = self.configuration_at(cluster, Index::ZERO.next());
+        first.map_or(0, |(_, founders)| founders.voters.len())
+    }
+
     /// Whose group this is.
     pub(super) fn member_of(&self, key: GroupKey) -> Option<Member> {
         self.groups.get(&key)?.member

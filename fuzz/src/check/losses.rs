@@ -10,10 +10,9 @@
 use std::collections::BTreeSet;
 
 use meshraft_consensus::{ClusterId, Configuration, Index, Member, Namespace};
-use meshraft_storage::GroupId;
 
 use super::{
-    Checks,
+    Checks, GroupKey,
     log::{LogCopies, Logs},
     shadow::LogCopy,
 };
@@ -52,32 +51,52 @@ impl Checks {
     }
 
     /// The state of a group is lost: its member waits for a leader, and begins anew then.
-    pub(crate) fn lost_state(&mut self, seat: Seat, group: GroupId) {
-        let member = self.logs.member_of((seat, group));
+    pub(crate) fn lost_state(&mut self, group: GroupKey) {
+        let member = self.logs.member_of(group);
         member.into_iter().for_each(|member| self.elections.set_back(member));
     }
 
-    /// Whether every group of this node can do without its disk for ever. Those that `leave` a
-    /// group may soon count as little.
-    pub(crate) fn bears_loss(&self, seat: Seat, leave: &Leaving<'_>) -> bool {
+    /// Whether every group of this node can do without its disk for ever, and without others that
+    /// are lost. Those that `leave` a group may soon count as little.
+    pub(crate) fn bears_loss(&self, seat: Seat, lost: &[Seat], leave: &Leaving<'_>) -> bool {
+        let lost = [lost, &[seat]].concat();
         let mut groups = self.logs.of_seat(seat);
-        groups.all(|(_, cluster, _)| self.bears_without(Some(seat), cluster, leave))
+        groups.all(|(_, cluster, _)| self.bears_without(&lost, cluster, leave))
     }
 
-    /// Whether the cluster of a namespace can do without those that leave it.
-    pub(crate) fn bears_leaving(&self, namespace: &Namespace, leave: &Leaving<'_>) -> bool {
+    /// Whether the cluster of a namespace can do without those that leave it, and others that are
+    /// lost.
+    pub(crate) fn bears_leaving(
+        &self,
+        namespace: &Namespace,
+        lost: &[Seat],
+        leave: &Leaving<'_>,
+    ) -> bool {
         let living = self.states.living(namespace);
-        living.is_some_and(|cluster| self.bears_without(None, cluster, leave))
+        living.is_some_and(|cluster| self.bears_without(lost, cluster, leave))
     }
 
-    /// Whether an entry may rot on this node's disk: it is committed, and so is the one after it,
-    /// and every other voter has both. Then others can always tell what stood there.
-    pub(crate) fn bears_rot(&self, seat: Seat, group: GroupId, index: Index) -> bool {
+    /// Whether an entry may rot on this node's disk, where others rot already: if a cluster that
+    /// lives can do without all of them, whatever is lost; or if nothing else rots and the entry is
+    /// committed, and so is the one after it, and every other voter has both. Then others can
+    /// always tell what stood there.
+    pub(crate) fn bears_rot(
+        &self,
+        (seat, group): GroupKey,
+        index: Index,
+        rotten: &[Seat],
+        leave: &Leaving<'_>,
+    ) -> bool {
         let key = (seat, group);
         let (Some(cluster), Some(me)) = (self.logs.cluster_of(key), self.logs.member_of(key))
         else {
             return false;
         };
+        if self.logs.is_founded(cluster) && self.bears_loss(seat, rotten, leave) {
+            return true;
+        } else if rotten.iter().any(|other| *other != seat) {
+            return false;
+        }
         let whole = self.whole(cluster, |_| true);
         let slots = [index, index.next()];
         let committed = |slot: Index| {
@@ -99,9 +118,9 @@ impl Checks {
         voters.iter().any(|voter| *voter != me) && holds(&me) && voters.iter().all(holds)
     }
 
-    fn bears_without(&self, lost: Option<Seat>, cluster: ClusterId, leave: &Leaving<'_>) -> bool {
+    fn bears_without(&self, lost: &[Seat], cluster: ClusterId, leave: &Leaving<'_>) -> bool {
         let leaves = leave(cluster);
-        let whole = self.whole(cluster, |seat| lost != Some(seat) && !leaves.contains(&seat));
+        let whole = self.whole(cluster, |seat| !lost.contains(&seat) && !leaves.contains(&seat));
         let majority = |half: &BTreeSet<Member>| {
             half.is_empty() || half.intersection(&whole).count() * 2 > half.len()
         };
@@ -146,7 +165,7 @@ impl Checks {
         }
         let mut pairs = now.iter().zip(&then);
         let bears = pairs.all(|((_, cluster, new), (_, _, old))| {
-            self.bears_without(Some(seat), *cluster, leave)
+            self.bears_without(&[seat], *cluster, leave)
                 && self.bears_forgetting(seat, *cluster, new, old)
         });
         if bears { Bearing::Now } else { Bearing::Later }

@@ -9,6 +9,7 @@
 //! | `completeness` | a leader of a later term holds what was committed |
 //! | `core` | what a core hands out is durable, committed, in order, and answered once |
 //! | `forgetting` | what a member of a run of cores may forget, and who is known to have |
+//! | `founding` | a cluster lives only if all founders promised it; who forgot says nothing more |
 //! | `rounds` | after a read began, a quorum has heard the leader that allows it |
 //! | `durability` | nothing commits before a quorum has it on disk, without those that forgot it |
 //! | `snapshot` | a snapshot holds what was applied up to it, and logs are cut only behind it |
@@ -29,6 +30,7 @@ mod counter;
 mod durability;
 mod election;
 mod forgetting;
+mod founding;
 mod linearizable;
 mod log;
 mod losses;
@@ -83,6 +85,8 @@ pub(crate) struct Checks {
     seen: BTreeMap<Seat, BTreeMap<ClusterId, Seen>>,
     /// Whom a leader, in its term, found to have forgotten what it acknowledged.
     forgetful: BTreeMap<(ClusterId, Term), BTreeSet<Member>>,
+    /// Who knows to have forgotten what it acknowledged.
+    over: BTreeSet<Member>,
     /// Who each node was when it was last looked at.
     members: BTreeMap<(Seat, ClusterId), Member>,
     /// Configurations that were appended, and not looked at since.
@@ -185,6 +189,7 @@ impl Checks {
     ) -> Result<(), Violation> {
         let Some(key) = self.logs.key_of(seat, cluster) else { return Ok(()) };
         let Some(me) = self.logs.member_of(key) else { return Ok(()) };
+        self.expect_living(me, message)?;
         self.logs.expect_claim(key, me, message)?;
         to.map_or(Ok(()), |to| self.logs.expect_vote(key, me, to, message))
     }
@@ -265,6 +270,7 @@ impl Checks {
 
     /// A cluster's fate is committed: it is the only one, or shares no founder with the other.
     fn lives(&mut self, namespace: &Namespace, second: ClusterId) -> Result<(), Violation> {
+        self.expect_promised(second)?;
         let first = self.states.lives(namespace, second);
         if first == second {
             return Ok(());

@@ -40,6 +40,24 @@ pub enum Violation {
         /// The position.
         position: Position,
     },
+    /// A node speaks of a promise that it may forget.
+    #[error("node {node} says that it holds {cluster}, and may forget it")]
+    PromiseForgotten {
+        /// The node.
+        node: usize,
+        /// The cluster that its founders promised.
+        cluster: ClusterId,
+    },
+    /// A cluster lives that some of its founders never promised.
+    #[error("{cluster} lives, which {promised} of {founders} founders promised")]
+    FoundedEarly {
+        /// The cluster.
+        cluster: ClusterId,
+        /// How many founders it has.
+        founders: usize,
+        /// How many of them had promised.
+        promised: usize,
+    },
     /// A write does not follow on the log that is there.
     #[error("{member} wrote {position} after {last}")]
     LogGap {

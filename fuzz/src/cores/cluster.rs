@@ -180,6 +180,14 @@ impl Cluster {
             Step::Campaign { .. } => Some(Input::Campaign),
             Step::Peer { peer, up: true, .. } => Some(Input::PeerUp(peer)),
             Step::Peer { peer, .. } => Some(Input::PeerDown(peer)),
+            Step::Seen { leader, at, .. } => {
+                self.counts.note(CoreRare::LeaderSeen);
+                Some(Input::LeaderSeen { leader, at: self.node(seat).clock.local(at) })
+            }
+            Step::Wake { .. } => {
+                self.counts.note(CoreRare::SleepDisputed);
+                Some(Input::Wake)
+            }
             Step::Load { fails, .. } => self.load(seat, fails),
             Step::Applied { .. } => self.applied(seat),
             Step::Taken { .. } => self.taken(seat),

@@ -65,6 +65,14 @@ counted! {
     Damaged = "ranges damaged",
     /// Others told it what stood there, or a snapshot stands for it.
     Repaired = "repaired",
+    /// A member fell asleep.
+    FellAsleep = "members asleep",
+    /// A sleeping member was told that its leader's node lives.
+    LeaderSeen = "leaders seen",
+    /// A sleeping member was told that its leader's node is lost.
+    SleeperLost = "sleepers' leaders lost",
+    /// Two members disagreed on whether their group sleeps.
+    SleepDisputed = "sleep disputed",
     /// A process stood still.
     Paused = "pauses",
     /// A clock leapt ahead.

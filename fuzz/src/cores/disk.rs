@@ -22,6 +22,8 @@ pub(super) struct File {
 #[derive(Clone, Debug, Default)]
 struct Log {
     hard: HardState,
+    /// What `hard` was before it changed last.
+    hard_before: HardState,
     entries: Vec<Entry>,
     snapshot: Option<SnapshotMeta>,
     /// Slots that can't be read, and whether a start finds out.
@@ -37,6 +39,8 @@ pub(super) struct Disk {
     files: BTreeMap<Position, File>,
     /// What the process that runs was told to be lost.
     told: BTreeSet<Index>,
+    /// Whether that was the end of its log.
+    endless: bool,
 }
 
 /// So many files of snapshots are kept at least: an older one than the recorded one may still be
@@ -68,6 +72,7 @@ impl Disk {
         self.live = self.durable.clone();
         let lost = self.durable.rotten.iter().filter(|(_, seen)| **seen);
         self.told = lost.map(|(index, _)| *index).collect();
+        self.endless = self.durable.ends_lost();
     }
 
     /// What is durable by now.
@@ -80,6 +85,17 @@ impl Disk {
     /// The last entry that is durable.
     pub(super) fn last(&self) -> Index {
         self.durable.last().index
+    }
+
+    /// Whether a start would find that the end of the log is lost, and with it, perhaps, term and
+    /// vote.
+    pub(super) fn ends_lost(&self) -> bool {
+        self.durable.ends_lost()
+    }
+
+    /// Whether the running process found the end of its log to be lost.
+    pub(super) const fn began_endless(&self) -> bool {
+        self.endless
     }
 
     /// Whether anything stands at an index and behind, and something is left before it.
@@ -121,7 +137,10 @@ impl Disk {
 
     /// An entry can't be read any more. A start always finds out of a configuration.
     pub(super) fn rot(&mut self, index: Index, seen: bool) {
-        // It may have been repaired since.
+        if self.durable.rotten.contains_key(&index) {
+            return;
+        }
+        // It was repaired since.
         self.told.remove(&index);
         for log in [&mut self.durable, &mut self.live] {
             if let Some(entry) = log.entry(index) {
@@ -142,9 +161,11 @@ impl Disk {
         Some(IndexRange { first: *rotten().min()?, last: *rotten().max()? })
     }
 
-    /// Whether the running process was told that some of its log is lost, and it still is.
-    pub(super) fn is_known_lost(&self) -> bool {
-        self.told.iter().any(|index| self.live.lost(*index))
+    /// Whether the running process was told that some of its log is lost, and it still is. What it
+    /// has applied since is not missed: a snapshot stands for it.
+    pub(super) fn is_known_lost(&self, applied: Index) -> bool {
+        let lost = |index: &&Index| self.durable.rotten.contains_key(*index);
+        self.told.iter().filter(lost).any(|index| *index > applied)
     }
 
     /// What stands in a slot, readable or not.
@@ -173,6 +194,7 @@ impl Disk {
         founding: Option<Vec<Member>>,
     ) -> Restored {
         let log = &self.durable;
+        let hard = if log.ends_lost() { log.hard_before } else { log.hard };
         let mut terms: Vec<Position> = Vec::new();
         // Nobody knows the terms of slots that are lost.
         let found = || log.entries.iter().filter(|entry| !log.lost(entry.position.index));
@@ -191,11 +213,11 @@ impl Disk {
             me,
             cluster,
             founding,
-            hard: log.hard,
+            hard,
             snapshot: log.snapshot.clone(),
             terms,
             configurations: configurations.collect(),
-            last: log.last(),
+            last: log.found_last(),
             damage: log.damage(),
         }
     }
@@ -205,6 +227,20 @@ impl Log {
     fn last(&self) -> Position {
         let covered = self.snapshot.as_ref().map_or(Position::ZERO, |meta| meta.position);
         self.entries.last().map_or(covered, |entry| entry.position)
+    }
+
+    /// Where a start takes the log to end: the last entry that it finds.
+    fn found_last(&self) -> Position {
+        if !self.ends_lost() {
+            return self.last();
+        }
+        let covered = self.snapshot.as_ref().map_or(Position::ZERO, |meta| meta.position);
+        let found = self.entries.iter().rev().map(|entry| entry.position);
+        found.into_iter().find(|position| !self.lost(position.index)).unwrap_or(covered)
+    }
+
+    fn ends_lost(&self) -> bool {
+        self.lost(self.last().index)
     }
 
     fn first(&self) -> Index {
@@ -219,11 +255,12 @@ impl Log {
         self.rotten.get(&index) == Some(&true)
     }
 
-    /// What a start finds to be lost; never the last entry.
+    /// What a start finds to be lost; it ends after the log if the end of that is lost.
     fn damage(&self) -> Option<IndexRange> {
         let mut lost = self.rotten.iter().filter(|(_, seen)| **seen).map(|(index, _)| *index);
         let first = lost.next()?;
-        Some(IndexRange { first, last: lost.next_back().unwrap_or(first) })
+        let last = lost.next_back().unwrap_or(first);
+        Some(IndexRange { first, last: if self.ends_lost() { last.next() } else { last } })
     }
 
     /// Where the entry of a slot stands.
@@ -234,7 +271,9 @@ impl Log {
     }
 
     fn write(&mut self, write: &Write) {
-        self.hard = write.hard.unwrap_or(self.hard);
+        if let Some(hard) = write.hard.filter(|hard| *hard != self.hard) {
+            (self.hard_before, self.hard) = (self.hard, hard);
+        }
         if let Some(snapshot) = write.snapshot() {
             let position = snapshot.meta.position;
             match snapshot.log {

@@ -41,12 +41,14 @@ impl CoreWorld {
         if self.random.hits(faults.wipe) {
             self.wipe()?;
         }
-        if self.random.hits(faults.copy) && !self.cluster.rots() {
+        if self.random.hits(faults.copy) {
             let seat = self.some();
-            self.step(Step::Copy { seat }, false)?;
+            self.copy(seat)?;
         }
         if self.random.hits(faults.set_back) {
-            let (seat, down) = (self.some(), self.while_it_lasts());
+            let (some, down) = (self.some(), self.while_it_lasts());
+            let mut seats = self.cluster.seats().skip(some.0).chain(self.cluster.seats());
+            let seat = seats.find(|seat| self.cluster.node(*seat).copy.is_some()).unwrap_or(some);
             if self.cluster.node(seat).core.is_some() && self.cluster.node(seat).copy.is_some() {
                 self.stop(seat)?;
                 self.clock.after(down, Due::SetBack { seat, tries: TRIES });
@@ -58,10 +60,17 @@ impl CoreWorld {
         Ok(())
     }
 
+    pub(super) fn copy(&mut self, seat: Seat) -> Result<(), Violation> {
+        match self.cluster.rots() || self.faults.copy == Rate::NEVER {
+            true => Ok(()),
+            false => self.step(Step::Copy { seat }, false),
+        }
+    }
+
     /// A disk is lost, if every configuration that may still decide bears that.
     fn wipe(&mut self) -> Result<(), Violation> {
         let seat = self.some();
-        if !self.cluster.bears_loss(seat) || self.cluster.rots() {
+        if !self.cluster.bears_loss(seat) {
             return Ok(());
         }
         if self.cluster.node(seat).core.is_some() {
@@ -128,8 +137,14 @@ impl Cluster {
         members.filter(|member| !self.checks.is_set_back(*member)).collect()
     }
 
+    /// Those of them that can be read: what rotted may be lost for good.
+    pub(super) fn sound(&self) -> Vec<Member> {
+        let readable = |member: &Member| !self.node(seat_of(*member)).disk.rots();
+        self.whole().into_iter().filter(readable).collect()
+    }
+
     pub(super) fn bears_loss(&self, lost: Seat) -> bool {
-        let all = self.whole();
+        let all = self.sound();
         let whole = |member: &&Member| seat_of(**member) != lost && all.contains(member);
         // A learner may be a voter before it is known that it is lost.
         let bears = |it: &Configuration| {

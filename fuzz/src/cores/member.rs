@@ -108,6 +108,8 @@ pub(super) struct Node {
     /// The state is void from the write on that records the snapshot that takes its place.
     pub(super) replaced: bool,
     pub(super) gathers: bool,
+    /// Whether its core slept when it was last looked at.
+    pub(super) sleeps: bool,
     /// What was handed out since the last look.
     pub(super) handed: Vec<Entry>,
     pub(super) advances: Vec<Advance>,
@@ -138,6 +140,7 @@ impl Node {
             install: None,
             replaced: false,
             gathers: false,
+            sleeps: false,
             handed: Vec::new(),
             advances: Vec::new(),
             commit: Index::ZERO,

@@ -18,6 +18,7 @@ mod rot;
 mod shrink;
 mod step;
 mod storm;
+mod watch;
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -31,6 +32,7 @@ use self::{
     cluster::{Cluster, Want},
     links::{Links, SEATS_MAX},
     step::{Step, Timed, seat_of},
+    watch::{Sign, Watched},
 };
 pub use self::{
     counts::{CoreCounts, CoreRare},
@@ -85,7 +87,6 @@ fn run(mut world: CoreWorld) -> (Result<CoreReport, Failure>, CoreWorld) {
 }
 
 /// What a panic says.
-/// What a panic says.
 pub(crate) fn text(panic: &(dyn std::any::Any + Send)) -> String {
     let literal = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     literal.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
@@ -106,6 +107,10 @@ enum Due {
     Strike,
     /// A leader may be cut off.
     Apart,
+    /// A disk is copied.
+    Copy(Seat),
+    /// One of the last entries of a disk rots.
+    Rot(Seat),
     /// A fault of a link is over.
     Mend { from: Seat, to: Seat },
     /// A process goes on after a pause.
@@ -116,6 +121,10 @@ enum Due {
     Replay(Step),
     /// A stopped process may be set back to an older copy of its disk.
     SetBack { seat: Seat, tries: u32 },
+    /// Nodes show that they live to those that sleep, and look for those that do not.
+    Beat,
+    /// A sign of life arrives.
+    Sign(Sign),
     /// A healed world asks again for what is not so yet.
     Nudge,
 }
@@ -130,6 +139,8 @@ struct Plans {
     /// How often its process started.
     life: u64,
     writing: bool,
+    /// What its node knows of the leader of its sleeping core.
+    watched: Watched,
 }
 
 /// A cluster of cores, and all that happens to it.
@@ -175,6 +186,9 @@ impl CoreWorld {
         }
         world.clock.after(Duration::from_millis(60), Due::Client);
         world.clock.after(Duration::from_millis(60), Due::Strike);
+        if world.plan.knobs.quiesce_after.is_some() {
+            world.clock.after(Duration::from_millis(60), Due::Beat);
+        }
         world
     }
 
@@ -227,7 +241,10 @@ impl CoreWorld {
             }
             Due::Client => {
                 self.client()?;
-                let wait = self.random.between(Duration::ZERO, self.plan.client_every * 2);
+                let mut wait = self.random.between(Duration::ZERO, self.plan.client_every * 2);
+                if self.plan.knobs.quiesce_after.is_some() && self.random.below(16) == 0 {
+                    wait = self.random.between(Duration::ZERO, self.plan.knobs.election * 10);
+                }
                 self.clock.after(wait, Due::Client);
                 Ok(())
             }
@@ -236,6 +253,8 @@ impl CoreWorld {
                 self.apart();
                 Ok(())
             }
+            Due::Copy(seat) => self.copy(seat),
+            Due::Rot(seat) => self.rot(seat, true),
             Due::Mend { from, to } => {
                 self.links.mend(from, to);
                 Ok(())
@@ -244,6 +263,8 @@ impl CoreWorld {
             Due::Start(seat) => self.start(seat),
             Due::Replay(step) => self.step(step, false),
             Due::SetBack { seat, tries } => self.set_back(seat, tries),
+            Due::Beat => self.beat(),
+            Due::Sign(sign) => self.sign(sign),
             Due::Nudge => self.nudge(),
         }
     }

@@ -99,11 +99,7 @@ impl Cluster {
                 node.install = Some(*meta);
                 self.wants.push(Want::Install(seat));
             }
-            Output::Amnesia { .. } if self.checks.is_set_back(node.me) => {
-                self.counts.note(CoreRare::Renewed);
-                self.wants.push(Want::Renew(seat));
-            }
-            Output::Amnesia { .. } => return Err(Violation::Forgot { member: node.me }),
+            Output::Amnesia { .. } => self.retires(seat)?,
             Output::Departed { .. } => self.counts.note(CoreRare::Departed),
             Output::Observe(event) => {
                 let (me, core) = (node.me, node.core.as_ref());
@@ -167,6 +163,9 @@ impl Cluster {
         }
         let node = &mut self.nodes[seat.0];
         let Some(core) = &node.core else { return Ok(()) };
+        if !std::mem::replace(&mut node.sleeps, core.is_dormant()) && node.sleeps {
+            self.counts.note(CoreRare::FellAsleep);
+        }
         let term = core.term();
         let led = std::mem::replace(&mut node.led, leads);
         for Advance { to, configuration, led: leader } in std::mem::take(&mut node.advances) {
@@ -177,7 +176,7 @@ impl Cluster {
             }
             node.commit = to;
         }
-        if !node.disk.is_known_lost() {
+        if !node.disk.is_known_lost(node.machine.applied.index) {
             self.checks.configured(node.key, node.me, &node.founders(), &node.configuration)?;
         }
         core.check_invariants();

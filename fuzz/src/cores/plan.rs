@@ -147,6 +147,10 @@ faults! {
     transfer: percent(20),
     /// A member is told to campaign.
     campaign: percent(12),
+    /// A leader that sleeps is apart from all others for a while.
+    sleeper: percent(20),
+    /// A sleeping member's node takes a sign of life of another state of the group for one of now.
+    old_sign: percent(30),
     /// Several inputs are handled before a core is drained.
     batch: percent(48),
 }

@@ -33,7 +33,8 @@ impl CoreWorld {
         }
         self.clock.after(NUDGE_EVERY, Due::Nudge);
         // Who begins anew may have to be sent the whole log, entry by entry.
-        let entries = u32::try_from(self.cluster.checks.committed().get()).unwrap_or(u32::MAX);
+        let logs = self.cluster.nodes.iter().map(|node| node.disk.last().get());
+        let entries = logs.max().and_then(|last| u32::try_from(last).ok()).unwrap_or(u32::MAX);
         let latency_max = self.plan.latency_max.min(CALM_LATENCY_MAX);
         let catching_up = (latency_max * 4 + Duration::from_millis(10)) * entries;
         let end = self.clock.now().plus(self.plan.recovery + catching_up);

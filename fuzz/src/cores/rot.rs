@@ -1,32 +1,46 @@
-//! Entries that rot on a disk, as far as a cluster bears that: a slot whose entry is committed and
-//! on every other disk that may be asked for a vote, and so is the entry after it. Then others can
-//! always tell what stood there, and nothing that a member acknowledged is lost.
+//! Entries that rot on a disk, as far as a cluster bears that: a majority of whole disks is left in
+//! every configuration that may still decide; or all others that may be asked for a vote hold what
+//! rots, and the entry after it.
+//!
+//! In the first case nothing that was acknowledged depends on the disk, whatever rots on it: also
+//! the end of the log, with term and vote, or entries that nobody else has. Then the member may
+//! find that nobody can tell what it held, and come back as another one. In the second case others
+//! can always tell what stood there, so that any number of members may be damaged at once.
 
-use meshraft_consensus::{
-    AppendResult, Entry, EntryKind, Index, IndexRange, Member, Message, Position, Write,
-};
+use std::time::Duration;
+
+use meshraft_consensus::{AppendResult, Entry, EntryKind, Index, Member, Message, Write};
 
 use super::{
-    CoreWorld,
-    cluster::Cluster,
+    CoreWorld, Due,
+    cluster::{Cluster, Want},
     counts::CoreRare,
     member::Node,
     step::{Step, seat_of},
 };
-use crate::{check::Violation, world::Seat};
+use crate::{check::Violation, faults::Rate, world::Seat};
 
 impl CoreWorld {
-    /// An entry of some disk rots.
-    pub(super) fn rot(&mut self) -> Result<(), Violation> {
-        let (seat, seen) = (self.some(), self.random.below(2) == 0);
-        let slots = self.cluster.node(seat).disk.slots();
-        let count = slots.last.next().distance_from(slots.first);
-        let index = slots.first.plus(self.random.below(count.max(1)));
-        let whole = self.cluster.whole().len() == self.cluster.nodes.len();
-        match whole && self.cluster.bears_rot(seat, index, seen) {
-            true => self.step(Step::Rot { seat, index, seen }, false),
-            false => Ok(()),
+    /// An entry of a disk rots, or a late one; often a start finds out at once.
+    pub(super) fn rot(&mut self, seat: Seat, late: bool) -> Result<(), Violation> {
+        let (seen, at_once) = (self.random.below(3) > 0, self.random.below(2) == 0);
+        if self.plan.rot == Rate::NEVER {
+            return Ok(());
         }
+        let slots = self.cluster.node(seat).disk.slots();
+        let count = slots.last.next().distance_from(slots.first).max(1);
+        let back = self.random.below(if late { count.min(4) } else { count });
+        let index = slots.first.plus(count - 1 - back);
+        if !self.cluster.bears_rot(seat, index, seen) {
+            return Ok(());
+        }
+        self.step(Step::Rot { seat, index, seen }, false)?;
+        if at_once && seen && self.cluster.node(seat).core.is_some() {
+            let down = self.random.between(Duration::ZERO, self.plan.knobs.heartbeat);
+            self.clock.after(down, Due::Start(seat));
+            self.stop(seat)?;
+        }
+        Ok(())
     }
 }
 
@@ -44,37 +58,48 @@ impl Cluster {
     fn bears_rot(&self, seat: Seat, index: Index, seen: bool) -> bool {
         let disk = &self.node(seat).disk;
         let Some(entry) = disk.entry(index) else { return false };
+        if self.bears_loss(seat) {
+            return true;
+        }
         let seen = seen || entry.kind == EntryKind::Configuration;
-        let after = disk.entry(index.next()).map(|entry| entry.position);
+        let after = disk.entry(index.next());
         if after.is_none() && seen {
             // Nobody would know how the log ended.
             return false;
         }
-        let mut proofs = vec![entry.position];
-        proofs.extend(after);
-        let known = |node: &Node, slots: &[Position]| slots.iter().all(|at| node.disk.holds(*at));
-        let own = known(self.node(seat), &proofs);
-        // All between what is lost by then is lost, too, and has to be told.
-        let lost = disk.lost_between().unwrap_or(IndexRange { first: index, last: index });
-        let mut slot = lost.first.min(index);
-        while slot <= lost.last.max(index).next() {
-            proofs.extend(disk.entry(slot).map(|entry| entry.position));
-            slot = slot.next();
-        }
+        let proofs: Vec<_> =
+            [Some(entry), after].into_iter().flatten().map(|it| it.position).collect();
+        let known = |node: &Node| proofs.iter().all(|at| node.disk.holds(*at));
         let voters = self.nodes.iter().flat_map(|node| {
             let it = &node.configuration;
             it.voters.iter().chain(&it.outgoing)
         });
-        let others = voters.filter(|voter| seat_of(**voter) != seat);
-        let whole = |voter: &Member| {
-            let node = self.node(seat_of(*voter));
-            node.me == *voter && known(node, &proofs)
-        };
-        let mut others = others.peekable();
+        let whole = self.whole();
+        let holds = |voter: &Member| whole.contains(voter) && known(self.node(seat_of(*voter)));
+        let mut others = voters.filter(|voter| seat_of(**voter) != seat).peekable();
         let alone = others.peek().is_none();
         let committed = proofs.iter().all(|it| it.index <= self.checks.committed());
         // The own copies are not rotten yet, and what is asked for is durable.
-        !alone && committed && own && others.all(whole)
+        !alone && committed && known(self.node(seat)) && others.all(holds)
+    }
+
+    /// A member begins anew. That is right only if it can't know what it acknowledged: an old copy
+    /// took the place of its disk, or what it lost can't be told by anybody, as it was not
+    /// committed.
+    pub(super) fn retires(&mut self, seat: Seat) -> Result<(), Violation> {
+        let node = self.node(seat);
+        let proven = || {
+            let lost = node.disk.lost_between()?;
+            let anchor = node.disk.entry(lost.last.next()).or(node.disk.entry(lost.last))?;
+            Some(self.checks.is_committed(anchor))
+        };
+        let damaged = node.disk.rots() && (node.disk.ends_lost() || proven() == Some(false));
+        if !damaged && !self.checks.is_set_back(node.me) {
+            return Err(Violation::Forgot { member: node.me });
+        }
+        self.counts.note(CoreRare::Renewed);
+        self.wants.push(Want::Renew(seat));
+        Ok(())
     }
 }
 
@@ -87,15 +112,20 @@ impl Node {
             Message::VoteRequest(_) | Message::Heartbeat(_) | Message::AppendRequest(_) => true,
             _ => false,
         };
-        if claims && self.disk.is_known_lost() {
+        if claims && self.disk.is_known_lost(self.machine.applied.index) {
             let what = "what only a member with a whole log may say";
             return Err(Violation::Claim { member: self.me, what });
         }
         Ok(())
     }
 
-    /// A repair brings back exactly what was there.
+    /// A repair brings back exactly what was there; and who can't know what it promised writes
+    /// nothing, which its next start could take for the newest.
     pub(super) fn expect_same(&self, write: &Write) -> Result<(), Violation> {
+        if self.disk.began_endless() {
+            let what = "something for good, though it can't know what it promised";
+            return Err(Violation::Claim { member: self.me, what });
+        }
         let same = |entry: &Entry| self.disk.entry(entry.position.index) == Some(entry);
         if write.repair().iter().all(same) {
             return Ok(());

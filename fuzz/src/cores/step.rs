@@ -51,6 +51,10 @@ pub(crate) enum Step {
     Campaign { seat: Seat },
     /// A path to a peer is there, or gone.
     Peer { seat: Seat, peer: Member, up: bool },
+    /// The node of a sleeping member's leader was seen to live, some time ago.
+    Seen { seat: Seat, leader: Member, at: Moment },
+    /// Members disagree on whether their group sleeps.
+    Wake { seat: Seat },
     /// The disk answers the first of the loads that were asked for, or fails.
     Load { seat: Seat, fails: bool },
     /// The machine says how far it is.
@@ -93,6 +97,8 @@ impl Step {
             | Self::Transfer { seat, .. }
             | Self::Campaign { seat }
             | Self::Peer { seat, .. }
+            | Self::Seen { seat, .. }
+            | Self::Wake { seat }
             | Self::Load { seat, .. }
             | Self::Applied { seat }
             | Self::Taken { seat }
@@ -161,6 +167,10 @@ impl fmt::Display for Step {
             Self::Campaign { .. } => write!(f, "campaign {node}"),
             Self::Peer { peer, up: true, .. } => write!(f, "path {node} to {}", name(*peer)),
             Self::Peer { peer, .. } => write!(f, "no path {node} to {}", name(*peer)),
+            Self::Seen { leader, at, .. } => {
+                write!(f, "{node} knows that {} lived at {at}", name(*leader))
+            }
+            Self::Wake { .. } => write!(f, "wake {node}"),
             Self::Load { fails, .. } => write!(f, "load {node}{}", failure(*fails)),
             Self::Applied { .. } => write!(f, "applied {node}"),
             Self::Taken { .. } => write!(f, "snapshot {node}"),

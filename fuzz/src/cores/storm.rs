@@ -35,7 +35,8 @@ impl CoreWorld {
         }
         self.strike_disks(&faults)?;
         if self.plan.rot > Rate::NEVER && self.random.hits(self.plan.rot) {
-            self.rot()?;
+            let (seat, late) = (self.victim(), self.random.below(2) == 0);
+            self.rot(seat, late)?;
         }
         self.strike_members(&faults)
     }
@@ -56,6 +57,9 @@ impl CoreWorld {
         }
         if self.random.hits(faults.minority) {
             self.apart();
+        }
+        if self.random.hits(faults.sleeper) {
+            self.lose_sleeper();
         }
         if self.random.hits(faults.replay) {
             self.replay(8, self.plan.knobs.heartbeat);
@@ -110,12 +114,12 @@ impl CoreWorld {
     /// A change that leaves a majority of whole disks, by the configuration of a leader.
     fn change(&mut self, seat: Seat) -> Option<Change> {
         let from = self.cluster.node(seat).configuration.clone();
-        let all = self.cluster.whole();
+        let all = self.cluster.sound();
         let lost = from.members().iter().any(|member| !all.contains(member));
         let mut to = from.clone();
         let mut steps = Vec::new();
         for _ in 0..1 + self.random.below(3) {
-            let member = all[self.random.place(all.len())];
+            let member = *all.get(self.random.place(all.len().max(1)))?;
             let step = if to.is_voter(&member)
                 || (to.learners.contains(&member) && self.random.below(2) == 0)
             {
@@ -195,6 +199,7 @@ impl CoreWorld {
                 self.cut(to, from, lasts);
             }
         }
+        self.doom(leader, lasts);
         if faults.replay > Rate::NEVER {
             self.replay(16, self.plan.knobs.election * 2);
         }
@@ -203,6 +208,30 @@ impl CoreWorld {
         }
         if self.random.below(3) == 0 {
             self.usurp(&rest, &faults);
+        }
+    }
+
+    /// Whoever leads apart from the others writes what will never be committed. A copy of its disk
+    /// that is put back later, or one that rots, holds other entries than all others.
+    fn doom(&mut self, leader: Seat, lasts: Duration) {
+        let (faults, soon) = (self.faults, self.random.between(lasts / 2, lasts * 5 / 4));
+        if faults.copy > Rate::NEVER && self.random.below(2) == 0 {
+            self.clock.after(soon, Due::Copy(leader));
+        }
+        if self.plan.rot > Rate::NEVER && self.random.below(2) == 0 {
+            self.clock.after(soon, Due::Rot(leader));
+        }
+    }
+
+    /// A leader that sleeps is apart from all others for long enough to be lost to them.
+    fn lose_sleeper(&mut self) {
+        let asleep = |seat: &Seat| self.cluster.leads(*seat) && self.cluster.sleeps(*seat);
+        let Some(leader) = self.cluster.seats().find(asleep) else { return };
+        let election = self.plan.knobs.election;
+        let lasts = self.random.between(election, election * 8);
+        for other in self.cluster.seats().filter(|other| *other != leader) {
+            self.cut(leader, other, lasts);
+            self.cut(other, leader, lasts);
         }
     }
 

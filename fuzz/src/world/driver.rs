@@ -5,10 +5,11 @@ use std::{collections::BTreeMap, time::Duration};
 use meshraft::host::{
     CallId, HaltReason, Host, HostConfig, Input, LoadToken, NodeEvent, Output, SleepEvent,
 };
-use meshraft_consensus::{Event as CoreEvent, IndexRange, LoadError, Member, NodeId};
+use meshraft_consensus::{Event as CoreEvent, IndexRange, LoadError, Member, Namespace, NodeId};
+use meshraft_discovery::wire as founding_wire;
 use meshraft_service::{ServiceError, wire::Reply};
 use meshraft_storage::{Job, Ticket};
-use meshraft_transport::{Body, Refusal};
+use meshraft_transport::{Body, Refusal, Scope};
 
 use super::{
     Called, Event, LoadAnswer, Seat, World,
@@ -100,13 +101,7 @@ impl World {
 
     /// A process dies in the middle of a commit.
     pub(super) fn tear(&mut self, seat: Seat, life: u64) -> Result<(), Violation> {
-        if self.node_mut(seat).living(life).is_none() {
-            return Ok(());
-        }
-        let down = self.downtime();
-        self.crash_and_keep(seat, Kept::Part)?;
-        self.clock.after(down, Event::Start(seat));
-        Ok(())
+        self.end(seat, life, Kept::Part)
     }
 
     /// A process hears that its disk failed: it ends soon, and until then it acknowledges nothing.
@@ -124,11 +119,16 @@ impl World {
 
     /// A process ends whose disk failed, and is started again.
     pub(super) fn ended(&mut self, seat: Seat, life: u64) -> Result<(), Violation> {
+        self.end(seat, life, Kept::Nothing)
+    }
+
+    /// A process ends by itself, and is started again.
+    fn end(&mut self, seat: Seat, life: u64, kept: Kept) -> Result<(), Violation> {
         if self.node_mut(seat).living(life).is_none() {
             return Ok(());
         }
         let down = self.downtime();
-        self.crash_and_keep(seat, Kept::Nothing)?;
+        self.crash_and_keep(seat, kept)?;
         self.clock.after(down, Event::Start(seat));
         Ok(())
     }
@@ -346,6 +346,11 @@ impl World {
                     let to = incarnation.map(|incarnation| Member::new(to, incarnation));
                     self.checks.says(seat, cluster, to, message)?;
                 }
+                if let (Body::Bytes(bytes), Scope::Free) = (&body, &scope)
+                    && let Ok(message) = founding_wire::Message::decode(bytes)
+                {
+                    self.checks.founds(seat, &namespace, &message)?;
+                }
                 let network = self.network.at(now);
                 network.send(seat, to, namespace, scope, incarnation, channel, body);
             }
@@ -364,33 +369,42 @@ impl World {
                 self.trace.note(now, format_args!("n{} answers {id:?} {response:?}", seat.0));
                 self.answers.push((id, response));
             }
-            Output::Event { namespace, event } => {
-                self.trace.note(now, format_args!("n{} {namespace} {event:?}", seat.0));
-                match event {
-                    NodeEvent::Halted { reason: HaltReason::StoreFailed }
-                        if self.node(seat).disk.is_dead() => {}
-                    NodeEvent::Refused {
-                        why: Refusal::KeyMismatch | Refusal::Version { .. },
-                        ..
-                    } => {
-                        self.checks.counts.note(Rare::Refused);
-                    }
-                    NodeEvent::Halted { reason } => {
-                        return Err(Violation::Halted(HaltText(reason)));
-                    }
-                    NodeEvent::Core(CoreEvent::Amnesia { member, .. }) => {
-                        self.raised.push((namespace, member));
-                    }
-                    NodeEvent::Sleep(event) => self.slept(event),
-                    NodeEvent::Core(CoreEvent::Damaged { .. }) => {
-                        self.checks.counts.note(Rare::Damaged);
-                    }
-                    NodeEvent::Core(CoreEvent::Repaired { .. }) => {
-                        self.checks.counts.note(Rare::Repaired);
-                    }
-                    _ => {}
-                }
+            Output::Event { namespace, event } => return self.event(seat, namespace, event),
+        }
+        Ok(())
+    }
+
+    fn event(
+        &mut self,
+        seat: Seat,
+        namespace: Namespace,
+        event: NodeEvent,
+    ) -> Result<(), Violation> {
+        let now = self.clock.now();
+        self.trace.note(now, format_args!("n{} {namespace} {event:?}", seat.0));
+        match event {
+            NodeEvent::Halted { reason: HaltReason::StoreFailed }
+                if self.node(seat).disk.is_dead() => {}
+            NodeEvent::Refused { why: Refusal::KeyMismatch | Refusal::Version { .. }, .. } => {
+                self.checks.counts.note(Rare::Refused);
             }
+            NodeEvent::Halted { reason } => {
+                return Err(Violation::Halted(HaltText(reason)));
+            }
+            NodeEvent::Core(CoreEvent::Amnesia { member, .. }) => {
+                self.raised.push((namespace, member));
+            }
+            NodeEvent::Amnesia { lost, .. } => {
+                self.checks.ended(Member::new(self.node(seat).id, lost));
+            }
+            NodeEvent::Sleep(event) => self.slept(event),
+            NodeEvent::Core(CoreEvent::Damaged { .. }) => {
+                self.checks.counts.note(Rare::Damaged);
+            }
+            NodeEvent::Core(CoreEvent::Repaired { .. }) => {
+                self.checks.counts.note(Rare::Repaired);
+            }
+            _ => {}
         }
         Ok(())
     }

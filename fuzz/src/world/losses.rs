@@ -34,7 +34,7 @@ impl World {
     /// A disk is lost.
     pub(super) fn strike_wipe(&mut self) -> Result<(), Violation> {
         let (seat, down) = (self.victim(), self.while_it_lasts());
-        if !self.node(seat).is_running() || self.rots() || !self.bears_loss(seat) {
+        if !self.node(seat).is_running() || !self.bears_loss(seat) {
             return Ok(());
         }
         if !self.node(seat).join_only && !self.may_found_again() {
@@ -71,13 +71,13 @@ impl World {
     /// The files are lost that logs go on from, and the states with them.
     pub(super) fn strike_lost_snapshot(&mut self) -> Result<(), Violation> {
         let (seat, down) = (self.victim(), self.while_it_lasts());
-        if !self.node(seat).is_running() || self.rots() || !self.bears_loss(seat) {
+        if !self.node(seat).is_running() || !self.bears_loss(seat) {
             return Ok(());
         }
         self.struck(format_args!("n{} crashes without its snapshots", seat.0));
         self.crash(seat)?;
         for group in self.node_mut(seat).disk.lose_snapshots() {
-            self.checks.lost_state(seat, group);
+            self.checks.lost_state((seat, group));
             self.checks.counts.note(Rare::SnapshotsLost);
         }
         self.clock.after(down, Event::Start(seat));
@@ -100,19 +100,20 @@ impl World {
         self.node_mut(seat).copy = useful.then_some(OldCopy { disk, checks });
     }
 
-    /// An entry rots, while all other disks are sound. Half of the nodes crash with it, and find
-    /// out when they start.
+    /// An entry rots, often one of the last. Half of the nodes crash with it, and find out when
+    /// they start.
     pub(super) fn strike_rot(&mut self) -> Result<(), Violation> {
         let (seat, seen) = (self.victim(), self.random.below(2) == 0);
         let logs = self.node(seat).disk.slots();
-        let others = self.seats().filter(|other| *other != seat);
-        if logs.is_empty() || others.into_iter().any(|other| self.node(other).disk.rots()) {
+        let Some((group, slots)) = logs.get(self.random.place(logs.len().max(1))).copied() else {
             return Ok(());
-        }
-        let (group, slots) = logs[self.random.place(logs.len())];
-        let count = slots.last.next().distance_from(slots.first);
-        let index = slots.first.plus(self.random.below(count.max(1)));
-        if self.checks.bears_rot(seat, group, index)
+        };
+        let (count, late) =
+            (slots.last.next().distance_from(slots.first).max(1), self.random.below(2));
+        let back = self.random.below(if late == 0 { count.min(4) } else { count });
+        let index = slots.first.plus(count - 1 - back);
+        let leaving = |cluster| self.leaving_cluster(cluster);
+        if self.checks.bears_rot((seat, group), index, &self.rotten(), &leaving)
             && self.node_mut(seat).disk.rot(group, index, seen)
         {
             self.struck(format_args!("entry {index} of {group} rots on n{}", seat.0));
@@ -125,16 +126,24 @@ impl World {
 
     /// Whether anything on any disk can't be read.
     fn rots(&self) -> bool {
-        self.seats().into_iter().any(|seat| self.node(seat).disk.rots())
+        !self.rotten().is_empty()
+    }
+
+    /// The nodes whose disks can't be read somewhere.
+    fn rotten(&self) -> Vec<Seat> {
+        self.seats().filter(|seat| self.node(*seat).disk.rots()).collect()
     }
 
     /// A node crashes, and soon its old copy may take the place of its disk.
     pub(super) fn strike_set_back(&mut self) -> Result<(), Violation> {
-        let seat = self.victim();
-        let down = self.while_it_lasts();
-        if !self.node(seat).is_running() || self.node(seat).copy.is_none() {
+        let (seat, down) = (self.victim(), self.while_it_lasts());
+        // Often its leader still knows it when it is back.
+        let (soon, at_once) = (Duration::from_millis(40), self.random.below(3) > 0);
+        let down = if at_once { down.min(soon) } else { down };
+        let ready = |seat: &Seat| self.node(*seat).is_running() && self.node(*seat).copy.is_some();
+        let Some(seat) = Some(seat).filter(ready).or_else(|| self.seats().find(ready)) else {
             return Ok(());
-        }
+        };
         self.struck(format_args!("n{} crashes, to go back to its old disk", seat.0));
         self.crash(seat)?;
         self.clock.after(down, Event::SetBack { seat, tries: TRIES });
@@ -168,7 +177,8 @@ impl World {
     }
 
     fn bears_loss(&self, seat: Seat) -> bool {
-        self.checks.bears_loss(seat, &|cluster| self.leaving_cluster(cluster))
+        let rotten = self.rotten();
+        self.checks.bears_loss(seat, &rotten, &|cluster| self.leaving_cluster(cluster))
     }
 
     fn bears_copy(&self, seat: Seat, copy: &Copy) -> Bearing {
@@ -180,7 +190,8 @@ impl World {
 
     /// Whether a namespace can do without all that are on their way out of it.
     pub(super) fn bears_departures(&self, namespace: &Namespace) -> bool {
-        self.checks.bears_leaving(namespace, &|cluster| self.leaving_cluster(cluster))
+        let rotten = self.rotten();
+        self.checks.bears_leaving(namespace, &rotten, &|cluster| self.leaving_cluster(cluster))
     }
 
     fn leaving_cluster(&self, cluster: ClusterId) -> Vec<Seat> {

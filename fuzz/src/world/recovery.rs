@@ -35,6 +35,7 @@ impl World {
             self.clock.after(Duration::ZERO, Event::Client(probe));
         }
         self.wait_for(Self::calm)?;
+        self.expect_failover()?;
         self.run_until(Moment::ZERO.plus(self.plan.whole))?;
         self.calm().map_err(|stuck| self.failure(Violation::Stuck(stuck)))?;
         self.check_end().map_err(|violation| self.failure(violation))?;
@@ -80,10 +81,46 @@ impl World {
     }
 
     fn is_led(&self, namespace: &Namespace) -> bool {
+        self.seats().any(|seat| self.leads(seat, namespace))
+    }
+
+    fn leads(&self, seat: Seat, namespace: &Namespace) -> bool {
         let living = self.checks.states.living(namespace);
-        let statuses = self.seats().filter_map(|seat| self.status(seat, namespace));
-        let mut here = statuses.filter(|status| Some(status.cluster) == living);
-        here.any(|status| status.role == Role::Leader)
+        let status = self.status(seat, namespace);
+        status.is_some_and(|it| Some(it.cluster) == living && it.role == Role::Leader)
+    }
+
+    /// Where nothing else is wrong, the node of a leader is lost, perhaps while its group sleeps:
+    /// somebody else leads soon, in every namespace that has enough voters, if all others know each
+    /// other by then.
+    fn expect_failover(&mut self) -> Result<(), Failure> {
+        let rests = self.plan.quiesce_after.map_or(Duration::ZERO, |after| after + LOOK_EVERY * 10);
+        let rests = self.random.between(Duration::ZERO, rests * 2);
+        self.run_until(self.clock.now().plus(rests))?;
+        let namespace = self.some_namespace();
+        let leader = self.seats().find(|seat| self.leads(*seat, &namespace));
+        let Some(seat) = leader.filter(|seat| self.bears_crash(*seat)) else { return Ok(()) };
+        self.crash(seat).map_err(|violation| self.failure(violation))?;
+        self.expect_leaders()?;
+        self.clock.after(Duration::ZERO, Event::Start(seat));
+        self.wait_for(Self::calm)
+    }
+
+    /// Whether every namespace has a majority of its voters elsewhere, all connected.
+    fn bears_crash(&self, seat: Seat) -> bool {
+        let others: Vec<Seat> = self.seats().filter(|other| *other != seat).collect();
+        let mut pairs = others.iter().flat_map(|one| others.iter().map(move |other| (one, other)));
+        let meet = pairs.all(|(one, other)| one == other || self.network.connects(*one, *other));
+        meet && self.namespaces.iter().all(|namespace| {
+            let leads = self.seats().find(|it| self.leads(*it, namespace));
+            let status = leads.and_then(|leader| self.status(leader, namespace));
+            status.is_some_and(|status| {
+                let down = self.node(seat).id;
+                let voters = &status.configuration.voters;
+                let left = voters.iter().filter(|voter| voter.node != down).count();
+                left * 2 > voters.len() && !status.configuration.is_joint()
+            })
+        })
     }
 
     /// Runs until a condition holds, for at most as long as the plan allows.

@@ -8,7 +8,15 @@ use meshraft_fuzz::{
 use meshraft_service::mistake::Mistake as OfNodes;
 
 /// Mistakes of cores that show themselves once in some hundred seeds; the program looks for all.
-const SHY: [Mistake; 12] = [
+const SHY: [Mistake; 20] = [
+    Mistake::CommittedBySlot,
+    Mistake::NumbersBeginAnew,
+    Mistake::DamagedVotes,
+    Mistake::RepairedEarly,
+    Mistake::AnchorIgnored,
+    Mistake::SnapshotOverAnything,
+    Mistake::SleepsOverAnyLog,
+    Mistake::SleeperReads,
     Mistake::OldVotesCount,
     Mistake::OldAcknowledgementsCount,
     Mistake::StaleRequestsCount,
@@ -24,7 +32,12 @@ const SHY: [Mistake; 12] = [
 ];
 
 /// Mistakes of nodes that do.
-const SHY_OF_NODES: [OfNodes; 2] = [OfNodes::AppliedOutlivesGroup, OfNodes::IncarnationKept];
+const SHY_OF_NODES: [OfNodes; 4] = [
+    OfNodes::StateOutlivesGroup,
+    OfNodes::IncarnationKept,
+    OfNodes::PromiseForgotten,
+    OfNodes::FoundWithoutOne,
+];
 
 #[test]
 fn mistakes_of_cores_are_found() {

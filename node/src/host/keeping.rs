@@ -36,7 +36,10 @@ pub(super) fn parse(
     if record.node != node {
         return Err(RecordError::OtherNode { of: record.node, node });
     }
-    let founding = Record::decode(&record.founding).map_err(|_| RecordError::Corrupt)?;
+    let mut founding = Record::decode(&record.founding).map_err(|_| RecordError::Corrupt)?;
+    if plants!(PromiseForgotten) && founding.cluster.is_none() {
+        founding.promise = None;
+    }
     Ok((record, founding))
 }
 

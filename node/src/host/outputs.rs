@@ -42,6 +42,9 @@ impl Hosted {
                 self.record = record;
                 let drop = drop.into_iter().collect();
                 self.write_record(Purpose::Founding(id), create, drop, desk);
+                if plants!(PromisedEarly) {
+                    self.founding.handle(now, founding::Input::Persisted(id));
+                }
             }
             founding::Output::StartGroup(set) => {
                 self.start_group(now, set.id(&self.namespace), Some(&set), desk);
@@ -104,6 +107,7 @@ impl Hosted {
             replica::Output::Answer { id, response } => self.answer(now, id, response, desk),
             replica::Output::Led { term } => {
                 if let Some(cluster) = self.active.as_ref().map(|active| active.cluster) {
+                    self.take_for_heard(now, cluster);
                     self.founding.handle(now, founding::Input::Led { cluster, term });
                 }
             }

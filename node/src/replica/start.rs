@@ -6,15 +6,18 @@
 //!
 //! A recorded snapshot whose file is lost took the state along. Only others can help: the group
 //! runs without a state, as one that does not know what it acknowledged, until it hears a leader
-//! and is told to come back as a new member. A lone voter has nobody to wait for, and halts.
+//! and is told to come back as a new member. Where the other voters are no quorum there can be no
+//! leader without this member, and it halts.
 //!
 //! Invariants:
 //! 1. The machine is in one place: here, with the group, or with the driver that restores it.
 //! 2. At most one state is with the driver.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
-use meshraft_consensus::{Config, Core, Index, IndexRange, Restored, SnapshotMeta};
+use meshraft_consensus::{
+    Config, Configuration, Core, Index, IndexRange, Member, Restored, SnapshotMeta,
+};
 use meshraft_service::{
     Replicated, StateMachine,
     router::{self, ProposeResult},
@@ -91,9 +94,7 @@ impl Replica {
         let idle = self.group.is_none() && self.starting.plan.is_none();
         assert!(idle, "a group starts before the last one stopped");
         // Nothing of this group is applied yet, whatever was of one before it.
-        if !plants!(AppliedOutlivesGroup) {
-            self.router.handle(self.now, router::Input::Applied(Index::ZERO));
-        }
+        self.router.handle(self.now, router::Input::Applied(Index::ZERO));
         self.starting.plan = Some(Plan { config, restored, founding });
         self.launch();
     }
@@ -124,9 +125,7 @@ impl Replica {
         let mut group = Group::new(core, Some(state), founding, due, retained);
         let effects = if recorded.is_some() { group.lives() } else { Vec::new() };
         self.group = Some(group);
-        if !plants!(AppliedOutlivesGroup) {
-            self.router.handle(self.now, router::Input::Applied(applied));
-        }
+        self.router.handle(self.now, router::Input::Applied(applied));
         self.outputs.push_back(Output::Started);
         self.act(effects);
     }
@@ -138,9 +137,8 @@ impl Replica {
         let Some(plan) = self.starting.plan.take() else { return };
         let Plan { config, mut restored, founding } = plan;
         let newest = restored.configurations.last().map(|(_, configuration)| configuration);
-        let voters = &newest.unwrap_or(&meta.configuration).voters;
-        if voters.iter().all(|voter| *voter == restored.me)
-            || !self.starting.pristine.reset(machine.as_mut())
+        let newest = newest.unwrap_or(&meta.configuration);
+        if !decides_without(newest, &restored.me) || !self.starting.pristine.reset(machine.as_mut())
         {
             return self.halt(unreadable);
         }
@@ -203,6 +201,7 @@ impl Replica {
     fn reclaim(&mut self, state: Replicated) {
         // A group's first entry is never a command.
         let untouched = state.applied().index <= Index::ZERO.next() && state.halted().is_none();
+        let untouched = untouched || plants!(StateOutlivesGroup);
         let mut machine = state.into_machine();
         if !untouched && !self.starting.pristine.reset(machine.as_mut()) {
             return self.halt(HaltReason::MachineNotReset);
@@ -224,4 +223,13 @@ impl Replica {
             self.router.handle(self.now, router::Input::Proposed { id, result });
         }
     }
+}
+
+/// Whether the others are a quorum of a configuration, of both halves if it is joint.
+fn decides_without(configuration: &Configuration, me: &Member) -> bool {
+    let of_half = |half: &BTreeSet<Member>| {
+        let others = half.iter().filter(|voter| *voter != me).count();
+        half.is_empty() || others * 2 > half.len()
+    };
+    of_half(&configuration.voters) && of_half(&configuration.outgoing)
 }

@@ -29,6 +29,11 @@ impl Network {
         self.links.get(&pair(one, other)).and_then(|link| link.up)
     }
 
+    /// Whether two nodes have a connection.
+    pub(crate) fn connects(&self, one: Seat, other: Seat) -> bool {
+        self.epoch(one, other).is_some()
+    }
+
     pub(super) fn is_cut(&self, from: Seat, to: Seat) -> bool {
         self.cuts.contains_key(&(from, to))
     }
