@@ -233,3 +233,37 @@ fn decides_without(configuration: &Configuration, me: &Member) -> bool {
     };
     of_half(&configuration.voters) && of_half(&configuration.outgoing)
 }
+
+#[cfg(test)]
+mod tests {
+    use meshraft_consensus::{Incarnation, NodeId};
+
+    use super::*;
+
+    fn voters(numbers: &[u8]) -> BTreeSet<Member> {
+        let member =
+            |number: &u8| Member::new(NodeId::new([*number; 32]), Incarnation::new([1; 16]));
+        numbers.iter().map(member).collect()
+    }
+
+    #[test]
+    fn the_others_decide_where_they_are_a_majority_of_both_halves() {
+        let me = *voters(&[1]).first().unwrap();
+        for (incoming, outgoing, decides) in [
+            (&[1][..], &[][..], false),
+            (&[1, 2], &[], false),
+            (&[1, 2, 3], &[], true),
+            (&[2, 3], &[], true),
+            (&[1, 2, 3], &[1, 2], false),
+            (&[1, 2, 3], &[1], false),
+            (&[1, 2, 3], &[1, 2, 4], true),
+        ] {
+            let configuration = Configuration {
+                voters: voters(incoming),
+                outgoing: voters(outgoing),
+                learners: BTreeSet::new(),
+            };
+            assert_eq!(decides_without(&configuration, &me), decides, "{incoming:?} {outgoing:?}");
+        }
+    }
+}
