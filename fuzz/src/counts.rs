@@ -105,6 +105,8 @@ counted! {
     Returned = "returned",
     /// A disk was lost.
     Wiped = "disks lost",
+    /// The newest snapshots of a node were lost, and its states with them.
+    SnapshotsLost = "nodes lost snapshots",
     /// An old copy took the place of a disk.
     SetBack = "disks set back",
     /// A leader found that a member had forgotten what it had acknowledged.

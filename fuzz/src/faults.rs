@@ -142,6 +142,8 @@ faults! {
     /// A node crashes and comes back with an empty disk and a new incarnation, if a majority of
     /// the disks is left.
     wipe Wipe: percent(2),
+    /// A node crashes and its newest snapshots are gone, if a majority can do without it.
+    lost_snapshot LostSnapshot: percent(2),
     /// A disk is copied.
     copy Copy: percent(40),
     /// A node crashes and comes back on the old copy of its disk, if all others hold what it

@@ -386,9 +386,10 @@ impl Hub {
     /// One stream says that the peer has closed a namespace. Others say so too, or the peer has
     /// opened it again and one of them was quicker with that: then there is an open handle.
     fn told_gone(&self, peer: &Peer, namespace: Namespace) {
-        if !peer.ports().iter().any(|port| port.link().shares(&namespace)) {
-            self.unshare(peer, namespace);
-        }
+        let name = namespace.clone();
+        peer.unshare_unless_open(&name, || {
+            self.inbox.notify(Event::Unshared { peer: peer.node(), namespace });
+        });
     }
 
     fn unshare(&self, peer: &Peer, namespace: Namespace) {

@@ -251,6 +251,21 @@ impl Peer {
         }
     }
 
+    /// The same, unless a stream still has a handle. A link may be locked after a peer, never
+    /// before it.
+    pub(crate) fn unshare_unless_open(&self, namespace: &Namespace, tell: impl FnOnce()) {
+        let mut state = self.lock();
+        let mut ports =
+            state.slots.iter().filter_map(|slot| slot.port.as_ref()).chain(&state.others);
+        if ports.any(|port| port.link().shares(namespace)) {
+            return;
+        }
+        let sharing = state.sharing.get_mut(namespace);
+        if sharing.and_then(|sharing| sharing.facts.take()).is_some() && !state.gone {
+            tell();
+        }
+    }
+
     /// Either end refused a hello. `tell` is called if the reason is news.
     pub(crate) fn refuse(&self, namespace: &Namespace, why: &Refusal, tell: impl FnOnce()) {
         let mut state = self.lock();

@@ -50,6 +50,12 @@ impl Checks {
         self.logs.put_back(seat, copy.0);
     }
 
+    /// The state of a group is lost: its member waits for a leader, and begins anew then.
+    pub(crate) fn lost_state(&mut self, group: GroupKey) {
+        let member = self.logs.member_of(group);
+        member.into_iter().for_each(|member| self.elections.set_back(member));
+    }
+
     /// Whether every group of this node can do without its disk for ever, and without others that
     /// are lost. Those that `leave` a group may soon count as little.
     pub(crate) fn bears_loss(&self, seat: Seat, lost: &[Seat], leave: &Leaving<'_>) -> bool {

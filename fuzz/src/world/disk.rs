@@ -111,6 +111,17 @@ impl Disk {
         self.files = copy.files;
     }
 
+    /// Loses the newest snapshot of every group that has one.
+    pub(crate) fn lose_snapshots(&mut self) -> Vec<GroupId> {
+        let groups = self.durable.opened().namespaces.into_iter().flat_map(|it| it.groups);
+        let recorded = groups.filter_map(|group| Some((group.group, group.snapshot?.position)));
+        let recorded: Vec<_> = recorded.collect();
+        for (group, at) in &recorded {
+            self.files.memory.lose(*group, *at);
+        }
+        recorded.into_iter().map(|(group, _)| group).collect()
+    }
+
     /// Which slots each log has durably.
     pub(crate) fn slots(&self) -> Vec<(GroupId, IndexRange)> {
         let groups = self.durable.opened().namespaces.into_iter().flat_map(|it| it.groups);

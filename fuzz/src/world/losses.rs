@@ -68,6 +68,22 @@ impl World {
         bears
     }
 
+    /// The files are lost that logs go on from, and the states with them.
+    pub(super) fn strike_lost_snapshot(&mut self) -> Result<(), Violation> {
+        let (seat, down) = (self.victim(), self.while_it_lasts());
+        if !self.node(seat).is_running() || !self.bears_loss(seat) {
+            return Ok(());
+        }
+        self.struck(format_args!("n{} crashes without its snapshots", seat.0));
+        self.crash(seat)?;
+        for group in self.node_mut(seat).disk.lose_snapshots() {
+            self.checks.lost_state((seat, group));
+            self.checks.counts.note(Rare::SnapshotsLost);
+        }
+        self.clock.after(down, Event::Start(seat));
+        Ok(())
+    }
+
     /// A disk is copied, if there is no older copy that may still be put back. Now and then it is
     /// made anew all the same, so that copies are of every age.
     pub(super) fn strike_copy(&mut self) {

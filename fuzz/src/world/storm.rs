@@ -107,6 +107,7 @@ impl World {
             Fault::IoError => self.strike_io_error(),
             Fault::Full => self.strike_full(),
             Fault::Wipe => self.strike_wipe()?,
+            Fault::LostSnapshot => self.strike_lost_snapshot()?,
             Fault::Copy => self.strike_copy(),
             Fault::Rot => self.strike_rot()?,
             Fault::SetBack => self.strike_set_back()?,

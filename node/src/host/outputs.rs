@@ -118,14 +118,10 @@ impl Hosted {
                 }
             }
             replica::Output::Deposed => {
-                if let Some(cluster) = self.active.as_ref().map(|active| active.cluster) {
-                    self.founding.handle(now, founding::Input::Deposed { cluster });
-                }
+                self.tell_founding(now, |cluster| founding::Input::Deposed { cluster });
             }
             replica::Output::Decided(fate) => {
-                if let Some(cluster) = self.active.as_ref().map(|active| active.cluster) {
-                    self.founding.handle(now, founding::Input::Decided { cluster, fate });
-                }
+                self.tell_founding(now, |cluster| founding::Input::Decided { cluster, fate });
             }
             replica::Output::Leader { leader, term } => {
                 let leader = leader.map(|member| member.node);
@@ -141,7 +137,7 @@ impl Hosted {
                 self.restore_snapshot(now, meta, state, desk);
             }
             replica::Output::RetainSnapshots { positions } => {
-                self.retain_snapshots(positions, desk)
+                self.retain_snapshots(positions, desk);
             }
             replica::Output::FetchSnapshot { from, meta } => {
                 self.fetch_snapshot(now, from, meta, desk);
@@ -156,6 +152,13 @@ impl Hosted {
                 self.event(desk, NodeEvent::Halted { reason });
             }
             replica::Output::Observe(event) => self.event(desk, NodeEvent::Core(event)),
+        }
+    }
+
+    /// Tells founding what became of its group's first entry.
+    fn tell_founding(&mut self, now: Moment, input: impl FnOnce(ClusterId) -> founding::Input) {
+        if let Some(cluster) = self.active.as_ref().map(|active| active.cluster) {
+            self.founding.handle(now, input(cluster));
         }
     }
 

@@ -244,6 +244,9 @@ pub enum RestoreFailure {
     /// The state machine panicked.
     #[error("the state machine panicked")]
     Panicked,
+    /// Its group stopped meanwhile.
+    #[error("its group has stopped")]
+    Stopped,
 }
 
 impl From<SnapshotError> for RestoreFailure {

@@ -99,7 +99,7 @@ impl Hosted {
         desk: &mut Desk,
     ) {
         if self.active.is_none() {
-            let result = Err(RestoreFailure::Missing);
+            let result = Err(RestoreFailure::Stopped);
             let input = replica::Input::SnapshotRestored { meta, state, result };
             return self.replica.handle(now, input);
         }

@@ -6,15 +6,18 @@
 //!
 //! A recorded snapshot whose file is lost took the state along. Only others can help: the group
 //! runs without a state, as one that does not know what it acknowledged, until it hears a leader
-//! and is told to come back as a new member. A lone voter has nobody to wait for, and halts.
+//! and is told to come back as a new member. Where the other voters are no quorum there can be no
+//! leader without this member, and it halts.
 //!
 //! Invariants:
 //! 1. The machine is in one place: here, with the group, or with the driver that restores it.
 //! 2. At most one state is with the driver.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
-use meshraft_consensus::{ClusterVersion, Config, Core, Index, IndexRange, Restored, SnapshotMeta};
+use meshraft_consensus::{
+    ClusterVersion, Config, Configuration, Core, Index, IndexRange, Member, Restored, SnapshotMeta,
+};
 use meshraft_service::{
     HaltReason as ApplyHalt, Replicated, StateMachine,
     router::{self, ProposeResult},
@@ -137,9 +140,8 @@ impl Replica {
         let Some(plan) = self.starting.plan.take() else { return };
         let Plan { config, mut restored, founding } = plan;
         let newest = restored.configurations.last().map(|(_, configuration)| configuration);
-        let voters = &newest.unwrap_or(&meta.configuration).voters;
-        if voters.iter().all(|voter| *voter == restored.me)
-            || !self.starting.pristine.reset(machine.as_mut())
+        let newest = newest.unwrap_or(&meta.configuration);
+        if !decides_without(newest, &restored.me) || !self.starting.pristine.reset(machine.as_mut())
         {
             return self.halt(unreadable);
         }
@@ -228,6 +230,49 @@ impl Replica {
         for id in group.pending_proposals() {
             let result = ProposeResult::Unknown;
             self.router.handle(self.now, router::Input::Proposed { id, result });
+        }
+    }
+}
+
+/// Whether the others are a quorum of a configuration, of both halves if it is joint.
+fn decides_without(configuration: &Configuration, me: &Member) -> bool {
+    let of_half = |half: &BTreeSet<Member>| {
+        let others = half.iter().filter(|voter| *voter != me).count();
+        half.is_empty() || others * 2 > half.len()
+    };
+    of_half(&configuration.voters) && of_half(&configuration.outgoing)
+}
+
+#[cfg(test)]
+mod tests {
+    use meshraft_consensus::{Incarnation, NodeId};
+
+    use super::*;
+
+    fn voters(numbers: &[u8]) -> BTreeSet<Member> {
+        let member =
+            |number: &u8| Member::new(NodeId::new([*number; 32]), Incarnation::new([1; 16]));
+        numbers.iter().map(member).collect()
+    }
+
+    #[test]
+    fn the_others_decide_where_they_are_a_majority_of_both_halves() {
+        let me = *voters(&[1]).first().unwrap();
+        for (incoming, outgoing, decides) in [
+            (&[1][..], &[][..], false),
+            (&[1, 2], &[], false),
+            (&[1, 2, 3], &[], true),
+            (&[2, 3], &[], true),
+            (&[1, 2, 3], &[1, 2], false),
+            (&[1, 2, 3], &[1], false),
+            (&[1, 2, 3], &[1, 2, 4], true),
+        ] {
+            let configuration = Configuration {
+                voters: voters(incoming),
+                outgoing: voters(outgoing),
+                learners: BTreeSet::new(),
+            };
+            assert_eq!(decides_without(&configuration, &me), decides, "{incoming:?} {outgoing:?}");
         }
     }
 }

@@ -47,7 +47,10 @@ impl Client {
                 }
                 self.lost(now, id, to, false);
             }
-            ServiceError::ShuttingDown | ServiceError::Halted => self.lost(now, id, to, false),
+            // Another member may be further.
+            ServiceError::ShuttingDown | ServiceError::Halted | ServiceError::Behind { .. } => {
+                self.lost(now, id, to, false);
+            }
             ServiceError::OutcomeUnknown | ServiceError::Timeout { maybe: true } => {
                 self.lost(now, id, to, true);
             }

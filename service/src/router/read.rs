@@ -73,8 +73,10 @@ impl Router {
     pub(super) fn query_at(&mut self, id: RequestId, seen: Index) {
         if seen <= self.applied || plants!(SessionsReadAnything) {
             self.query(id);
-        } else {
+        } else if self.requests.has_room_to_wait() {
             self.requests.enter(id, Stage::AwaitingApply(seen));
+        } else {
+            self.fail(id, ServiceError::Overloaded);
         }
     }
 

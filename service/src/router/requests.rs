@@ -155,6 +155,11 @@ impl Requests {
             && self.bytes.saturating_add(bytes) <= self.limits.requests_bytes_max
     }
 
+    /// Whether another read may wait for what is to be applied: as few as may be parked.
+    pub(super) fn has_room_to_wait(&self) -> bool {
+        self.awaiting.len() < self.limits.parked_max
+    }
+
     /// Takes a request in; it is not parked before [`Requests::park`] says so.
     pub(super) fn insert(&mut self, id: RequestId, mut pending: Pending) {
         self.arrivals += 1;

@@ -167,6 +167,7 @@ fn service_error(name: &str, arguments: &mut Arguments<'_>) -> Result<ServiceErr
             ServiceError::NotLeader { leader, term: Term::new(arguments.key("term", 0)?) }
         }
         "overloaded" => ServiceError::Overloaded,
+        "behind" => ServiceError::Behind { applied: Index::new(1), seen: Index::new(2) },
         "shutting_down" => ServiceError::ShuttingDown,
         "outcome_unknown" => ServiceError::OutcomeUnknown,
         "session_expired" => ServiceError::SessionExpired { maybe: false },

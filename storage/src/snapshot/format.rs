@@ -70,7 +70,11 @@ impl Header {
             return Err(damaged);
         }
         fields.advance(MAGIC.len());
+        // These nine bytes stand for ever: of the rest of a newer file nothing is known.
         let version = fields.get_u8();
+        if version > VERSION {
+            return Err(SnapshotError::UnknownVersion { version });
+        }
         fields.advance(3);
         let meta_bytes = fields.get_u32() as usize;
         fields.copy_to_slice(&mut id);

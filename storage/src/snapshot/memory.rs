@@ -73,6 +73,13 @@ impl MemorySnapshots {
         *file = bytes.into();
     }
 
+    /// Loses a whole file.
+    pub fn lose(&mut self, group: GroupId, position: Position) {
+        if let Some(files) = self.groups.get_mut(&group) {
+            files.whole.remove(&position);
+        }
+    }
+
     /// See [`Snapshots::sweep`].
     ///
     /// # Errors

@@ -186,7 +186,10 @@ impl Inbound {
     /// Whether a handle without a cluster is open and proven.
     pub fn shares(&self, namespace: &Namespace) -> bool {
         let key = (namespace.clone(), Scope::Free);
-        let of_it = |inlet: &Inlet| inlet.proven && inlet.key_of_counts() == key;
+        let of_it = |inlet: &Inlet| {
+            let Source { namespace: name, scope, .. } = &inlet.source;
+            inlet.proven && name == namespace && *scope == Scope::Free
+        };
         self.counts.contains_key(&key) && self.inlets.values().any(of_it)
     }
 
