@@ -107,6 +107,7 @@ mod snapshot;
 mod status;
 mod transfer;
 mod types;
+mod version;
 
 pub use self::core::Core;
 pub use config::{Config, ConfigBuilder, ConfigError};
@@ -129,3 +130,4 @@ pub use mistake::Mistake;
 pub use output::{Lane, Outcome, Output};
 pub use status::{FollowerState, FollowerStatus, HeldBack, Status};
 pub use types::{Index, IndexRange, LoadId, Moment, Position, ProposalId, ReadId, Term, WriteId};
+pub use version::ClusterVersion;

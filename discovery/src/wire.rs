@@ -10,7 +10,7 @@ use core::num::NonZeroU16;
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use meshraft_consensus::{ClusterId, Member};
+use meshraft_consensus::{ClusterId, ClusterVersion, Member};
 use serde::{Deserialize, Serialize};
 
 use crate::ballot::{Ballot, FounderSet};
@@ -179,6 +179,13 @@ pub enum NotAdmitted {
     Denied,
     /// The asked node is itself no member of the cluster any more.
     Departed,
+    /// The node supports less than the version of commands that is in force in the cluster.
+    TooOld {
+        /// What it supports at most.
+        supports: ClusterVersion,
+        /// What is in force.
+        in_force: ClusterVersion,
+    },
 }
 
 impl NotAdmitted {
@@ -197,6 +204,9 @@ impl core::fmt::Display for NotAdmitted {
             Self::Busy => f.write_str("too many admissions at once"),
             Self::Denied => f.write_str("the cluster's admission rule turned the node down"),
             Self::Departed => f.write_str("the asked node has departed from the cluster itself"),
+            Self::TooOld { supports, in_force } => {
+                write!(f, "the node supports cluster version {supports}, {in_force} is in force")
+            }
         }
     }
 }

@@ -135,6 +135,18 @@ counted! {
     SleeperLost = "woken by loss",
     /// A node's sleeping group was woken because a peer disagreed.
     SleepDisputed = "woken by dispute",
+    /// A leader proposed a cluster version.
+    VersionRaised = "versions raised",
+    /// A command was refused because what it needs was not in force.
+    GateClosed = "answers: not in force",
+    /// A node restarted as a newer release.
+    Upgraded = "upgraded",
+    /// A node restarted as an older release.
+    Downgraded = "downgraded",
+    /// A member was too old for the version in force, and halted.
+    HaltedTooOld = "halted as too old",
+    /// A node was too old to be admitted.
+    TooOldRefused = "refused as too old",
     /// Two disjoint clusters were founded where that may happen; the run ended there.
     Split = "splits",
 }

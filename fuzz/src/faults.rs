@@ -168,6 +168,9 @@ faults! {
     batch Batch: percent(80),
     /// An entry rots on a disk, if all others have it.
     rot Rot: percent(10),
+    /// Nodes are of different releases: one restarts as a newer release, or for a while as an older
+    /// one, which may be too old for the version of commands in force.
+    versions Versions: percent(6),
 }
 
 impl Faults {
@@ -186,11 +189,15 @@ impl Faults {
             return faults;
         }
         let one_in = [2, 2, 3, 6][random.place(4)];
-        // The last kind is drawn apart, so that the others are what they were before it came.
-        let mut apart = random.clone().fork(9);
+        // What came later is drawn apart, so that the others are what they were before.
+        let (mut rot, mut versions) = (random.clone().fork(9), random.clone().fork(10));
         for fault in Fault::ALL {
             let most = fault.most();
-            let random = if *fault == Fault::Rot { &mut apart } else { &mut *random };
+            let random = match fault {
+                Fault::Rot => &mut rot,
+                Fault::Versions => &mut versions,
+                _ => &mut *random,
+            };
             let (there, times) = (random.below(one_in) == 0, random.below(u64::from(most.0)));
             if there {
                 *faults.of_mut(*fault) = Rate(u32::try_from(times).unwrap_or(most.0));

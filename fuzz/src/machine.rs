@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use meshraft_consensus::Index;
+use meshraft_consensus::{ClusterVersion, Index};
 use meshraft_service::{
     CheckError, Command, QueryError, SnapshotWriter, StateMachine,
     kv::{Kv, KvCommand},
@@ -29,17 +29,20 @@ impl Recording {
 
 /// A key-value machine with counters beside it, that records, and that writes snapshots as large as
 /// those of a machine with more in it: behind so many bytes of padding.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Recorder {
     machine: Kv,
     counters: BTreeMap<u64, u64>,
     recording: Recording,
     padding_bytes: u64,
+    /// Later commands than those of this version it does not know.
+    supports: ClusterVersion,
 }
 
 impl Recorder {
-    pub(crate) fn new(recording: Recording, padding_bytes: u64) -> Self {
-        Self { machine: Kv::new(), counters: BTreeMap::new(), recording, padding_bytes }
+    pub(crate) fn new(recording: Recording, padding_bytes: u64, supports: ClusterVersion) -> Self {
+        let (machine, counters) = (Kv::new(), BTreeMap::new());
+        Self { machine, counters, recording, padding_bytes, supports }
     }
 
     /// Adds one to a counter, and answers with what it shows then.
@@ -53,9 +56,14 @@ impl Recorder {
 impl StateMachine for Recorder {
     fn check(&self, payload: &[u8]) -> Result<(), CheckError> {
         match workload::counter_number(payload) {
-            Some(_) => Ok(()),
+            Some(_) if self.needs(payload) <= self.supports => Ok(()),
+            Some(_) => Err(CheckError::Kind { kind: u32::from(self.needs(payload).get()) }),
             None => self.machine.check(payload),
         }
+    }
+
+    fn needs(&self, payload: &[u8]) -> ClusterVersion {
+        workload::needed_version(payload).unwrap_or_else(|| self.machine.needs(payload))
     }
 
     fn apply(&mut self, commands: &[Command<'_>]) -> Vec<Bytes> {

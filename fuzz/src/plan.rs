@@ -111,12 +111,13 @@ impl Plan {
         let (mistake, print) = (None, false);
         let voters_target =
             if random.below(3) == 0 { founders.max(3) } else { usize::from(u16::MAX) };
-        let snapshot_entries = 8 << random.below(4);
-        let padding_bytes = match random.below(6) {
-            0 => 300_000 + random.below(600_000),
-            1 => 66_000 + random.below(60_000),
-            _ => random.below(500),
+        let (joiners, voters_target) = if draw_standby(seed, &faults) {
+            (1, founders.max(3))
+        } else {
+            (joiners, voters_target)
         };
+        let snapshot_entries = 8 << random.below(4);
+        let padding_bytes = draw_padding(&mut random);
         let quiesce_after = (random.below(2) == 0)
             .then(|| random.between(Duration::from_millis(200), Duration::from_secs(2)));
         let rests = quiesce_after.map(|after| draw_rests(after, &mut random));
@@ -159,6 +160,20 @@ impl Plan {
     pub const fn nodes(&self) -> usize {
         self.founders + self.joiners
     }
+}
+
+/// How large snapshots are: with much, a transfer takes several parts.
+fn draw_padding(random: &mut Random) -> u64 {
+    match random.below(6) {
+        0 => 300_000 + random.below(600_000),
+        1 => 66_000 + random.below(60_000),
+        _ => random.below(500),
+    }
+}
+
+/// Whether a learner stands by: it has a say in which version of commands comes into force.
+fn draw_standby(seed: u64, faults: &Faults) -> bool {
+    faults.versions > Rate::NEVER && Random::new(seed).fork(12).below(2) == 0
 }
 
 /// For how long clients rest, long enough for groups to sleep, and for how long they work between.

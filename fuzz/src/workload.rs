@@ -12,7 +12,7 @@ mod task;
 use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
-use meshraft_consensus::{Moment, Namespace};
+use meshraft_consensus::{ClusterVersion, Moment, Namespace};
 use meshraft_service::{
     kv::KvCommand,
     wire::{Operation, Response},
@@ -76,7 +76,7 @@ impl Workload {
     pub(crate) fn new(plan: &Plan, namespaces: Vec<Namespace>, mut random: Random) -> Self {
         let roaming = |number: usize| {
             let random = random.fork(number as u64);
-            Client::roaming(number, number % namespaces.len(), random, plan.mistake)
+            Client::roaming(number, number % namespaces.len(), random, plan)
         };
         let clients = (0..plan.clients).map(roaming).collect();
         let calls = BTreeMap::new();
@@ -209,12 +209,18 @@ impl Workload {
 }
 
 /// What an increment of a counter begins with, and a query of one: no version of the key-value
-/// machine's commands.
+/// machine's commands. One that needs a later version begins with a later number.
 const COUNTER: u8 = 0xc7;
 
-/// What a machine gets to add to a counter, and to say what it shows.
+/// What a machine gets to say what a counter shows, and to add to it where any version is in force.
 pub(crate) fn counter_bytes(counter: u64) -> Bytes {
-    let mut bytes = vec![COUNTER];
+    adding_bytes(counter, ClusterVersion::BASELINE)
+}
+
+/// What a machine gets to add to a counter, in the words of a version.
+pub(crate) fn adding_bytes(counter: u64, version: ClusterVersion) -> Bytes {
+    let later = version.get().saturating_sub(ClusterVersion::BASELINE.get());
+    let mut bytes = vec![COUNTER.saturating_add(u8::try_from(later).unwrap_or(u8::MAX))];
     bytes.extend(counter.to_be_bytes());
     bytes.into()
 }
@@ -223,7 +229,14 @@ pub(crate) fn counter_bytes(counter: u64) -> Bytes {
 pub(crate) fn counter_number(bytes: &[u8]) -> Option<u64> {
     let (first, rest) = bytes.split_first()?;
     let counter = <[u8; 8]>::try_from(rest).ok()?;
-    (*first == COUNTER).then_some(u64::from_be_bytes(counter))
+    (*first >= COUNTER).then_some(u64::from_be_bytes(counter))
+}
+
+/// Which version has to be in force for an increment.
+pub(crate) fn needed_version(bytes: &[u8]) -> Option<ClusterVersion> {
+    counter_number(bytes)?;
+    let later = u16::from(bytes.first()?.checked_sub(COUNTER)?);
+    Some(ClusterVersion::new(ClusterVersion::BASELINE.get() + later))
 }
 
 /// The bytes of a key.

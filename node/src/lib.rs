@@ -65,8 +65,8 @@ pub use config::Timing;
 pub use host::{HaltReason, NodeEvent, RecordError, RestoreFailure, SnapshotEvent};
 pub use libp2p::{Multiaddr, PeerId};
 pub use meshraft_consensus::{
-    ClusterId, Config, ConfigBuilder, ConfigError, Incarnation, Index, Member, Namespace,
-    NamespaceError, NodeId, Position, Term,
+    ClusterId, ClusterVersion, Config, ConfigBuilder, ConfigError, Incarnation, Index, Member,
+    Namespace, NamespaceError, NodeId, Position, Term,
 };
 pub use meshraft_service::{
     CheckError, Command, NotTransferred, QueryError, ServiceError, SnapshotWriter, StateMachine,

@@ -30,6 +30,9 @@ pub(crate) fn node(node: NodeId, namespace: &Namespace, event: &NodeEvent) {
             warn!(%node, %namespace, %lost, %renewed, %index, "store went back in time");
         }
         NodeEvent::Refused { peer, why } => refused(node, *peer, namespace, why),
+        NodeEvent::Version { in_force } => {
+            info!(%node, %namespace, %in_force, "cluster version raised");
+        }
         NodeEvent::Unreadable(error) => {
             error!(%node, %namespace, %error, "namespace record unreadable");
         }

@@ -5,6 +5,7 @@
 //! it shares the entry's bytes.
 
 use bytes::Bytes;
+use meshraft_consensus::ClusterVersion;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -15,15 +16,22 @@ use crate::{
 /// The version of user commands that this build writes and the only one that it knows.
 pub const USER_VERSION: u8 = 1;
 
-/// How many kinds this build knows.
-const KINDS: u32 = 1;
+/// The newest version of commands that this build understands: the largest that any kind of command
+/// needs, of [`Envelope::needs`] and of the machines of this build.
+pub const VERSION_LATEST: ClusterVersion = ClusterVersion::BASELINE;
 
-/// One command of the log. Later kinds (expiry, cluster version, dissolution) are appended.
+/// How many kinds this build knows.
+const KINDS: u32 = 2;
+const USER: u32 = 0;
+
+/// One command of the log. Later kinds (expiry, dissolution) are appended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Envelope {
     /// A command for the state machine.
     User(UserCommand),
+    /// Every member supports this version: it is in force from here on, unless a later one is.
+    ClusterVersion(ClusterVersion),
 }
 
 /// A command for the state machine, and what makes it apply once.
@@ -54,11 +62,23 @@ struct UserHeader {
 impl Envelope {
     /// The bytes of the entry.
     pub fn encode(&self) -> Bytes {
-        let Self::User(user) = self;
-        let bytes = Vec::with_capacity(user.payload.len().saturating_add(64));
+        let payload_bytes = match self {
+            Self::User(user) => user.payload.len(),
+            Self::ClusterVersion(_) => 0,
+        };
+        let bytes = Vec::with_capacity(payload_bytes.saturating_add(64));
         postcard::to_extend(self, bytes)
             .expect("postcard fails only on values without a known length, which we have none of")
             .into()
+    }
+
+    /// Which version has to be in force before a command of this kind may be proposed. What the
+    /// payload of a user command needs beyond that, its machine says.
+    pub const fn needs(&self) -> ClusterVersion {
+        match self {
+            // Every member has to understand what raises the version.
+            Self::User(_) | Self::ClusterVersion(_) => ClusterVersion::BASELINE,
+        }
     }
 
     /// Reads the bytes of an entry; the payload shares them.
@@ -70,6 +90,9 @@ impl Envelope {
         let (kind, rest) = take::<u32>(bytes)?;
         if kind >= KINDS {
             return Err(WireError::Kind { kind });
+        }
+        if kind != USER {
+            return codec::whole(rest).map(Self::ClusterVersion);
         }
         let (version, rest) = take::<u8>(rest)?;
         if version != USER_VERSION {
@@ -119,6 +142,27 @@ mod tests {
     }
 
     #[test]
+    fn a_version_is_these_bytes() {
+        let raised = |number| Envelope::ClusterVersion(ClusterVersion::new(number));
+        assert_eq!(raised(2).encode(), [1, 2].as_slice());
+        assert_eq!(raised(300).encode(), [1, 0xac, 0x02].as_slice());
+        assert_eq!(Envelope::decode(&raised(300).encode()), Ok(raised(300)));
+        for bad in [&[1][..], &[1, 0x80], &[1, 2, 0], &[1, 0xff, 0xff, 0xff]] {
+            let bytes = Bytes::copy_from_slice(bad);
+            assert_eq!(Envelope::decode(&bytes), Err(WireError::Malformed), "{bad:?}");
+        }
+    }
+
+    /// The command that raises the version needs none itself, and nothing needs more than this
+    /// build supports.
+    #[test]
+    fn no_kind_needs_what_this_build_lacks() {
+        let raise = Envelope::ClusterVersion(VERSION_LATEST);
+        assert_eq!(raise.needs(), ClusterVersion::BASELINE);
+        assert!(user(b"").needs() <= VERSION_LATEST);
+    }
+
+    #[test]
     fn what_a_later_build_wrote_is_named() {
         let mut bytes = user(b"hi").encode().to_vec();
         bytes[1] = 2;
@@ -131,7 +175,7 @@ mod tests {
     #[test]
     fn the_payload_is_not_copied() {
         let bytes = user(b"payload").encode();
-        let Envelope::User(decoded) = Envelope::decode(&bytes).unwrap();
+        let Ok(Envelope::User(decoded)) = Envelope::decode(&bytes) else { panic!() };
         let (start, end) = (bytes.as_ptr() as usize, bytes.as_ptr() as usize + bytes.len());
         assert!((start..end).contains(&(decoded.payload.as_ptr() as usize)));
     }

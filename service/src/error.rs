@@ -2,7 +2,7 @@
 //!
 //! The variants travel between members: their order is their number on the wire.
 
-use meshraft_consensus::{Index, NodeId, Term};
+use meshraft_consensus::{ClusterVersion, Index, NodeId, Term};
 use serde::{Deserialize, Serialize};
 
 /// Why a request failed. [`ServiceError::maybe`] says whether it may have taken effect.
@@ -124,6 +124,22 @@ pub enum ServiceError {
         /// What the session had read or written.
         seen: Index,
     },
+    /// The command needs a version that not every member of the cluster supports yet. Not applied.
+    #[error("the command needs cluster version {needed}, and {in_force} is in force")]
+    NotInForce {
+        /// The version that the command needs.
+        needed: ClusterVersion,
+        /// The version in force.
+        in_force: ClusterVersion,
+    },
+    /// The node that shall be admitted supports less than what is in force. Nothing changed.
+    #[error("the node supports cluster version {supports} at most, and {in_force} is in force")]
+    TooOld {
+        /// What it supports at most.
+        supports: ClusterVersion,
+        /// The version in force, or about to be.
+        in_force: ClusterVersion,
+    },
 }
 
 impl ServiceError {
@@ -153,6 +169,8 @@ impl ServiceError {
             Self::NotTransferred(_) => "not_transferred",
             Self::NoLiveMajority { .. } => "no_live_majority",
             Self::Behind { .. } => "behind",
+            Self::NotInForce { .. } => "not_in_force",
+            Self::TooOld { .. } => "too_old",
         }
     }
 

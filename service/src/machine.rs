@@ -3,7 +3,7 @@
 use std::io;
 
 use bytes::Bytes;
-use meshraft_consensus::{Index, Position};
+use meshraft_consensus::{ClusterVersion, Index, Position};
 
 use crate::{
     codec::WireError,
@@ -38,6 +38,15 @@ pub trait StateMachine: Send {
     fn check(&self, payload: &[u8]) -> Result<(), CheckError> {
         let _ = payload;
         Ok(())
+    }
+
+    /// Which cluster version has to be in force before this command may be proposed, of a command
+    /// that [`Self::check`] knows. A kind of command that an older build of the machine does not
+    /// know needs a version that the older build does not support, and that this one does: so no
+    /// member of a cluster that is upgraded node by node meets a command that it does not know.
+    fn needs(&self, payload: &[u8]) -> ClusterVersion {
+        let _ = payload;
+        ClusterVersion::BASELINE
     }
 
     /// Applies commands in order and returns one response for each.

@@ -44,11 +44,21 @@ pub enum Mistake {
     FoundWithoutOne,
     /// Nobody tells a sleeping group that its leader's node is lost.
     LossUntold,
+    /// A snapshot does not say which cluster version is in force.
+    VersionNotInSnapshot,
+    /// The cluster version is raised to what a majority of the voters supports.
+    VersionOfMajority,
+    /// The cluster version is raised without asking learners.
+    VersionWithoutLearners,
+    /// A command is proposed whatever version it needs.
+    GateOpen,
+    /// A node is admitted whatever version it supports.
+    TooOldAdmitted,
 }
 
 impl Mistake {
     /// Every mistake.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 21] = [
         Self::RepetitionsApply,
         Self::BatchRepetitionsApply,
         Self::ResultDroppedEarly,
@@ -65,6 +75,11 @@ impl Mistake {
         Self::PromiseForgotten,
         Self::FoundWithoutOne,
         Self::LossUntold,
+        Self::VersionNotInSnapshot,
+        Self::VersionOfMajority,
+        Self::VersionWithoutLearners,
+        Self::GateOpen,
+        Self::TooOldAdmitted,
     ];
 
     /// What it is about.
@@ -83,6 +98,11 @@ impl Mistake {
             Self::StoredAtOnce => "durability",
             Self::PromisedEarly | Self::PromiseForgotten | Self::FoundWithoutOne => "founding",
             Self::LossUntold => "sleep",
+            Self::VersionNotInSnapshot
+            | Self::VersionOfMajority
+            | Self::VersionWithoutLearners
+            | Self::GateOpen
+            | Self::TooOldAdmitted => "versions",
         }
     }
 

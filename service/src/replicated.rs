@@ -6,15 +6,19 @@
 //! 2. A command that this build does not know halts the replica before it: to step over it would
 //!    let the replicas diverge.
 //! 3. The outcome does not depend on how entries were cut into batches.
+//! 4. The cluster version in force never goes down, and never is one that this build does not
+//!    support: the replica halts before the entry that says so.
 
 use std::fmt;
 
 use bytes::Bytes;
-use meshraft_consensus::{Configuration, Entry, EntryKind, Index, Position, SnapshotMeta};
+use meshraft_consensus::{
+    ClusterVersion, Configuration, Entry, EntryKind, Index, Position, SnapshotMeta,
+};
 
 use crate::{
     codec::WireError,
-    envelope::{Envelope, UserCommand},
+    envelope::{Envelope, UserCommand, VERSION_LATEST},
     error::ServiceError,
     hash::StateHasher,
     machine::{CheckError, Command, QueryError, SnapshotWriter, StateMachine},
@@ -99,6 +103,14 @@ pub enum HaltReason {
         /// Responses got.
         responses: usize,
     },
+    /// A cluster version that this build does not support comes into force.
+    #[error("cluster version {needed} comes into force, and {supports} is supported here")]
+    ClusterVersion {
+        /// The version that comes into force.
+        needed: ClusterVersion,
+        /// The newest version that is supported here.
+        supports: ClusterVersion,
+    },
     /// A snapshot could not be restored, so the state is not known any more.
     #[error("a snapshot could not be restored")]
     Restore,
@@ -113,6 +125,8 @@ pub struct Replicated {
     log_time_ms: u64,
     configuration: Configuration,
     configuration_index: Index,
+    version: ClusterVersion,
+    supports: ClusterVersion,
     halted: Option<(Position, HaltReason)>,
 }
 
@@ -128,9 +142,16 @@ struct Run {
 }
 
 impl Replicated {
-    /// An empty state before the log.
+    /// An empty state before the log, which supports all that this build does.
     pub fn new(machine: Box<dyn StateMachine>) -> Self {
         Self::with_limits(machine, SessionLimits::STANDARD)
+    }
+
+    /// The same, with another newest version of commands than this build's.
+    #[must_use]
+    pub fn supporting(mut self, supports: ClusterVersion) -> Self {
+        self.supports = supports;
+        self
     }
 
     pub(crate) fn with_limits(machine: Box<dyn StateMachine>, limits: SessionLimits) -> Self {
@@ -142,6 +163,8 @@ impl Replicated {
             log_time_ms: 0,
             configuration: Configuration::default(),
             configuration_index: Index::ZERO,
+            version: ClusterVersion::BASELINE,
+            supports: VERSION_LATEST,
             halted: None,
         }
     }
@@ -151,15 +174,24 @@ impl Replicated {
         self.machine
     }
 
-    /// Whether the machine knows the command. The driver asks before it proposes.
+    /// Whether the command may be proposed: the machine knows it, and every member of the cluster
+    /// does. The driver asks before it proposes.
     ///
     /// # Errors
     /// What to answer the caller instead.
-    pub fn check(&self, payload: &[u8]) -> Result<(), ServiceError> {
+    pub fn check(&self, command: &Envelope) -> Result<(), ServiceError> {
         if self.halted.is_some() {
             return Err(ServiceError::Halted);
         }
-        self.machine.check(payload).map_err(ServiceError::from)
+        let mut needed = command.needs();
+        if let Envelope::User(user) = command {
+            self.machine.check(&user.payload)?;
+            needed = needed.max(self.machine.needs(&user.payload));
+        }
+        if needed > self.version && !plants!(GateOpen) {
+            return Err(ServiceError::NotInForce { needed, in_force: self.version });
+        }
+        Ok(())
     }
 
     /// Applies committed entries, which follow each other and the applied one, and returns what
@@ -203,6 +235,21 @@ impl Replicated {
     /// The log's own time, in milliseconds, after the last applied entry.
     pub const fn log_time_ms(&self) -> u64 {
         self.log_time_ms
+    }
+
+    /// The newest configuration among what is applied.
+    pub const fn configuration(&self) -> &Configuration {
+        &self.configuration
+    }
+
+    /// The cluster version in force after the last applied entry.
+    pub const fn version(&self) -> ClusterVersion {
+        self.version
+    }
+
+    /// The newest cluster version that is supported here.
+    pub const fn supports(&self) -> ClusterVersion {
+        self.supports
     }
 
     /// Why the replica stopped, and before which entry.
@@ -264,16 +311,27 @@ impl Replicated {
     /// The replica is then halted: its state is not known, and it serves nothing.
     pub fn restore(&mut self, from: &mut dyn std::io::Read) -> Result<SnapshotMeta, RestoreError> {
         let result = snapshot::read_head(from, self.limits).and_then(|head| {
+            let (needed, supports) = (head.header.version, self.supports);
+            if needed > supports {
+                return Err(RestoreError::ClusterVersion { needed, supports });
+            }
             self.sessions = head.sessions;
             self.applied = head.header.meta.position;
             self.log_time_ms = head.header.log_time_ms;
             self.configuration = head.header.meta.configuration.clone();
             self.configuration_index = head.header.meta.configuration_index;
+            self.version = head.header.version;
             let hasher = self.header_hash();
             snapshot::read_machine(from, self.machine.as_mut(), hasher, head.hash)?;
             Ok(head.header.meta)
         });
-        self.halted = result.is_err().then_some((self.applied, HaltReason::Restore));
+        let reason = match result {
+            Err(RestoreError::ClusterVersion { needed, supports }) => {
+                HaltReason::ClusterVersion { needed, supports }
+            }
+            _ => HaltReason::Restore,
+        };
+        self.halted = result.is_err().then_some((self.applied, reason));
         result
     }
 
@@ -283,7 +341,12 @@ impl Replicated {
             configuration: self.configuration.clone(),
             configuration_index: self.configuration_index,
         };
-        Header { meta, log_time_ms: self.log_time_ms }
+        let version = if plants!(VersionNotInSnapshot) {
+            self.version.min(ClusterVersion::BASELINE)
+        } else {
+            self.version
+        };
+        Header { meta, log_time_ms: self.log_time_ms, version }
     }
 
     fn header_hash(&self) -> StateHasher {
@@ -309,14 +372,29 @@ impl Replicated {
                 self.configuration_index = position.index;
             }
             EntryKind::Command => {
-                let Envelope::User(user) = Envelope::decode(&entry.bytes)
-                    .map_err(|why| stop(HaltReason::Envelope(why)))?;
-                let known = self.machine.check(&user.payload);
-                known.map_err(|why| stop(HaltReason::Command(why)))?;
-                self.take_command(position, user, run, answers)?;
+                match Envelope::decode(&entry.bytes)
+                    .map_err(|why| stop(HaltReason::Envelope(why)))?
+                {
+                    Envelope::User(user) => {
+                        let known = self.machine.check(&user.payload);
+                        known.map_err(|why| stop(HaltReason::Command(why)))?;
+                        self.take_command(position, user, run, answers)?;
+                    }
+                    Envelope::ClusterVersion(version) => self.raise(version).map_err(stop)?,
+                }
             }
         }
         run.last = Some(position);
+        Ok(())
+    }
+
+    /// A version comes into force, unless a later one is.
+    fn raise(&mut self, version: ClusterVersion) -> Result<(), HaltReason> {
+        let (needed, supports) = (self.version.max(version), self.supports);
+        if needed > supports {
+            return Err(HaltReason::ClusterVersion { needed, supports });
+        }
+        self.version = needed;
         Ok(())
     }
 
@@ -404,6 +482,7 @@ impl fmt::Debug for Replicated {
         f.debug_struct("Replicated")
             .field("applied", &self.applied)
             .field("log_time_ms", &self.log_time_ms)
+            .field("version", &self.version)
             .field("halted", &self.halted)
             .finish_non_exhaustive()
     }

@@ -1,5 +1,5 @@
-//! What a snapshot is: format, position, configuration, log time, sessions, state hash, and then
-//! the machine's own stream.
+//! What a snapshot is: format, position, configuration, log time, cluster version, sessions, state
+//! hash, and then the machine's own stream.
 //!
 //! The head is read record by record, each behind its length, so that a damaged or hostile stream
 //! costs no more memory than the bytes it really has. The hash covers everything that replicas have
@@ -7,7 +7,7 @@
 
 use std::io::{self, Read, Write};
 
-use meshraft_consensus::SnapshotMeta;
+use meshraft_consensus::{ClusterVersion, SnapshotMeta};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
     session::{FrozenSessions, SessionLimits, SessionRecord, Sessions},
 };
 
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 /// A header holds up to three sets of members.
 const HEADER_BYTES_MAX: u32 = 16 * 1024 * 1024;
 const SESSION_BYTES_MAX: u32 = (PIPELINE_MAX * (KEPT_BYTES_MAX + 64) + 64) as u32;
@@ -35,6 +35,14 @@ pub enum RestoreError {
     Format {
         /// The format byte.
         format: u8,
+    },
+    /// What is in force in it is not supported here. Nothing was restored.
+    #[error("cluster version {needed} is in force in it, and {supports} is supported here")]
+    ClusterVersion {
+        /// The version in force.
+        needed: ClusterVersion,
+        /// The newest version that is supported here.
+        supports: ClusterVersion,
     },
     /// The head is no head of a snapshot.
     #[error("the head of the snapshot is malformed")]
@@ -54,6 +62,7 @@ pub enum RestoreError {
 pub(crate) struct Header {
     pub(crate) meta: SnapshotMeta,
     pub(crate) log_time_ms: u64,
+    pub(crate) version: ClusterVersion,
 }
 
 impl Header {
@@ -64,6 +73,7 @@ impl Header {
         hasher.update(&position.term.get().to_be_bytes());
         hasher.update(&position.index.get().to_be_bytes());
         hasher.update(&self.log_time_ms.to_be_bytes());
+        hasher.update(&self.version.get().to_be_bytes());
         hasher.update(&self.meta.configuration_index.get().to_be_bytes());
         hasher.update(&self.meta.configuration.encode());
         hasher

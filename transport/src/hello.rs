@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use meshraft_consensus::{ClusterId, Incarnation, Namespace};
+use meshraft_consensus::{ClusterId, ClusterVersion, Incarnation, Namespace};
 use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
 
@@ -59,6 +59,8 @@ pub(crate) enum Facts {
         incarnation: Incarnation,
         /// What it speaks for, ascending, at most [`LocalRole::CLUSTERS_MAX`].
         clusters: Vec<ClusterId>,
+        /// The newest version of commands that it supports.
+        supports: ClusterVersion,
     },
 }
 
@@ -68,13 +70,13 @@ impl Facts {
     pub(crate) fn told(role: &LocalRole, scope: Option<ClusterId>, to_client: bool) -> Self {
         match role {
             LocalRole::Client => Self::Client,
-            LocalRole::Member { incarnation, clusters } => {
+            LocalRole::Member { incarnation, clusters, supports } => {
                 let clusters = match scope {
                     Some(cluster) => vec![cluster],
                     None if to_client => Vec::new(),
                     None => clusters.iter().copied().take(LocalRole::CLUSTERS_MAX).collect(),
                 };
-                Self::Member { incarnation: *incarnation, clusters }
+                Self::Member { incarnation: *incarnation, clusters, supports: *supports }
             }
         }
     }
@@ -102,14 +104,14 @@ impl Facts {
 
 impl From<&Facts> for PeerFacts {
     fn from(facts: &Facts) -> Self {
-        let (role, clusters) = match facts {
-            Facts::Client => (PeerRole::Client, BTreeSet::new()),
-            Facts::Member { clusters, .. } => {
-                (PeerRole::Member, clusters.iter().copied().collect())
+        let (role, clusters, supports) = match facts {
+            Facts::Client => (PeerRole::Client, BTreeSet::new(), None),
+            Facts::Member { clusters, supports, .. } => {
+                (PeerRole::Member, clusters.iter().copied().collect(), Some(*supports))
             }
         };
         let cluster = clusters.first().copied();
-        Self { role, cluster, clusters, incarnation: facts.incarnation() }
+        Self { role, cluster, clusters, incarnation: facts.incarnation(), supports }
     }
 }
 
@@ -244,6 +246,7 @@ mod tests {
             facts: Facts::Member {
                 incarnation: Incarnation::new([0xdd; 16]),
                 clusters: vec![ClusterId::new([0xcc; 32])],
+                supports: ClusterVersion::new(3),
             },
         }
     }
@@ -261,6 +264,7 @@ mod tests {
             &[0xdd; 16],
             &[1],
             &[0xcc; 32],
+            &[3],
         ]
         .concat();
         assert_eq!(Greeting::Hello(hello()).encode(), golden);
@@ -274,8 +278,8 @@ mod tests {
     #[test]
     fn the_largest_greetings_fit() {
         let clusters: Vec<_> = (0..8).map(|byte| ClusterId::new([byte; 32])).collect();
-        let facts =
-            Facts::Member { incarnation: Incarnation::new([1; 16]), clusters: clusters.clone() };
+        let (incarnation, supports) = (Incarnation::new([1; 16]), ClusterVersion::new(u16::MAX));
+        let facts = Facts::Member { incarnation, clusters: clusters.clone(), supports };
         let hello = Greeting::Hello(Hello { facts, ..hello() });
         assert!(hello.encode().len() <= GREETING_BYTES_MAX);
         let why = Refusal::WrongCluster { asked: clusters[0], speaks_for: clusters };
@@ -293,7 +297,8 @@ mod tests {
         let bytes = long.len();
         assert_eq!(Greeting::decode(&long), Err(GreetingError::TooLong { bytes }));
         let twice = vec![ClusterId::new([1; 32]); 2];
-        let facts = Facts::Member { incarnation: Incarnation::new([1; 16]), clusters: twice };
+        let (incarnation, supports) = (Incarnation::new([1; 16]), ClusterVersion::BASELINE);
+        let facts = Facts::Member { incarnation, clusters: twice, supports };
         let unsorted = Greeting::Hello(Hello { facts, ..hello() }).encode();
         assert_eq!(Greeting::decode(&unsorted), Err(GreetingError::Malformed));
     }

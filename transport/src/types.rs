@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fmt};
 
 use bytes::Bytes;
-use meshraft_consensus::{ClusterId, Incarnation, Message, Namespace, NodeId};
+use meshraft_consensus::{ClusterId, ClusterVersion, Incarnation, Message, Namespace, NodeId};
 
 use crate::key::KeyRing;
 
@@ -104,6 +104,8 @@ pub enum LocalRole {
         /// The clusters that this node speaks for now: a founder set's group or the living
         /// cluster. At most [`LocalRole::CLUSTERS_MAX`]; the transport tells no more than that.
         clusters: BTreeSet<ClusterId>,
+        /// The newest version of commands that this node supports; peers are told.
+        supports: ClusterVersion,
     },
 }
 
@@ -153,6 +155,8 @@ pub struct PeerFacts {
     pub clusters: BTreeSet<ClusterId>,
     /// The life of its record; `None` for a client.
     pub incarnation: Option<Incarnation>,
+    /// The newest version of commands that it supports; `None` for a client.
+    pub supports: Option<ClusterVersion>,
 }
 
 /// What a peer is in a namespace.

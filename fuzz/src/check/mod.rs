@@ -14,6 +14,7 @@
 //! | `durability` | nothing commits before a quorum has it on disk, without those that forgot it |
 //! | `snapshot` | a snapshot holds what was applied up to it, and logs are cut only behind it |
 //! | `state` | equal commands and answers at equal index; nothing is applied twice; one cluster |
+//! | `version` | what is in force is what all members support, never less than before |
 //! | `linearizable` | every key's history of writes and reads has a legal order |
 //! | `counter` | every increment takes effect once, however often it is repeated |
 //! | `reads` | an answer is the state at the index that it names, as new as its level promises |
@@ -40,6 +41,7 @@ mod rounds;
 mod shadow;
 mod snapshot;
 mod state;
+mod version;
 mod violation;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -60,6 +62,7 @@ pub(crate) use self::{
     reads::FoundAt,
     snapshot::Held,
     state::{AppliedCommand, States},
+    version::Versions,
 };
 pub use self::{
     counter::Miscount,
@@ -82,6 +85,7 @@ pub(crate) struct Checks {
     pub(crate) histories: Histories,
     pub(crate) counters: Counters,
     pub(crate) counts: Counts,
+    pub(crate) versions: Versions,
     seen: BTreeMap<Seat, BTreeMap<ClusterId, Seen>>,
     /// Whom a leader, in its term, found to have forgotten what it acknowledged.
     forgetful: BTreeMap<(ClusterId, Term), BTreeSet<Member>>,
@@ -115,6 +119,7 @@ impl Checks {
             (seen.commit, seen.led, seen.runs) = (Index::ZERO, None, false);
         }
         self.states.started(seat);
+        self.versions.started(seat);
     }
 
     /// A node's disk is empty now.
@@ -127,6 +132,7 @@ impl Checks {
     /// A node opens a namespace again, on what is on its disk.
     pub(crate) fn reopened(&mut self, seat: Seat, cluster: ClusterId) {
         self.states.reopened(seat, cluster);
+        self.versions.reopened(seat, cluster);
         if let Some(seen) = self.seen.get_mut(&seat).and_then(|groups| groups.get_mut(&cluster)) {
             (seen.commit, seen.led, seen.runs) = (Index::ZERO, None, false);
         }

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeSet;
 
-use meshraft_consensus::{ClusterId, Index, Member, Namespace, Status};
+use meshraft_consensus::{ClusterId, ClusterVersion, Index, Member, Namespace, Status};
 
 use super::{Histories, States, Violation};
 use crate::{digest::Digest, workload, world::Seat};
@@ -83,6 +83,16 @@ pub enum Stuck {
         /// What is committed.
         commit: Index,
     },
+    /// Not what all members support is in force.
+    #[error("at node {node}, version {in_force} is in force in {namespace}")]
+    Version {
+        /// Which node.
+        node: usize,
+        /// Where.
+        namespace: Namespace,
+        /// What is in force.
+        in_force: ClusterVersion,
+    },
     /// A client gets no answer.
     #[error("client {client} waits")]
     Client {
@@ -109,6 +119,7 @@ pub(crate) struct View {
     pub(crate) departed: bool,
     pub(crate) status: Option<Status>,
     pub(crate) applied: Index,
+    pub(crate) in_force: ClusterVersion,
     pub(crate) hash: Option<u64>,
 }
 
@@ -121,6 +132,8 @@ pub(crate) struct Convergence<'a> {
     pub(crate) voters_target: usize,
     /// How many entries a member may keep.
     pub(crate) kept_max: u64,
+    /// What all members support.
+    pub(crate) in_force: ClusterVersion,
     pub(crate) views: Vec<View>,
 }
 
@@ -147,6 +160,10 @@ impl Convergence<'_> {
             if view.applied != commit {
                 let applied = view.applied;
                 return Err(Stuck::Behind { node, namespace: namespace(), applied, commit });
+            }
+            if view.in_force != self.in_force {
+                let in_force = view.in_force;
+                return Err(Stuck::Version { node, namespace: namespace(), in_force });
             }
             let status = view.status.as_ref();
             let kept = status.map_or(0, |it| it.last.index.get() + 1 - it.first.get());

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use meshraft_consensus::{ClusterId, DropReason, Index, Member, Namespace, Position, Term};
+use meshraft_consensus::{
+    ClusterId, ClusterVersion, DropReason, Index, Member, Namespace, Position, Term,
+};
 
 use super::{Anomaly, Miscount, Stuck};
 
@@ -353,6 +355,18 @@ pub enum Violation {
     /// A node halted although nothing was wrong with its disk.
     #[error("a node halted: {0}")]
     Halted(HaltText),
+    /// Another version of commands is in force, or to come into force, than may be.
+    #[error("in {cluster}, version {version} at {index} {what}")]
+    Version {
+        /// Where.
+        cluster: ClusterId,
+        /// At which entry.
+        index: Index,
+        /// Which version.
+        version: ClusterVersion,
+        /// What is wrong with it.
+        what: &'static str,
+    },
     /// The world did too much in no time.
     #[error("{steps} events in one simulated second")]
     Spins {

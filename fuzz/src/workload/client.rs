@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use meshraft_consensus::{Index, Moment, Namespace};
+use meshraft_consensus::{ClusterVersion, Index, Moment, Namespace};
 use meshraft_service::{
     Sequence, ServiceError, SessionId,
     kv::{Found, KvQuery, Written},
@@ -14,13 +14,15 @@ use meshraft_service::{
 };
 
 use super::{
-    counter_bytes, key_bytes, payload,
+    adding_bytes, counter_bytes, key_bytes, payload,
     task::{Fresh, Task, draw_task},
     value_number,
 };
 use crate::{
     check::{Checks, Counted, FoundAt, Operation as Seen, Violation},
+    faults::Rate,
     mistake::Mistake,
+    plan::Plan,
     random::Random,
     world::Seat,
 };
@@ -86,6 +88,8 @@ pub(super) struct Client {
     /// The newest revision of each key that it wrote, or read as a session.
     known: BTreeMap<u64, u64>,
     random: Random,
+    /// Of which version its increments are.
+    words: ClusterVersion,
     /// A mistake of clients, if one was planted.
     mistake: Option<Mistake>,
 }
@@ -96,12 +100,16 @@ impl Client {
         number: usize,
         namespace: usize,
         mut random: Random,
-        mistake: Option<Mistake>,
+        plan: &Plan,
     ) -> Self {
         let sessions = random.below(4) > 0;
         let session = if sessions { draw_session(&mut random) } else { SessionId::NONE };
         let (pinned, errand) = (None, Errand::Roam);
-        Self { mistake, ..Self::new(number, namespace, pinned, errand, session, random) }
+        // What it adds, it adds in the words of one version.
+        let later = if plan.faults.versions > Rate::NEVER { number as u16 % 3 } else { 0 };
+        let words = ClusterVersion::new(ClusterVersion::BASELINE.get() + later);
+        let client = Self::new(number, namespace, pinned, errand, session, random);
+        Self { mistake: plan.mistake, words, ..client }
     }
 
     /// A client that asks one node: to write one key and add to a counter, and to read all.
@@ -142,6 +150,7 @@ impl Client {
             seen: Index::ZERO,
             known: BTreeMap::new(),
             random,
+            words: ClusterVersion::BASELINE,
             mistake: None,
         }
     }
@@ -238,7 +247,7 @@ impl Client {
         };
         match task {
             Task::Write { key, value } => command(payload(key, value)),
-            Task::Add { counter } => command(counter_bytes(counter)),
+            Task::Add { counter } => command(adding_bytes(counter, self.words)),
             Task::Stray { key, value } => Operation::Write {
                 session: draw_session(&mut self.random),
                 sequence: Sequence::new(2 + self.random.below(5)),

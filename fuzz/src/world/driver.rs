@@ -6,7 +6,7 @@ use meshraft::host::{
     CallId, HaltReason, Host, HostConfig, Input, LoadToken, NodeEvent, Output, SleepEvent,
 };
 use meshraft_consensus::{Event as CoreEvent, IndexRange, LoadError, Member, Namespace, NodeId};
-use meshraft_discovery::wire as founding_wire;
+use meshraft_discovery::{founding::Event as FoundingEvent, wire as founding_wire};
 use meshraft_service::{ServiceError, wire::Reply};
 use meshraft_storage::{Job, Ticket};
 use meshraft_transport::{Body, Refusal, Scope};
@@ -15,16 +15,11 @@ use super::{
     Called, Event, LoadAnswer, Seat, World,
     disk::Kept,
     life,
-    network::{Network, Question, Wake},
+    network::{Network, Question, Shares, Wake},
     node::Process,
     snapshots::SnapshotJobs,
 };
-use crate::{
-    check::{HaltText, Violation},
-    counts::Rare,
-    faults::Fault,
-    plan::Founding,
-};
+use crate::{check::Violation, counts::Rare, faults::Fault, plan::Founding};
 
 impl World {
     /// A process starts on what its disk holds.
@@ -314,6 +309,9 @@ impl World {
             match &response {
                 Err(ServiceError::Overloaded) => self.checks.counts.note(Rare::Overloaded),
                 Err(ServiceError::SessionExpired { .. }) => self.checks.counts.note(Rare::Expired),
+                Err(ServiceError::NotInForce { .. }) => {
+                    self.checks.counts.note(Rare::GateClosed);
+                }
                 Err(error) if error.maybe() => self.checks.counts.note(Rare::Uncertain),
                 _ => {}
             }
@@ -333,8 +331,11 @@ impl World {
     fn output(&mut self, seat: Seat, output: Output) -> Result<(), Violation> {
         let now = self.clock.now();
         match output {
-            Output::Share { namespace, incarnation, clusters } => {
-                self.network.at(now).share(seat, &namespace, incarnation, clusters);
+            Output::Share { namespace, incarnation, clusters, supports } => {
+                let member = Member::new(self.node(seat).id, incarnation);
+                self.checks.versions.tells(member, supports);
+                let shares = Shares { incarnation, clusters, supports };
+                self.network.at(now).share(seat, &namespace, shares);
             }
             Output::Unshare { namespace } => self.network.at(now).unshare(seat, &namespace),
             Output::Send { to, namespace, scope, incarnation, channel, body } => {
@@ -388,9 +389,14 @@ impl World {
             NodeEvent::Refused { why: Refusal::KeyMismatch | Refusal::Version { .. }, .. } => {
                 self.checks.counts.note(Rare::Refused);
             }
-            NodeEvent::Halted { reason } => {
-                return Err(Violation::Halted(HaltText(reason)));
+            NodeEvent::Halted { reason } => self.halted(seat, &namespace, reason)?,
+            NodeEvent::Founding(FoundingEvent::Departed { .. }) => {
+                self.departed(seat, &namespace);
             }
+            NodeEvent::Founding(FoundingEvent::NotAdmitted {
+                why: founding_wire::NotAdmitted::TooOld { .. },
+                ..
+            }) => self.checks.counts.note(Rare::TooOldRefused),
             NodeEvent::Core(CoreEvent::Amnesia { member, .. }) => {
                 self.raised.push((namespace, member));
             }

@@ -182,7 +182,12 @@ impl World {
     /// Notes who is out by now.
     pub(super) fn watch_standing(&mut self, seat: Seat, namespace: &Namespace) {
         let now = self.clock.now();
-        let removed = self.role(seat, namespace) == Some(NodeRole::Removed);
+        let role = self.role(seat, namespace);
+        let removed = role == Some(NodeRole::Removed);
+        if role == Some(NodeRole::Stopped) {
+            // It says nothing until another release runs.
+            return;
+        }
         let since = self.standing(seat, namespace).removed_since;
         if removed != since.is_some() {
             self.standing_mut(seat, namespace).removed_since = removed.then_some(now);
@@ -195,7 +200,8 @@ impl World {
         for namespace in &self.namespaces {
             let since = self.standing(seat, namespace).removed_since;
             let surely = since.is_some_and(|since| now.since(since) > SURELY);
-            if surely && self.role(seat, namespace).is_some_and(|role| !is_departed(role)) {
+            let is_back = |role| !is_departed(role) && role != NodeRole::Stopped;
+            if surely && self.role(seat, namespace).is_some_and(is_back) {
                 let namespace = namespace.clone();
                 return Err(Violation::CameBack { node: seat.number(), namespace });
             }

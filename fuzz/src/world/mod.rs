@@ -18,12 +18,13 @@ mod options;
 mod recovery;
 mod snapshots;
 mod storm;
+mod versions;
 mod watch;
 
 use std::time::Duration;
 
 use meshraft::host::{CallId, SnapshotJob};
-use meshraft_consensus::{LoadError, Member, Moment, Namespace, NodeId};
+use meshraft_consensus::{ClusterVersion, LoadError, Member, Moment, Namespace, NodeId};
 use meshraft_service::wire::{Operation, Response};
 use meshraft_storage::{GroupId, Ticket};
 
@@ -156,6 +157,8 @@ enum Event {
     Room(Seat),
     /// A stranger is to be what it was.
     Known(Seat),
+    /// An older release is to be what it was.
+    Upgrade { seat: Seat, to: ClusterVersion },
 }
 
 #[derive(Debug)]
@@ -208,14 +211,15 @@ impl World {
             .map(|number| Namespace::new(&format!("/sim/{number}")).expect("a legal name"))
             .collect();
         let nodes: Vec<Node> = (0..plan.nodes())
-            .map(|number| {
+            .zip(versions::first_releases(&plan))
+            .map(|(number, supports)| {
                 let drift = i64::from(plan.faults.drift.per_million());
                 let span = 2 * plan.faults.drift.per_million() + 1;
                 let drift = i64::try_from(random.below(u64::from(span))).unwrap_or(0) - drift;
                 let clock = LocalClock::new(random.below(1_000_000_000_000), drift);
                 let founders = if plan.founding == Founding::Forced { 1 } else { plan.founders };
                 let id = NodeId::new(random.bytes());
-                Node::new(id, clock, Disk::new(plan.mistake), number >= founders)
+                Node::new(id, clock, Disk::new(plan.mistake), number >= founders, supports)
             })
             .collect();
         let ids: Vec<NodeId> = nodes.iter().map(|node| node.id).collect();
@@ -387,6 +391,7 @@ impl World {
             Event::Ended { seat, life } => self.ended(seat, life)?,
             Event::Room(seat) => self.node_mut(seat).disk.files.full = false,
             Event::Known(seat) => self.known(seat)?,
+            Event::Upgrade { seat, to } => self.upgrade(seat, to)?,
         }
         self.plan_network();
         Ok(())

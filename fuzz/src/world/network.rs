@@ -12,6 +12,7 @@
 //!
 //! The network plans; the world's clock says when, and hands what arrives to the host.
 
+mod facts;
 mod foreign;
 mod link;
 mod request;
@@ -23,11 +24,11 @@ use std::{
 
 use bytes::Bytes;
 use meshraft::host::NetworkInput;
-use meshraft_consensus::{ClusterId, Incarnation, Message, Moment, Namespace, NodeId};
+use meshraft_consensus::{ClusterVersion, Incarnation, Message, Moment, Namespace, NodeId};
 use meshraft_discovery::peers::Address;
-use meshraft_transport::{Body, Channel, PeerFacts, PeerRole, Refusal, RequestId, Scope, Source};
+use meshraft_transport::{Body, Channel, Refusal, RequestId, Scope, Source};
 
-pub(crate) use self::foreign::Stranger;
+pub(crate) use self::{facts::Shares, foreign::Stranger};
 use self::{link::Link, request::Pending};
 use super::Seat;
 use crate::{
@@ -109,7 +110,9 @@ struct End {
     paused: bool,
     stranger: Option<Stranger>,
     knows: BTreeSet<Seat>,
-    shares: BTreeMap<Namespace, (Incarnation, BTreeSet<ClusterId>)>,
+    shares: BTreeMap<Namespace, Shares>,
+    /// Who each peer is and what it supports, as it told this node's process.
+    heard: BTreeMap<(Seat, Namespace), (Incarnation, ClusterVersion)>,
     refusals: BTreeMap<(Seat, Namespace), Refusal>,
     told: BTreeSet<(Seat, Namespace)>,
 }
@@ -140,6 +143,7 @@ impl Network {
             stranger: None,
             knows: BTreeSet::new(),
             shares: BTreeMap::new(),
+            heard: BTreeMap::new(),
             refusals: BTreeMap::new(),
             told: BTreeSet::new(),
         };
@@ -200,6 +204,7 @@ impl Network {
         end.paused = false;
         end.knows.clear();
         end.shares.clear();
+        end.heard.clear();
         end.refusals.clear();
         for peer in self.others(seat) {
             self.redial(seat, peer);
@@ -221,40 +226,6 @@ impl Network {
         for peer in self.others(seat) {
             self.quiet(seat, peer);
             self.redial(seat, peer);
-        }
-    }
-
-    /// A node shares a namespace from now on, or under new facts.
-    pub(crate) fn share(
-        &mut self,
-        seat: Seat,
-        namespace: &Namespace,
-        incarnation: Incarnation,
-        clusters: BTreeSet<ClusterId>,
-    ) {
-        let facts = (incarnation, clusters);
-        let old = self.end_mut(seat).shares.insert(namespace.clone(), facts.clone());
-        if old.as_ref() == Some(&facts) {
-            return;
-        }
-        for peer in self.others(seat) {
-            self.end_mut(peer).refusals.remove(&(seat, namespace.clone()));
-            self.tell_facts(seat, peer, namespace);
-            if old.is_none() {
-                self.tell_facts(peer, seat, namespace);
-            }
-        }
-    }
-
-    /// A node shares a namespace no more.
-    pub(crate) fn unshare(&mut self, seat: Seat, namespace: &Namespace) {
-        if self.end_mut(seat).shares.remove(namespace).is_none() {
-            return;
-        }
-        for peer in self.others(seat) {
-            if let Some(epoch) = self.epoch(seat, peer) {
-                self.post(seat, peer, Some(epoch), What::Unshared(namespace.clone()));
-            }
         }
     }
 
@@ -295,7 +266,7 @@ impl Network {
 
     /// Who writes: the sender's incarnation, if it may use a handle of this scope at all.
     fn author(&self, from: Seat, namespace: &Namespace, scope: Scope) -> Option<Incarnation> {
-        let (incarnation, clusters) = self.end(from).shares.get(namespace)?;
+        let Shares { incarnation, clusters, .. } = self.end(from).shares.get(namespace)?;
         let ours = scope.cluster().is_none_or(|cluster| clusters.contains(&cluster));
         ours.then_some(*incarnation)
     }
@@ -316,9 +287,15 @@ impl Network {
         let peer = self.end(from).node;
         match what {
             What::Connected { dialled } => vec![NetworkInput::Connected { peer, dialled }],
-            What::Disconnected => vec![NetworkInput::Disconnected { peer }],
+            What::Disconnected => {
+                self.end_mut(to).heard.retain(|(told, _), _| *told != from);
+                vec![NetworkInput::Disconnected { peer }]
+            }
             What::Facts(namespace) => self.facts(from, to, &namespace).into_iter().collect(),
-            What::Unshared(namespace) => vec![NetworkInput::Unshared { peer, namespace }],
+            What::Unshared(namespace) => {
+                self.end_mut(to).heard.remove(&(from, namespace.clone()));
+                vec![NetworkInput::Unshared { peer, namespace }]
+            }
             What::Refused { namespace, why } => {
                 vec![NetworkInput::Refused { peer, namespace, why }]
             }
@@ -329,25 +306,6 @@ impl Network {
                 self.replied(number, Err(meshraft_transport::RequestError::Lost))
             }
         }
-    }
-
-    /// The facts of `from`, told to `to`; noted, so that messages follow and do not lead.
-    fn facts(&mut self, from: Seat, to: Seat, namespace: &Namespace) -> Option<NetworkInput> {
-        self.end(to).shares.get(namespace)?;
-        if let Some(why) = self.estranged(from, to) {
-            let (peer, namespace) = (self.end(from).node, namespace.clone());
-            return Some(NetworkInput::Refused { peer, namespace, why });
-        }
-        let (incarnation, clusters) = self.end(from).shares.get(namespace)?.clone();
-        let facts = PeerFacts {
-            role: PeerRole::Member,
-            cluster: clusters.first().copied(),
-            clusters,
-            incarnation: Some(incarnation),
-        };
-        self.end_mut(to).told.insert((from, namespace.clone()));
-        let (peer, namespace) = (self.end(from).node, namespace.clone());
-        Some(NetworkInput::Shared { peer, namespace, facts })
     }
 
     fn deliver(
@@ -395,7 +353,7 @@ impl Network {
             return Err(why);
         }
         let shares = self.end(to).shares.get(&letter.namespace);
-        let (incarnation, clusters) = shares.ok_or(Refusal::UnknownNamespace)?;
+        let Shares { incarnation, clusters, .. } = shares.ok_or(Refusal::UnknownNamespace)?;
         if let Some(asked) = letter.scope.cluster().filter(|asked| !clusters.contains(asked)) {
             let speaks_for = clusters.iter().copied().collect();
             return Err(Refusal::WrongCluster { asked, speaks_for });
@@ -415,13 +373,6 @@ impl Network {
         if old.as_ref() != Some(&why) {
             let epoch = self.epoch(sender, receiver);
             self.post(receiver, sender, epoch, What::Refused { namespace, why });
-        }
-    }
-
-    fn tell_facts(&mut self, from: Seat, to: Seat, namespace: &Namespace) {
-        let both = [from, to].iter().all(|seat| self.end(*seat).shares.contains_key(namespace));
-        if let Some(epoch) = self.epoch(from, to).filter(|_| both) {
-            self.post(from, to, Some(epoch), What::Facts(namespace.clone()));
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use meshraft::host::Host;
-use meshraft_consensus::{Moment, Namespace, NodeId};
+use meshraft_consensus::{ClusterVersion, Moment, Namespace, NodeId};
 use meshraft_storage::Job;
 
 use super::{
@@ -30,6 +30,8 @@ pub(super) struct Node {
     pub(super) join_only: bool,
     /// What keeps all others from talking to it, from its next start on.
     pub(super) stranger: Option<Stranger>,
+    /// The newest version of commands that its release supports, from its next start on.
+    pub(super) supports: ClusterVersion,
     /// A copy that was made of its disk.
     pub(super) copy: Option<OldCopy>,
     /// What came while the process stood still, in order.
@@ -52,7 +54,13 @@ pub(super) struct Process {
 }
 
 impl Node {
-    pub(super) fn new(id: NodeId, clock: LocalClock, disk: Disk, join_only: bool) -> Self {
+    pub(super) fn new(
+        id: NodeId,
+        clock: LocalClock,
+        disk: Disk,
+        join_only: bool,
+        supports: ClusterVersion,
+    ) -> Self {
         let (process, paused_until, stranger) = (None, None, None);
         let (life, awake_since, told_of_failure) = (0, Moment::ZERO, false);
         let (copy, deferred) = (None, Vec::new());
@@ -67,6 +75,7 @@ impl Node {
             told_of_failure,
             join_only,
             stranger,
+            supports,
             copy,
             deferred,
         }

@@ -27,7 +27,8 @@ impl World {
         let founds = !self.node(seat).join_only;
         let expect = self.plan.expect().and_then(|expect| u16::try_from(expect).ok());
         let recording = Recording::default();
-        let machine = Box::new(Recorder::new(recording.clone(), self.plan.padding_bytes));
+        let supports = self.node(seat).supports;
+        let machine = Recorder::new(recording.clone(), self.plan.padding_bytes, supports);
         let forced = founds && self.plan.founding == Founding::Forced;
         let process = self.node_mut(seat).process.as_mut().expect("a process that starts");
         process.recordings.insert(namespace.clone(), recording);
@@ -48,7 +49,8 @@ impl World {
             force,
             voters_target: self.plan.voters_target,
             core,
-            machine,
+            machine: Box::new(machine),
+            supports,
             snapshot_bytes: NamespaceOptions::SNAPSHOT_BYTES,
             snapshot_entries: self.plan.snapshot_entries,
             known: Vec::new(),

@@ -20,7 +20,7 @@ use meshraft_service::{
 };
 use meshraft_storage::GroupId;
 
-use super::{Event, Seat, World};
+use super::{Event, Seat, World, versions::NEWEST};
 use crate::{
     check::{Held, Violation},
     counts::Rare,
@@ -170,8 +170,8 @@ impl World {
 
     fn read_back(&self, seat: Seat, group: GroupId, meta: &SnapshotMeta) -> Option<Held> {
         let files = &self.node(seat).disk.files.memory;
-        let machine = Recorder::new(Recording::default(), self.plan.padding_bytes);
-        let mut state = Replicated::new(Box::new(machine));
+        let machine = Recorder::new(Recording::default(), self.plan.padding_bytes, NEWEST);
+        let mut state = Replicated::new(Box::new(machine)).supporting(NEWEST);
         let found = files.restore(group, meta.position, |from| state.restore(from)).ok()?.ok()?;
         let value = |key| {
             let query = KvQuery::Get { key: key_bytes(key) }.encode();

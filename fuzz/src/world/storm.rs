@@ -112,6 +112,7 @@ impl World {
             Fault::Rot => self.strike_rot()?,
             Fault::SetBack => self.strike_set_back()?,
             Fault::Stranger => self.strike_stranger()?,
+            Fault::Versions => self.strike_versions()?,
             Fault::Leave => self.strike_departure(false),
             Fault::Remove => self.strike_departure(true),
             Fault::ComeBack => self.strike_return(),
@@ -359,6 +360,8 @@ impl World {
             let disk = &mut self.node_mut(seat).disk;
             (disk.fails_next, disk.files.full) = (false, false);
             self.known(seat)?;
+            let newest = self.version_at_the_end();
+            self.upgrade(seat, newest)?;
             if !self.node(seat).is_running() {
                 self.clock.at(now, Event::Start(seat));
             }

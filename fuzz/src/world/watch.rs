@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use meshraft_consensus::{Index, Namespace, Role, Status, Term};
+use meshraft_consensus::{ClusterId, Index, Namespace, Role, Status, Term};
 use meshraft_storage::Job;
 
 use super::{Event, Seat, World, options};
@@ -51,6 +51,7 @@ impl World {
             }
             self.checks.submitted(seat, job)?;
         }
+        self.expect_supported(seat, &jobs)?;
         let (life, disk) = (self.node(seat).life, &mut self.node_mut(seat).disk);
         let told = disk.lies_about(&jobs);
         if disk.submit(jobs) {
@@ -119,11 +120,26 @@ impl World {
                 let lasts = self.random.between(Duration::ZERO, SLOW_APPLY_MAX) * count;
                 self.stand_still(seat, lasts);
             }
+            self.expect_version(seat, &namespace, status.cluster)?;
             for command in applied {
                 self.checks.states.applied(seat, status.cluster, command)?;
             }
         }
         Ok(())
+    }
+
+    /// What is in force at a replica may be.
+    fn expect_version(
+        &mut self,
+        seat: Seat,
+        namespace: &Namespace,
+        cluster: ClusterId,
+    ) -> Result<(), Violation> {
+        let node = self.node(seat);
+        let replica = node.process.as_ref().and_then(|it| it.host.replica(namespace));
+        let Some(state) = replica.and_then(|replica| replica.replicated()) else { return Ok(()) };
+        let (at, supports) = ((state.applied().index, state.version()), node.supports);
+        self.checks.versions.applied(seat, cluster, at, supports)
     }
 
     /// What a member keeps of its log is bounded, whatever goes wrong: a snapshot that is late is
@@ -214,12 +230,14 @@ impl World {
                 departed: self.is_departed(seat, namespace),
                 status: self.status(seat, namespace),
                 applied: replicated.map_or(Index::ZERO, |state| state.applied().index),
+                in_force: replicated.map(|state| state.version()).unwrap_or_default(),
                 hash: replicated.filter(|_| hashed).map(|state| state.state_hash()),
             }
         });
         let living = self.checks.states.living(namespace);
         let voters_target = self.plan.voters_target;
         let kept_max = options::kept_max(&self.plan);
-        Convergence { namespace, living, voters_target, kept_max, views: views.collect() }
+        let (in_force, views) = (self.version_at_the_end(), views.collect());
+        Convergence { namespace, living, voters_target, kept_max, in_force, views }
     }
 }

@@ -2,8 +2,8 @@
 
 use std::{num::NonZeroU16, path::PathBuf, time::Duration};
 
-use meshraft_consensus::Namespace;
-use meshraft_service::{StateMachine, kv::Kv};
+use meshraft_consensus::{ClusterVersion, Namespace};
+use meshraft_service::{StateMachine, envelope::VERSION_LATEST, kv::Kv};
 use meshraft_transport::{KeyRing, NamespaceKey};
 use tokio::sync::oneshot;
 
@@ -30,6 +30,7 @@ pub struct NamespaceBuilder {
     pace: Pace,
     keys: Given,
     machine: Box<dyn StateMachine>,
+    supports: ClusterVersion,
     snapshot_bytes: u64,
     snapshot_entries: u64,
     keep_entries: Option<u64>,
@@ -46,6 +47,7 @@ impl NamespaceBuilder {
             pace,
             keys: Given::default(),
             machine: Box::new(Kv::new()),
+            supports: VERSION_LATEST,
             snapshot_bytes: NamespaceOptions::SNAPSHOT_BYTES,
             snapshot_entries: NamespaceOptions::SNAPSHOT_ENTRIES,
             keep_entries: None,
@@ -170,6 +172,16 @@ impl NamespaceBuilder {
         self
     }
 
+    /// The newest version of commands that this member supports, instead of what this release does.
+    /// Lower, to keep new commands out of a cluster until every node was seen to run well on the
+    /// new release; higher, with a [`StateMachine`] of one's own that knows newer commands than it
+    /// did ([`StateMachine::needs`]). A version comes into force by itself once every member
+    /// supports it, and for good: a member that supports less then halts, and deletes nothing.
+    pub fn supports(mut self, version: ClusterVersion) -> Self {
+        self.supports = version;
+        self
+    }
+
     /// Take a snapshot after this many bytes of commands, 64 MiB if not set; the log is then cut.
     /// While the state is large, only after half of what its newest snapshot has.
     pub fn snapshot_bytes(mut self, bytes: u64) -> Self {
@@ -221,6 +233,7 @@ impl NamespaceBuilder {
             voters_target: founders.voters_target(),
             core,
             machine,
+            supports: self.supports,
             snapshot_bytes,
             snapshot_entries,
             known: node.known.clone(),

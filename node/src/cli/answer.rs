@@ -3,7 +3,7 @@
 use std::{fmt::Write, time::Duration};
 
 use meshraft::{CallError, Client, Deleted, Pair};
-use meshraft_consensus::{Index, Member, NodeId};
+use meshraft_consensus::{ClusterVersion, Index, Member, NodeId};
 use meshraft_service::{
     kv::{KeyPage, Revision},
     wire::{
@@ -170,7 +170,19 @@ fn status_object(status: &Status) -> Object {
         .with("forced", status.forced)
         .with("halted", status.halted.map(halted))
         .with("asleep", status.asleep)
+        .with("version", version_json(status))
         .with("damaged", status.damaged.map(damaged_json))
+}
+
+/// The version of commands in force, the newest that the telling member supports, and who does not
+/// let that come into force.
+fn version_json(status: &Status) -> Json {
+    let held_back_by: Vec<_> = status.held_back_by().map(|it| peer(it.member.node)).collect();
+    json!({
+        "in_force": status.in_force.map(ClusterVersion::get),
+        "supports": status.supports.get(),
+        "held_back_by": held_back_by,
+    })
 }
 
 fn damaged_json(damaged: Damaged) -> Json {
@@ -192,6 +204,7 @@ fn members_json(members: &[MemberStatus]) -> Vec<Json> {
                 "match": member.matched.map(Index::get),
                 "state": member.state.map(member_state),
                 "held_back": member.held_back.map(held_back),
+                "supports": member.supports.map(ClusterVersion::get),
             })
         })
         .collect()
@@ -205,6 +218,10 @@ fn waiting_json(waiting: &Waiting) -> Json {
     object.insert("need".into(), waiting.need.into());
     object.insert("missing".into(), missing.into());
     object.insert("why".into(), waiting.why.map(not_admitted).into());
+    if let Some(NotAdmitted::TooOld { supports, in_force }) = waiting.why {
+        object.insert("supports".into(), supports.get().into());
+        object.insert("in_force".into(), in_force.get().into());
+    }
     object.into()
 }
 
@@ -237,6 +254,13 @@ fn status_text(status: &Status) -> String {
     if let Some(why) = status.halted {
         line("halted", format!("{}; a new start tries again", halted(why)));
     }
+    if let Some(in_force) = status.in_force {
+        line("version", version_text(status, in_force));
+    }
+    for member in status.held_back_by() {
+        let told = member.supports.map_or("did not tell".into(), |it| format!("supports {it}"));
+        line("  held back", format!("by {}, which {told}", peer(member.member.node)));
+    }
     if let Some(Damaged { first, last, repairable }) = status.damaged {
         let how = match repairable {
             true => "asks the other members for them, and neither votes nor leads until then",
@@ -253,6 +277,13 @@ fn status_text(status: &Status) -> String {
     text + &members_text(&status.members)
 }
 
+fn version_text(status: &Status, in_force: ClusterVersion) -> String {
+    match status.supports {
+        supports if supports == in_force => in_force.to_string(),
+        supports => format!("{in_force}, supports {supports}"),
+    }
+}
+
 /// What a node waits for, on one line; empty if it waits for nothing.
 pub(crate) fn waiting_text(status: &Status) -> String {
     let Some(Waiting { code, have, need, why, .. }) = &status.waiting else {
@@ -266,6 +297,9 @@ pub(crate) fn waiting_text(status: &Status) -> String {
     };
     if let Some(why) = why {
         let _ = write!(text, " (last answer: {})", not_admitted(*why));
+        if let NotAdmitted::TooOld { supports, in_force } = why {
+            let _ = write!(text, ": supports {supports}, and {in_force} is in force");
+        }
     }
     text
 }
@@ -339,6 +373,7 @@ const fn halted(why: Halted) -> &'static str {
         Halted::StoreFailed => "store_failed",
         Halted::SnapshotUnreadable => "snapshot_unreadable",
         Halted::MachineNotReset => "machine_not_reset",
+        Halted::ClusterVersion => "cluster_version",
         _ => "other",
     }
 }
@@ -361,6 +396,7 @@ const fn not_admitted(why: NotAdmitted) -> &'static str {
         NotAdmitted::Busy => "busy",
         NotAdmitted::Denied => "denied",
         NotAdmitted::Departed => "departed",
+        NotAdmitted::TooOld { .. } => "too_old",
         _ => "unknown",
     }
 }

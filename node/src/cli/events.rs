@@ -4,7 +4,7 @@ use meshraft::{
     HaltReason, Member, Namespace, NodeEvent, NodeId, Position, SnapshotEvent, identity::peer_id,
 };
 use meshraft_consensus::{Event as CoreEvent, Role};
-use meshraft_discovery::{Departure, founding::Event as FoundingEvent};
+use meshraft_discovery::{Departure, founding::Event as FoundingEvent, wire::NotAdmitted};
 use meshraft_transport::Refusal;
 use serde_json::{Value, json};
 
@@ -28,6 +28,9 @@ pub(crate) fn line(namespace: &Namespace, event: &NodeEvent) -> Option<Value> {
             "event": "state", "namespace": namespace,
             "state": "forced", "cluster_id": cluster.to_string(),
         }),
+        NodeEvent::Version { in_force } => json!({
+            "event": "version", "namespace": namespace, "in_force": in_force.get(),
+        }),
         NodeEvent::Amnesia { lost, renewed, acknowledged } => json!({
             "event": "amnesia", "namespace": namespace,
             "lost": lost.to_string(), "incarnation": renewed.to_string(),
@@ -41,15 +44,22 @@ pub(crate) fn line(namespace: &Namespace, event: &NodeEvent) -> Option<Value> {
             "event": "state", "namespace": namespace,
             "state": "unreadable", "message": error.to_string(),
         }),
-        NodeEvent::Halted { reason } => json!({
-            "event": "state", "namespace": namespace,
-            "state": "halted", "reason": halt(*reason),
-        }),
+        NodeEvent::Halted { reason } => halted(namespace, *reason),
         NodeEvent::Snapshot(event) => return snapshot(namespace, event),
         NodeEvent::Core(event) => return core(namespace, event),
         NodeEvent::Founding(event) => return founding(namespace, event),
         _ => return None,
     })
+}
+
+fn halted(namespace: &str, reason: HaltReason) -> Value {
+    let mut line = json!({
+        "event": "state", "namespace": namespace, "state": "halted", "reason": halt(reason),
+    });
+    if let HaltReason::ClusterVersion { needed, supports } = reason {
+        (line["needed"], line["supports"]) = (json!(needed.get()), json!(supports.get()));
+    }
+    line
 }
 
 fn snapshot(namespace: &str, event: &SnapshotEvent) -> Option<Value> {
@@ -139,7 +149,14 @@ fn founding(namespace: &str, event: &FoundingEvent) -> Option<Value> {
         FoundingEvent::Founded { cluster } => step("founded", cluster),
         FoundingEvent::Joining { cluster, .. } => step("joining", cluster),
         FoundingEvent::Joined { cluster } => step("joined", cluster),
-        FoundingEvent::NotAdmitted { cluster, .. } => step("not_admitted", cluster),
+        FoundingEvent::NotAdmitted { cluster, why, .. } => {
+            let mut line = step("not_admitted", cluster);
+            if let NotAdmitted::TooOld { supports, in_force } = why {
+                (line["supports"], line["in_force"]) =
+                    (json!(supports.get()), json!(in_force.get()));
+            }
+            line
+        }
         _ => return None,
     })
 }
@@ -170,6 +187,7 @@ const fn halt(reason: HaltReason) -> &'static str {
         HaltReason::StoreFailed => "store_failed",
         HaltReason::SnapshotUnreadable { .. } => "snapshot_unreadable",
         HaltReason::MachineNotReset => "machine_not_reset",
+        HaltReason::ClusterVersion { .. } => "cluster_version",
         _ => "other",
     }
 }

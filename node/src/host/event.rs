@@ -1,7 +1,8 @@
 //! What a node tells of a namespace: for `serve`'s lines, the events of the embedding API and logs.
 
 use meshraft_consensus::{
-    ClusterId, Event as CoreEvent, Incarnation, Index, InstallError, Member, NodeId, Position, Term,
+    ClusterId, ClusterVersion, Event as CoreEvent, Incarnation, Index, InstallError, Member,
+    NodeId, Position, Term,
 };
 use meshraft_discovery::founding::Event as FoundingEvent;
 use meshraft_storage::SnapshotError;
@@ -46,6 +47,11 @@ pub enum NodeEvent {
         renewed: Incarnation,
         /// What the lost one had acknowledged as durable.
         acknowledged: Index,
+    },
+    /// Another version of commands is in force, as far as this node has applied.
+    Version {
+        /// Which.
+        in_force: ClusterVersion,
     },
     /// A hello with a peer was refused.
     Refused {
@@ -177,4 +183,12 @@ pub enum HaltReason {
     /// The store went back in time, and the state machine can't begin anew in this process: a new
     /// start does.
     MachineNotReset,
+    /// A version of commands comes into force, or is in the recorded snapshot, that this member
+    /// does not support: a newer build can go on. Nothing is deleted.
+    ClusterVersion {
+        /// The version in force.
+        needed: ClusterVersion,
+        /// The newest version that is supported here.
+        supports: ClusterVersion,
+    },
 }

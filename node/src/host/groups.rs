@@ -101,14 +101,16 @@ impl Hosted {
         }
     }
 
-    /// Tells a core that has just begun which members of its group can be reached.
+    /// Tells a core that has just begun which members of its group can be reached, and what every
+    /// peer supports.
     pub(super) fn tell_reachable(&mut self, now: Moment) {
         let Some(cluster) = self.active.as_ref().map(|active| active.cluster) else { return };
-        for (node, facts) in &self.shared {
+        for (node, facts) in self.shared.clone() {
+            self.tell_supports(now, node, &facts);
             if let Some(incarnation) =
                 facts.incarnation.filter(|_| facts.clusters.contains(&cluster))
             {
-                let member = Member::new(*node, incarnation);
+                let member = Member::new(node, incarnation);
                 self.replica.handle(now, replica::Input::PeerUp(member));
             }
         }
@@ -183,6 +185,7 @@ impl Hosted {
             namespace: self.namespace.clone(),
             incarnation: self.me.incarnation,
             clusters,
+            supports: self.supports,
         });
     }
 }

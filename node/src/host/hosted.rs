@@ -9,7 +9,7 @@ use std::{
 };
 
 use meshraft_consensus::{
-    ClusterId, Config, Entry, LoadError, LoadId, Member, Moment, Namespace, NodeId,
+    ClusterId, ClusterVersion, Config, Entry, LoadError, LoadId, Member, Moment, Namespace, NodeId,
 };
 use meshraft_discovery::{
     FounderSet, Record, founding,
@@ -101,6 +101,8 @@ pub(super) struct Hosted {
     /// Ids of peers that the operator named.
     pub(super) known: Vec<NodeId>,
     pub(super) leavers: Leavers,
+    /// The newest version of commands that this member supports.
+    pub(super) supports: ClusterVersion,
     pub(super) describing: Describing,
     /// Members that went while the group slept, which it was not told yet.
     pub(super) untold: BTreeSet<Member>,
@@ -136,13 +138,12 @@ impl Hosted {
         let seed = number_from(config, &namespace, life, b"core");
         let core_config = seeded(&core_of(&options), seed);
         let traffic = Traffic::new(life, Ids::new(config, &namespace, life));
+        let snapshots = thresholds(&options);
         let options_of_replica = ReplicaOptions {
             machine: options.machine,
-            snapshots: SnapshotThresholds {
-                bytes: options.snapshot_bytes,
-                entries: options.snapshot_entries,
-            },
+            snapshots,
             pin_time: pin_time(core_config.knobs().election),
+            supports: options.supports,
         };
         let mut hosted = Self {
             replica: Replica::new(options_of_replica, Router::new(config.node), now),
@@ -165,6 +166,7 @@ impl Hosted {
             founding,
             known: options.known,
             leavers: Leavers::default(),
+            supports: options.supports,
             describing: Describing::new(),
             untold: BTreeSet::new(),
             peers,
@@ -302,6 +304,11 @@ impl Hosted {
 /// Whether a request is content with whatever this node has applied.
 const fn is_stale(operation: &Operation) -> bool {
     matches!(operation, Operation::Read { level: Level::Stale, .. })
+}
+
+/// When a snapshot is due.
+const fn thresholds(options: &NamespaceOptions) -> SnapshotThresholds {
+    SnapshotThresholds { bytes: options.snapshot_bytes, entries: options.snapshot_entries }
 }
 
 /// How a namespace is founded, in founding's words.

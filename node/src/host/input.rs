@@ -3,7 +3,7 @@
 use std::{num::NonZeroU16, time::Duration};
 
 use bytes::Bytes;
-use meshraft_consensus::{Config, Entry, LoadError, Namespace, NodeId};
+use meshraft_consensus::{ClusterVersion, Config, Entry, LoadError, Namespace, NodeId};
 use meshraft_discovery::peers::Address;
 use meshraft_service::{StateMachine, wire::Operation};
 use meshraft_storage::{OpenedNamespace, Ticket};
@@ -83,6 +83,9 @@ pub struct NamespaceOptions {
     pub core: Config,
     /// What the commands are applied to.
     pub machine: Box<dyn StateMachine>,
+    /// The newest version of commands that this member supports: what the leader may bring into
+    /// force as far as this member is concerned.
+    pub supports: ClusterVersion,
     /// A snapshot is due when the entries applied since the newest one cost this many bytes, but
     /// never before they cost half of what the newest one does.
     pub snapshot_bytes: u64,

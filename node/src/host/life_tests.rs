@@ -10,6 +10,7 @@ use meshraft_consensus::{
 use meshraft_discovery::{Departure, Record};
 use meshraft_service::{
     ServiceError,
+    envelope::VERSION_LATEST,
     kv::Kv,
     wire::{self, NodeRole, Operation, Reply, Request, Response},
 };
@@ -66,6 +67,7 @@ fn options() -> NamespaceOptions {
         voters_target: 5,
         core: ConfigBuilder::local().build().unwrap(),
         machine: Box::new(Kv::default()),
+        supports: VERSION_LATEST,
         snapshot_bytes: NamespaceOptions::SNAPSHOT_BYTES,
         snapshot_entries: NamespaceOptions::SNAPSHOT_ENTRIES,
         known: Vec::new(),
@@ -124,6 +126,7 @@ fn meet(number: u8) -> Input {
         cluster: Some(CLUSTER),
         clusters: [CLUSTER].into(),
         incarnation: Some(member(number).incarnation),
+        supports: Some(VERSION_LATEST),
     };
     let peer = member(number).node;
     Input::Network(NetworkInput::Shared { peer, namespace: namespace(), facts })

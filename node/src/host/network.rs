@@ -166,6 +166,7 @@ impl Hosted {
             self.unshared(now, peer);
         }
         let before = self.shared.insert(peer, facts.clone());
+        self.tell_supports(now, peer, &facts);
         if before.is_none() {
             self.gossip = Gossip::soon(now);
             // An incarnation that is not durable yet says nothing; it meets its peers once it is.
@@ -184,10 +185,19 @@ impl Hosted {
 
     fn unshared(&mut self, now: Moment, peer: NodeId) {
         let Some(before) = self.shared.remove(&peer) else { return };
+        self.tell_supports(now, peer, &PeerFacts { supports: None, ..before.clone() });
         self.peers.disconnected(peer);
         self.founding.handle(now, founding::Input::PeerDown(peer));
         if let Some(cluster) = self.active.as_ref().map(|active| active.cluster) {
             self.peer_moved(now, peer, cluster, Some(&before), None);
+        }
+    }
+
+    /// Tells the replica what a peer supports, if that is told.
+    pub(super) fn tell_supports(&mut self, now: Moment, peer: NodeId, facts: &PeerFacts) {
+        if let Some(incarnation) = facts.incarnation {
+            let (member, supports) = (Member::new(peer, incarnation), facts.supports);
+            self.replica.handle(now, replica::Input::Supports { member, supports });
         }
     }
 

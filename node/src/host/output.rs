@@ -3,7 +3,9 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use bytes::Bytes;
-use meshraft_consensus::{ClusterId, Incarnation, IndexRange, LoadId, Namespace, NodeId};
+use meshraft_consensus::{
+    ClusterId, ClusterVersion, Incarnation, IndexRange, LoadId, Namespace, NodeId,
+};
 use meshraft_discovery::peers::Address;
 use meshraft_service::wire::Response;
 use meshraft_storage::{GroupId, Job};
@@ -23,6 +25,8 @@ pub enum Output {
         incarnation: Incarnation,
         /// The groups that this node speaks for.
         clusters: BTreeSet<ClusterId>,
+        /// The newest version of commands that this node supports in it.
+        supports: ClusterVersion,
     },
     /// Share a namespace no more.
     Unshare {

@@ -72,7 +72,13 @@ impl Hosted {
             }
             founding::Output::Admit { member } => {
                 let deadline = now.plus(ADMISSION_TIMEOUT);
-                let operation = Operation::Admit { member };
+                let Some(supports) = self.supported_by(member) else {
+                    // It is gone, or begins another life: whoever it is then asks again.
+                    let (result, members) = (Err(NotAdmitted::Busy), Vec::new());
+                    let input = founding::Input::AdmissionResolved { member, result, members };
+                    return self.founding.handle(now, input);
+                };
+                let operation = Operation::Admit { member, supports };
                 self.submit(now, Origin::Joiner(member), 0, deadline, operation, desk);
             }
             founding::Output::AskRemoval => self.ask_removal(now, desk),
@@ -112,20 +118,17 @@ impl Hosted {
                 }
             }
             replica::Output::Deposed => {
-                if let Some(cluster) = self.active.as_ref().map(|active| active.cluster) {
-                    self.founding.handle(now, founding::Input::Deposed { cluster });
-                }
+                self.tell_founding(now, |cluster| founding::Input::Deposed { cluster });
             }
             replica::Output::Decided(fate) => {
-                if let Some(cluster) = self.active.as_ref().map(|active| active.cluster) {
-                    self.founding.handle(now, founding::Input::Decided { cluster, fate });
-                }
+                self.tell_founding(now, |cluster| founding::Input::Decided { cluster, fate });
             }
             replica::Output::Leader { leader, term } => {
                 let leader = leader.map(|member| member.node);
                 self.event(desk, NodeEvent::Leader { leader, term });
             }
             replica::Output::Members => self.tell_members(desk),
+            replica::Output::Version(in_force) => self.event(desk, NodeEvent::Version { in_force }),
             replica::Output::Started => self.tell_reachable(now),
             replica::Output::TakeSnapshot { meta, writer } => {
                 self.take_snapshot(meta, writer, desk);
@@ -149,6 +152,13 @@ impl Hosted {
                 self.event(desk, NodeEvent::Halted { reason });
             }
             replica::Output::Observe(event) => self.event(desk, NodeEvent::Core(event)),
+        }
+    }
+
+    /// Tells founding what became of its group's first entry.
+    fn tell_founding(&mut self, now: Moment, input: impl FnOnce(ClusterId) -> founding::Input) {
+        if let Some(cluster) = self.active.as_ref().map(|active| active.cluster) {
+            self.founding.handle(now, input(cluster));
         }
     }
 
@@ -216,6 +226,9 @@ fn not_admitted(error: &ServiceError) -> NotAdmitted {
     match error {
         ServiceError::Overloaded => NotAdmitted::Busy,
         ServiceError::Founding => NotAdmitted::NotLiving,
+        ServiceError::TooOld { supports, in_force } => {
+            NotAdmitted::TooOld { supports: *supports, in_force: *in_force }
+        }
         _ => NotAdmitted::NoLeader,
     }
 }

@@ -2,12 +2,12 @@
 
 use bytes::Bytes;
 use meshraft_consensus::{
-    FollowerState, HeldBack as CoreHeldBack, Index, IndexRange, Member, NodeId, Role,
-    Status as CoreStatus, Term,
+    ClusterVersion, FollowerState, HeldBack as CoreHeldBack, Index, IndexRange, Member, NodeId,
+    Role, Status as CoreStatus, Term,
 };
 use meshraft_discovery::{founding, wire as founding_wire};
 use meshraft_service::{
-    limits,
+    Replicated, limits,
     wire::{
         Damaged, Halted, HeldBack, MemberRole, MemberState, MemberStatus, NodeRole, NotAdmitted,
         Status, Waiting, WaitingCode,
@@ -40,6 +40,8 @@ impl Hosted {
             halted: self.halted.map(halted),
             damaged: core.as_ref().and_then(damaged),
             asleep: false,
+            supports: self.supports,
+            in_force: self.replica.replicated().map(Replicated::version),
         };
         let Some(core) = serving.filter(|_| status.cluster.is_some()) else { return status };
         status.role = self.role_away().unwrap_or_else(|| role(core));
@@ -50,7 +52,7 @@ impl Hosted {
         status.first = core.first;
         status.last = core.last.index;
         status.snapshot = core.snapshot;
-        status.members = members(core);
+        status.members = members(core, |member| self.supported_by(member));
         status.asleep = core.asleep;
         if status.waiting.is_none() && status.leader.is_none() {
             let (have, need) = reachable_and_needed(self, core);
@@ -59,6 +61,15 @@ impl Hosted {
                 Some(Waiting { code, have, need, missing: self.missing_voters(core), why: None });
         }
         status
+    }
+
+    /// What a member supports, if it is this one or told this one.
+    pub(super) fn supported_by(&self, member: Member) -> Option<ClusterVersion> {
+        if member == self.me {
+            return Some(self.supports);
+        }
+        let facts = self.shared.get(&member.node)?;
+        facts.supports.filter(|_| facts.incarnation == Some(member.incarnation))
     }
 
     /// Where the members can be reached, as far as this node knows: the newest addresses of each.
@@ -75,7 +86,9 @@ impl Hosted {
     fn idle_role(&self) -> NodeRole {
         let record = self.founding.record();
         if self.halted.is_some() {
-            NodeRole::Stopped
+            // Whoever is out of its cluster is that first, whatever it met on the way.
+            let away = self.role_away().filter(|role| *role != NodeRole::Joining);
+            away.unwrap_or(NodeRole::Stopped)
         } else if record.cluster.is_none() && record.promise.is_some() {
             NodeRole::Founding
         } else if self.replica.is_restoring() {
@@ -115,7 +128,10 @@ fn role(core: &CoreStatus) -> NodeRole {
     }
 }
 
-fn members(core: &CoreStatus) -> Vec<MemberStatus> {
+fn members(
+    core: &CoreStatus,
+    supported_by: impl Fn(Member) -> Option<ClusterVersion>,
+) -> Vec<MemberStatus> {
     let configuration = &core.configuration;
     let leads = core.role == Role::Leader;
     configuration
@@ -141,7 +157,8 @@ fn members(core: &CoreStatus) -> Vec<MemberStatus> {
                 None => (None, None),
             };
             let held_back = follower.and_then(|follower| follower.held_back.map(held));
-            MemberStatus { member, role, matched, state, held_back }
+            let supports = supported_by(member);
+            MemberStatus { member, role, matched, state, held_back, supports }
         })
         .collect()
 }
@@ -161,6 +178,7 @@ const fn halted(reason: HaltReason) -> Halted {
         HaltReason::StoreFailed => Halted::StoreFailed,
         HaltReason::SnapshotUnreadable { .. } => Halted::SnapshotUnreadable,
         HaltReason::MachineNotReset => Halted::MachineNotReset,
+        HaltReason::ClusterVersion { .. } => Halted::ClusterVersion,
     }
 }
 
@@ -208,6 +226,9 @@ const fn not_admitted(why: founding_wire::NotAdmitted) -> NotAdmitted {
         founding_wire::NotAdmitted::Busy => NotAdmitted::Busy,
         founding_wire::NotAdmitted::Denied => NotAdmitted::Denied,
         founding_wire::NotAdmitted::Departed => NotAdmitted::Departed,
+        founding_wire::NotAdmitted::TooOld { supports, in_force } => {
+            NotAdmitted::TooOld { supports, in_force }
+        }
         _ => NotAdmitted::NoLeader,
     }
 }

@@ -8,7 +8,7 @@ use meshraft_consensus::{
     Member, Moment, Namespace, NodeId, Position, Term,
 };
 use meshraft_discovery::{Ballot, FounderSet, Record};
-use meshraft_service::kv::Kv;
+use meshraft_service::{envelope::VERSION_LATEST, kv::Kv};
 use meshraft_storage::{GroupId, Job, Opened, OpenedGroup, OpenedNamespace};
 
 use super::{Host, HostConfig, Input, NamespaceOptions, Output, record::HostRecord};
@@ -66,6 +66,7 @@ fn opened(opened: Opened) -> Host {
         voters_target: 5,
         core: ConfigBuilder::local().build().unwrap(),
         machine: Box::new(Kv::default()),
+        supports: VERSION_LATEST,
         snapshot_bytes: NamespaceOptions::SNAPSHOT_BYTES,
         snapshot_entries: NamespaceOptions::SNAPSHOT_ENTRIES,
         known: Vec::new(),

@@ -11,13 +11,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
 use meshraft_consensus::{
-    Change, ChangeStep, Core, Entry, EntryKind, Event, Fate, Incarnation, Index, Input, Member,
-    Moment, NodeId, Output, Position, ProposalId, ReadId, ReadLevel, Role, SnapshotMeta, Status,
-    Term, WriteId,
+    Change, ChangeStep, ClusterVersion, Core, Entry, EntryKind, Event, Fate, Incarnation, Index,
+    Input, Member, Moment, NodeId, Output, Position, ProposalId, ReadId, ReadLevel, Role,
+    SnapshotMeta, Status, Term, WriteId,
 };
 use meshraft_service::{
     HaltReason as ApplyHalt, QueryError, Replicated, Sequence, ServiceError, SessionId,
     SnapshotWriter,
+    envelope::Envelope,
     router::{self, RequestId},
 };
 
@@ -26,12 +27,15 @@ use super::{
     input::Output as ReplicaOutput,
     log_time::LogTime,
     retained::Retained,
+    version::{Leading, Versions},
     waiting::{Pending, Waiting},
 };
 use crate::host::HaltReason;
 
 /// The transfer that nobody waits for: no request has this number.
 const HAND_OVER: ProposalId = ProposalId::new(u64::MAX);
+/// The rise of the cluster version, for which nobody waits either.
+const RAISE: ProposalId = ProposalId::new(u64::MAX - 1);
 
 /// What a drain asks the replica to do.
 pub(super) enum Effect {
@@ -64,6 +68,9 @@ pub(super) struct Group {
     state: Option<Box<Replicated>>,
     waiting: Waiting,
     log_time: LogTime,
+    pub(super) versions: Versions,
+    /// The version in force that was told last.
+    told_version: ClusterVersion,
     fate_open: bool,
     led: bool,
     pub(super) due: Due,
@@ -85,6 +92,8 @@ impl Group {
         log_time.applied(state.as_ref().map_or(0, |state| state.log_time_ms()));
         Self {
             core,
+            versions: Versions::default(),
+            told_version: state.as_ref().map(|state| state.version()).unwrap_or_default(),
             state,
             waiting: Waiting::default(),
             log_time,
@@ -124,11 +133,11 @@ impl Group {
         self.fate_open
     }
 
-    /// Whether the machine takes a command; one that panics takes none.
-    pub(super) fn check(&self, payload: &[u8]) -> Result<(), ServiceError> {
+    /// Whether the state takes a command; a machine that panics takes none.
+    pub(super) fn check(&self, command: &Envelope) -> Result<(), ServiceError> {
         // Soon the state is here again, and there is no better answer than to try then.
         let Some(state) = &self.state else { return Err(ServiceError::Overloaded) };
-        catch_unwind(AssertUnwindSafe(|| state.check(payload))).unwrap_or(Err(ServiceError::Halted))
+        catch_unwind(AssertUnwindSafe(|| state.check(command))).unwrap_or(Err(ServiceError::Halted))
     }
 
     /// What the state answers, and what it has applied. A query may panic as little as a command: a
@@ -140,7 +149,7 @@ impl Group {
     }
 
     pub(super) fn deadline(&self) -> Option<Moment> {
-        self.core.deadline()
+        self.core.deadline().into_iter().chain(self.versions.deadline()).min()
     }
 
     /// Requests whose command was handed to the core and is not answered yet.
@@ -197,6 +206,35 @@ impl Group {
         self.core.handle(now, Input::Change { id, change });
     }
 
+    /// Why a node that supports no more than this may not join now, if so.
+    pub(super) fn too_old(&self, supports: ClusterVersion) -> Option<ServiceError> {
+        let state = self.state.as_ref()?;
+        let in_force = self.versions.needed(self.core.term(), state.version());
+        let too_old = supports < in_force && !plants!(TooOldAdmitted);
+        too_old.then_some(ServiceError::TooOld { supports, in_force })
+    }
+
+    /// Proposes the version that all members support, if that is more than what is in force.
+    fn raise_version(&mut self, now: Moment) {
+        self.versions.expire(now);
+        let Some(state) = self.state.as_ref().filter(|it| it.version() < it.supports()) else {
+            return;
+        };
+        let Some(term) = self.led_term() else { return };
+        let leading = Leading {
+            me: self.core.me(),
+            supports: state.supports(),
+            term,
+            in_force: state.version(),
+            configuration: self.core.configuration(),
+            applied: state.configuration(),
+        };
+        if let Some(version) = self.versions.propose(now, leading) {
+            let command = Envelope::ClusterVersion(version).encode();
+            self.core.handle(now, Input::Propose { id: RAISE, command });
+        }
+    }
+
     /// Takes a node out in every incarnation, all in one change. One that takes no part is left to
     /// the core to refuse: only it knows whether the configuration is settled.
     pub(super) fn remove(&mut self, now: Moment, id: RequestId, node: NodeId) {
@@ -239,6 +277,7 @@ impl Group {
         let mut entries = Vec::new();
         let mut install = None;
         let mut quiet = true;
+        self.raise_version(now);
         while let Some(output) = self.core.poll() {
             quiet = false;
             match output {
@@ -246,6 +285,7 @@ impl Group {
                 Output::Apply(batch) => entries.extend(batch),
                 Output::InstallSnapshot(meta) => install = Some(*meta),
                 Output::SendSnapshot { to, meta } => self.retained.pin(to, meta.position, now),
+                Output::Resolve { id: RAISE, outcome } => self.versions.resolved(now, &outcome),
                 other => self.translate(other, &mut effects),
             }
         }
@@ -341,12 +381,20 @@ impl Group {
         self.log_time.applied(state.log_time_ms());
         let index = state.applied().index;
         effects.push(Effect::Route(router::Input::Applied(index)));
+        self.tell_version(effects);
         for result in applied {
             effects.extend(self.waiting.applied(result).map(Effect::Route));
         }
         match halt {
             Some(reason) => effects.push(Effect::Halt(reason)),
             None => self.core.handle(now, Input::Applied { index, backlog_bytes: 0 }),
+        }
+    }
+
+    fn tell_version(&mut self, effects: &mut Vec<Effect>) {
+        let Some(version) = self.state.as_ref().map(|state| state.version()) else { return };
+        if version != std::mem::replace(&mut self.told_version, version) {
+            effects.push(Effect::Out(ReplicaOutput::Version(version)));
         }
     }
 
@@ -376,6 +424,7 @@ impl Group {
         effects.push(Effect::Route(router::Input::Applied(state.applied().index)));
         effects.extend(self.waiting.overtaken(state).into_iter().map(Effect::Route));
         self.due.installed();
+        self.tell_version(&mut effects);
         // Only of a cluster that lives is there a snapshot.
         self.decided(Fate::Found, &mut effects);
         self.core.handle(now, Input::SnapshotInstalled(Ok(meta)));
@@ -401,9 +450,12 @@ impl Group {
 }
 
 /// Why the state stopped, in the words of a node.
-const fn halted(reason: ApplyHalt) -> HaltReason {
+pub(super) const fn halted(reason: ApplyHalt) -> HaltReason {
     match reason {
         ApplyHalt::Configuration => HaltReason::UnknownConfiguration,
+        ApplyHalt::ClusterVersion { needed, supports } => {
+            HaltReason::ClusterVersion { needed, supports }
+        }
         ApplyHalt::Responses { commands, responses } => {
             HaltReason::WrongResponses { commands, responses }
         }

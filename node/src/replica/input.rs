@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use meshraft_consensus::{
-    Config, Entry, Event as CoreEvent, Fate, Index, IndexRange, InstallError, Lane, LoadError,
-    LoadId, Member, Message, Moment, NodeId, Position, Restored, SnapshotMeta, Term, Write,
-    WriteId,
+    ClusterVersion, Config, Entry, Event as CoreEvent, Fate, Index, IndexRange, InstallError, Lane,
+    LoadError, LoadId, Member, Message, Moment, NodeId, Position, Restored, SnapshotMeta, Term,
+    Write, WriteId,
 };
 use meshraft_service::{
     Replicated, SnapshotWriter,
@@ -54,6 +54,13 @@ pub enum Input {
     },
     /// Another member disagrees on whether the group sleeps.
     Wake,
+    /// What a peer says that it supports; `None` if it can't be reached any more.
+    Supports {
+        /// The peer, a member of the group or not.
+        member: Member,
+        /// The newest version of commands that it supports.
+        supports: Option<ClusterVersion>,
+    },
     /// This write of the group and every earlier one are durable.
     Persisted(WriteId),
     /// The answer to an [`Output::Load`].
@@ -222,6 +229,8 @@ pub enum Output {
     },
     /// The configuration in force changed.
     Members,
+    /// Another version of commands is in force.
+    Version(ClusterVersion),
     /// The replica applies no more; its group is stopped.
     Halted(HaltReason),
     /// The group's store went back in time: this incarnation must act no more.

@@ -19,13 +19,14 @@ mod pristine;
 mod retained;
 mod snapshots;
 mod start;
+mod version;
 mod waiting;
 
 use std::collections::VecDeque;
 
 use meshraft_consensus::{
-    Input as CoreInput, Member, Moment, NodeId, Position, ReadError, ReadLevel, RejectReason, Role,
-    Status, Term,
+    ClusterVersion, Input as CoreInput, Member, Moment, NodeId, Position, ReadError, ReadLevel,
+    RejectReason, Role, Status, Term,
 };
 use meshraft_service::{
     QueryError, Replicated, Router, ServiceError,
@@ -97,6 +98,11 @@ impl Replica {
             Input::PeerDown(member) => self.core(CoreInput::PeerDown(member)),
             Input::LeaderSeen { leader, at } => self.core(CoreInput::LeaderSeen { leader, at }),
             Input::Wake => self.core(CoreInput::Wake),
+            Input::Supports { member, supports } => {
+                if let Some(group) = &mut self.group {
+                    group.versions.told(member, supports);
+                }
+            }
             Input::Persisted(write) => self.persisted(write),
             Input::Loaded { id, result } => self.core(CoreInput::Loaded { id, result }),
             Input::FirstEntry(fate) => self.core(CoreInput::FirstEntry(fate)),
@@ -263,7 +269,9 @@ impl Replica {
                 }
                 router::Output::Read { id, level } => self.read(id, level),
                 router::Output::Query { id, query } => self.query(id, &query),
-                router::Output::Admit { id, member } => self.admit(id, member),
+                router::Output::Admit { id, member, supports } => {
+                    self.admit(id, member, supports);
+                }
                 router::Output::Remove { id, node } => self.remove(id, node),
                 router::Output::Transfer { id, to } => self.transfer(id, to),
                 router::Output::Forward { forward, to, request, timeout } => {
@@ -281,15 +289,15 @@ impl Replica {
         let now = self.now;
         let result = match &mut self.group {
             None => ProposeResult::Rejected(RejectReason::NotLeader { leader: None }),
-            Some(group) => match group.check(&command.payload) {
-                Err(error) => ProposeResult::Refused(error),
-                Ok(()) => {
-                    command.log_time_ms = group.log_time_ms(now);
-                    let in_session = (command.session, command.sequence);
-                    let command = Envelope::User(command).encode();
-                    return group.propose(now, id, in_session, command);
+            Some(group) => {
+                command.log_time_ms = group.log_time_ms(now);
+                let in_session = (command.session, command.sequence);
+                let command = Envelope::User(command);
+                match group.check(&command) {
+                    Err(error) => ProposeResult::Refused(error),
+                    Ok(()) => return group.propose(now, id, in_session, command.encode()),
                 }
-            },
+            }
         };
         self.router.handle(now, router::Input::Proposed { id, result });
     }
@@ -313,15 +321,17 @@ impl Replica {
         self.router.handle(self.now, router::Input::Queried { id, result });
     }
 
-    fn admit(&mut self, id: RequestId, member: Member) {
-        match &mut self.group {
-            Some(group) => group.admit(self.now, id, member),
-            None => {
-                let reason = RejectReason::NotLeader { leader: None };
-                let result = AdmitResult::Rejected(reason);
-                self.router.handle(self.now, router::Input::AdmissionDone { id, result });
-            }
-        }
+    /// Only a leader that has applied everything before its own term knows what is in force.
+    fn admit(&mut self, id: RequestId, member: Member, supports: ClusterVersion) {
+        let result = match &mut self.group {
+            Some(group) if !group.is_ready() => AdmitResult::Rejected(RejectReason::NotReady),
+            Some(group) => match group.too_old(supports) {
+                Some(error) => AdmitResult::Refused(error),
+                None => return group.admit(self.now, id, member),
+            },
+            None => AdmitResult::Rejected(RejectReason::NotLeader { leader: None }),
+        };
+        self.router.handle(self.now, router::Input::AdmissionDone { id, result });
     }
 
     fn remove(&mut self, id: RequestId, node: NodeId) {

@@ -16,17 +16,17 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use meshraft_consensus::{
-    Config, Configuration, Core, Index, IndexRange, Member, Restored, SnapshotMeta,
+    ClusterVersion, Config, Configuration, Core, Index, IndexRange, Member, Restored, SnapshotMeta,
 };
 use meshraft_service::{
-    Replicated, StateMachine,
+    HaltReason as ApplyHalt, Replicated, StateMachine,
     router::{self, ProposeResult},
 };
 
 use super::{
     Replica,
     due::{Due, SnapshotThresholds},
-    group::Group,
+    group::{Group, halted},
     input::Output,
     pristine::Pristine,
     retained::Retained,
@@ -41,6 +41,8 @@ pub struct ReplicaOptions {
     pub snapshots: SnapshotThresholds,
     /// For how long the file of an offered snapshot is kept after the last sign of its transfer.
     pub pin_time: Duration,
+    /// The newest version of commands that this member supports.
+    pub supports: ClusterVersion,
 }
 
 /// What a core goes on from.
@@ -73,14 +75,15 @@ pub(super) struct Starting {
     away: Away,
     snapshots: SnapshotThresholds,
     pin_time: Duration,
+    supports: ClusterVersion,
 }
 
 impl Starting {
     pub(super) fn new(options: ReplicaOptions) -> Self {
-        let ReplicaOptions { machine, snapshots, pin_time } = options;
+        let ReplicaOptions { machine, snapshots, pin_time, supports } = options;
         let pristine = Pristine::of(machine.as_ref());
         let (plan, away) = (None, Away::No);
-        Self { machine: Some(machine), pristine, plan, away, snapshots, pin_time }
+        Self { machine: Some(machine), pristine, plan, away, snapshots, pin_time, supports }
     }
 
     /// Whether a group waits for its state.
@@ -104,7 +107,7 @@ impl Replica {
         let Some(machine) = self.starting.machine.take_if(|_| self.starting.plan.is_some()) else {
             return;
         };
-        let state = Box::new(Replicated::new(machine));
+        let state = Box::new(Replicated::new(machine).supporting(self.starting.supports));
         let plan = self.starting.plan.as_ref();
         match plan.and_then(|plan| plan.restored.snapshot.clone()) {
             Some(meta) => {
@@ -172,12 +175,18 @@ impl Replica {
         result: Result<(), RestoreFailure>,
     ) {
         let away = std::mem::replace(&mut self.starting.away, Away::No);
+        // Where more is in force than is supported here, a newer release can read it.
+        let too_old = state.halted().map(|(_, reason)| reason);
+        let too_old = too_old.filter(|why| matches!(why, ApplyHalt::ClusterVersion { .. }));
         match (away, result) {
             (Away::Forgotten, _) => self.reclaim(*state),
             (Away::No, _) => {}
             (Away::ForStart, Ok(())) => self.begin(state),
             (Away::ForStart, Err(why)) if why.is_loss() => self.lost(&meta, *state, why),
-            (_, Err(why)) => self.halt(HaltReason::SnapshotUnreadable { at: meta.position, why }),
+            (_, Err(why)) => {
+                let unreadable = HaltReason::SnapshotUnreadable { at: meta.position, why };
+                self.halt(too_old.map_or(unreadable, halted));
+            }
             (Away::ForGroup, Ok(())) => self.installed(meta, state),
         }
     }

@@ -401,9 +401,9 @@ impl Engine {
             Output::Load { load, range, bytes_max } => {
                 self.loads.want(Wanted { load, range, bytes_max });
             }
-            Output::Share { namespace, incarnation, clusters } => {
+            Output::Share { namespace, incarnation, clusters, supports } => {
                 let keys = self.keys.get(&namespace).cloned().unwrap_or_default();
-                let role = LocalRole::Member { incarnation, clusters };
+                let role = LocalRole::Member { incarnation, clusters, supports };
                 self.transport.open(LocalNamespace { namespace, keys, role });
             }
             Output::Unshare { namespace } => self.transport.close(&namespace),

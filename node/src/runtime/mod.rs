@@ -184,6 +184,7 @@ mod tests {
 
     use meshraft_consensus::Namespace;
     use meshraft_service::{
+        envelope::VERSION_LATEST,
         kv::{Kv, KvCommand},
         wire::Operation,
     };
@@ -210,6 +211,7 @@ mod tests {
             voters_target: 5,
             core: Pace::default().core(None).unwrap(),
             machine: Box::new(Kv::new()),
+            supports: VERSION_LATEST,
             snapshot_bytes: NamespaceOptions::SNAPSHOT_BYTES,
             snapshot_entries: NamespaceOptions::SNAPSHOT_ENTRIES,
             known: Vec::new(),

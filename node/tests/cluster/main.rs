@@ -13,3 +13,4 @@ mod reopen;
 mod snapshots;
 mod start;
 mod support;
+mod version;

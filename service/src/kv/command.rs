@@ -4,6 +4,7 @@
 //! build does not know is refused by number, before it is proposed and before it is applied.
 
 use bytes::Bytes;
+use meshraft_consensus::ClusterVersion;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -72,6 +73,14 @@ impl KvCommand {
     pub fn check(bytes: &[u8]) -> Result<(), CheckError> {
         view(bytes).map(|_| ())
     }
+}
+
+/// Which cluster version has to be in force before a command may be proposed, if it is known here.
+pub(super) fn needs(bytes: &[u8]) -> Option<ClusterVersion> {
+    let view = view(bytes).ok()?;
+    Some(match view {
+        View::Set { .. } | View::Delete { .. } => ClusterVersion::BASELINE,
+    })
 }
 
 fn view(bytes: &[u8]) -> Result<View<'_>, CheckError> {

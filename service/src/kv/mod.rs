@@ -13,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use imbl::OrdMap;
-use meshraft_consensus::Index;
+use meshraft_consensus::{ClusterVersion, Index};
 use serde::{Deserialize, Serialize};
 
 pub use command::{KvCommand, Written};
@@ -124,6 +124,10 @@ impl StateMachine for Kv {
 
     /// # Panics
     /// On a command that [`StateMachine::check`] refuses.
+    fn needs(&self, payload: &[u8]) -> ClusterVersion {
+        command::needs(payload).unwrap_or_default()
+    }
+
     fn apply(&mut self, commands: &[Command<'_>]) -> Vec<Bytes> {
         let apply = |command: &Command<'_>| {
             let known = KvCommand::decode(command.payload)

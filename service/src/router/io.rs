@@ -4,7 +4,8 @@ use core::time::Duration;
 
 use bytes::Bytes;
 use meshraft_consensus::{
-    Index, Member, Moment, NodeId, Position, ReadError, ReadLevel, RejectReason, Term,
+    ClusterVersion, Index, Member, Moment, NodeId, Position, ReadError, ReadLevel, RejectReason,
+    Term,
 };
 
 use crate::{
@@ -157,6 +158,8 @@ pub enum AdmitResult {
     Admitted(Vec<Member>),
     /// The core did not take the change.
     Rejected(RejectReason),
+    /// The replica did not propose the change.
+    Refused(ServiceError),
     /// The change was appended and may yet be committed.
     Unknown,
 }
@@ -240,6 +243,8 @@ pub enum Output {
         id: RequestId,
         /// Who.
         member: Member,
+        /// The newest cluster version that it supports.
+        supports: ClusterVersion,
     },
     /// Have the own core, which leads, take a node out, in every incarnation; answer
     /// [`Input::RemovalDone`].

@@ -49,7 +49,9 @@ impl Router {
                 let payload = payload.clone();
                 (Stage::Proposed, Output::Propose { id, session, sequence, acked_below, payload })
             }
-            Operation::Admit { member } => (Stage::Changing, Output::Admit { id, member: *member }),
+            Operation::Admit { member, supports } => {
+                (Stage::Changing, Output::Admit { id, member: *member, supports: *supports })
+            }
             Operation::Remove { node } => (Stage::Changing, Output::Remove { id, node: *node }),
             Operation::Transfer { to } => (Stage::Changing, Output::Transfer { id, to: *to }),
             _ => return,
@@ -90,6 +92,7 @@ impl Router {
         match result {
             AdmitResult::Admitted(members) => self.answer(id, Ok(Reply::Admitted { members })),
             AdmitResult::Rejected(reason) => self.rejected(now, id, reason),
+            AdmitResult::Refused(error) => self.fail(id, error),
             AdmitResult::Unknown => self.unknown(now, id),
         }
     }

@@ -6,7 +6,7 @@
 mod status;
 
 use bytes::Bytes;
-use meshraft_consensus::{Index, Member, NodeId, Position};
+use meshraft_consensus::{ClusterVersion, Index, Member, NodeId, Position};
 use serde::{Deserialize, Serialize};
 
 pub use crate::codec::WireError;
@@ -64,6 +64,8 @@ pub enum Operation {
     Admit {
         /// Which.
         member: Member,
+        /// The newest cluster version that it told the asked member to support.
+        supports: ClusterVersion,
     },
     /// Tell how the asked member is, in the words of the first version.
     Status,

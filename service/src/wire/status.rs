@@ -4,7 +4,9 @@
 //! [`extended`] carries them behind it, in a form to which fields can be appended for good: a
 //! reader passes over what it does not know, and defaults what an older writer left out.
 
-use meshraft_consensus::{ClusterId, Incarnation, Index, Member, Namespace, NodeId, Term};
+use meshraft_consensus::{
+    ClusterId, ClusterVersion, Incarnation, Index, Member, Namespace, NodeId, Term,
+};
 use serde::{Deserialize, Serialize};
 
 /// One member's view of one namespace. In no cluster, all numbers are 0 and `members` is empty.
@@ -51,6 +53,12 @@ pub struct Status {
     /// Whether its group is idle and sleeps: nothing is sent for it until it is asked again.
     #[serde(skip)]
     pub asleep: bool,
+    /// The newest version of commands that it supports.
+    #[serde(skip)]
+    pub supports: ClusterVersion,
+    /// The version of commands in force as far as it has applied; `None` while it has no state.
+    #[serde(skip)]
+    pub in_force: Option<ClusterVersion>,
 }
 
 /// What a member can't read of its own log.
@@ -75,6 +83,14 @@ impl Status {
         let majority = states.len() / 2 + 1;
         let live = states.iter().filter(|state| **state != MemberState::Unreachable).count();
         (!states.is_empty()).then(|| live.saturating_sub(majority))
+    }
+
+    /// Which members do not let a newer version of commands come into force, though this one
+    /// supports it: they support no more than what is in force, or nobody here knows what they do.
+    pub fn held_back_by(&self) -> impl Iterator<Item = &MemberStatus> {
+        let in_force = self.in_force.filter(|in_force| *in_force < self.supports);
+        let members = self.members.iter().filter(move |_| in_force.is_some());
+        members.filter(move |member| member.supports <= in_force)
     }
 
     /// The same in the words of the first version.
@@ -135,13 +151,15 @@ pub enum Halted {
     SnapshotUnreadable,
     /// The store went back in time, and the state machine can't begin anew in this process.
     MachineNotReset,
+    /// A version of commands is in force that this build does not support.
+    ClusterVersion,
     /// Something that this build has no name for.
     Other,
 }
 
 impl Halted {
     /// All that have a number on the wire, from 1 on.
-    const NUMBERED: [Self; 7] = [
+    const NUMBERED: [Self; 8] = [
         Self::UnknownCommand,
         Self::UnknownConfiguration,
         Self::WrongResponses,
@@ -149,6 +167,7 @@ impl Halted {
         Self::StoreFailed,
         Self::SnapshotUnreadable,
         Self::MachineNotReset,
+        Self::ClusterVersion,
     ];
 
     fn number(self) -> u8 {
@@ -177,6 +196,9 @@ pub struct MemberStatus {
     /// asked it.
     #[serde(skip)]
     pub held_back: Option<HeldBack>,
+    /// The newest version of commands that it supports, if it told the telling one.
+    #[serde(skip)]
+    pub supports: Option<ClusterVersion>,
 }
 
 /// Why a learner does not vote yet. The order of the variants is their number on the wire.
@@ -226,7 +248,7 @@ pub(super) mod extended {
     use std::collections::BTreeMap;
 
     use bytes::Bytes;
-    use meshraft_consensus::{Index, Member};
+    use meshraft_consensus::{ClusterVersion, Index, Member};
     use serde::{
         Deserialize, Deserializer, Serialize, Serializer, de::Error as _, ser::Error as _,
     };
@@ -255,10 +277,18 @@ pub(super) mod extended {
         damaged: Option<Damaged>,
     }
 
-    /// And after that.
+    /// What came after that.
     #[derive(Default, Serialize, Deserialize)]
     struct Fifth {
         asleep: bool,
+    }
+
+    /// And after that.
+    #[derive(Default, Serialize, Deserialize)]
+    struct Sixth {
+        supports: ClusterVersion,
+        in_force: Option<ClusterVersion>,
+        members: Vec<(Member, ClusterVersion)>,
     }
 
     /// The next part, or nothing of it if the build that wrote this did not know it.
@@ -285,7 +315,13 @@ pub(super) mod extended {
         let third = Third { halted: status.halted.map_or(0, Halted::number) };
         let fourth = Fourth { damaged: status.damaged };
         let fifth = Fifth { asleep: status.asleep };
-        let parts = (status, second, third, fourth, fifth);
+        let told = |member: &super::MemberStatus| Some((member.member, member.supports?));
+        let sixth = Sixth {
+            supports: status.supports,
+            in_force: status.in_force,
+            members: status.members.iter().filter_map(told).collect(),
+        };
+        let parts = (status, second, third, fourth, fifth, sixth);
         let bytes = postcard::to_allocvec(&parts).map_err(S::Error::custom)?;
         Bytes::from(bytes).serialize(serializer)
     }
@@ -299,18 +335,22 @@ pub(super) mod extended {
         let (second, later): (Second, _) = part(later)?;
         let (third, later): (Third, _) = part(later)?;
         let (fourth, later): (Fourth, _) = part(later)?;
+        let (fifth, later): (Fifth, _) = part(later)?;
         // What follows it comes from a later build.
-        let (fifth, _): (Fifth, _) = part(later)?;
+        let (sixth, _): (Sixth, _) = part(later)?;
         (status.snapshot, status.forced) = (second.snapshot, second.forced);
         status.halted = Halted::of_number(third.halted);
         status.damaged = fourth.damaged;
         status.asleep = fifth.asleep;
+        (status.supports, status.in_force) = (sixth.supports, sixth.in_force);
         if let Some(waiting) = &mut status.waiting {
             waiting.why = second.why;
         }
         let held: BTreeMap<_, _> = second.held_back.into_iter().collect();
+        let supports: BTreeMap<_, _> = sixth.members.into_iter().collect();
         for member in &mut status.members {
             member.held_back = held.get(&member.member).copied();
+            member.supports = supports.get(&member.member).copied();
         }
         Ok(status)
     }
@@ -348,6 +388,13 @@ pub enum NotAdmitted {
     Denied,
     /// The asked node takes part in its cluster no more.
     Departed,
+    /// The node supports less than the version of commands in force.
+    TooOld {
+        /// What it supports at most.
+        supports: ClusterVersion,
+        /// What is in force.
+        in_force: ClusterVersion,
+    },
 }
 
 /// What a node waits for. The order of the variants is their number on the wire.

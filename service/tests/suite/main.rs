@@ -10,4 +10,5 @@ mod once;
 mod router;
 mod script;
 mod storm;
+mod version;
 mod wire;

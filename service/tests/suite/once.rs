@@ -64,16 +64,19 @@ fn entry(index: u64, kind: EntryKind, bytes: Bytes) -> Entry {
     Entry { position: position(index), kind, bytes }
 }
 
-fn command(index: u64, session: u8, sequence: u64, acked: u64, payload: &[u8]) -> Entry {
-    let envelope = Envelope::User(UserCommand {
+fn user(index: u64, session: u8, sequence: u64, acked: u64, payload: &[u8]) -> Envelope {
+    Envelope::User(UserCommand {
         version: USER_VERSION,
         session: SessionId::new([session; 16]),
         sequence: Sequence::new(sequence),
         acked_below: Sequence::new(acked),
         log_time_ms: index * 10 % 70,
         payload: Bytes::copy_from_slice(payload),
-    });
-    entry(index, EntryKind::Command, envelope.encode())
+    })
+}
+
+fn command(index: u64, session: u8, sequence: u64, acked: u64, payload: &[u8]) -> Entry {
+    entry(index, EntryKind::Command, user(index, session, sequence, acked, payload).encode())
 }
 
 fn contents(replica: &Replicated) -> Bytes {
@@ -289,7 +292,7 @@ fn what_a_replica_does_not_know_halts_it_before_that_entry() {
         assert_eq!(replica.applied(), position(2));
         assert_eq!(replica.state_hash(), twin.state_hash());
         assert_eq!(replica.query(&[]), Err(QueryError::Halted));
-        assert!(replica.check(b"a").is_err());
+        assert!(replica.check(&user(3, 0, 0, 0, b"a")).is_err());
         let again = replica.apply(vec![command(3, 0, 0, 0, b"c")]).unwrap_err();
         assert_eq!((again.at, again.reason), (position(3), reason), "it applies nothing any more");
     }

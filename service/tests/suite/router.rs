@@ -19,7 +19,7 @@ use meshraft_service::{
 
 use crate::script::{
     Arguments, Clocked, Driven, Failure, member, millis, name, node, operation, position, result,
-    show_operation, show_response,
+    show_operation, show_response, too_old,
 };
 
 test_each_file::test_each_path! { in "./service/testdata/router" => scenario }
@@ -78,7 +78,7 @@ fn show(output: &Output) -> String {
             request.deadline_ms,
             show_operation(&request.operation)
         ),
-        Output::Admit { id, member } => format!("change {} {}", id.get(), name(member.node)),
+        Output::Admit { id, member, .. } => format!("change {} {}", id.get(), name(member.node)),
         Output::Remove { id, node } => format!("take out {} {}", id.get(), name(*node)),
         Output::Transfer { id, to } => {
             format!("hand over {} {}", id.get(), to.map_or("to anybody".into(), name))
@@ -137,6 +137,7 @@ fn admission(arguments: &mut Arguments<'_>) -> Result<AdmitResult, Failure> {
     Ok(match arguments.word()? {
         "admitted" => AdmitResult::Admitted(vec![member("n1")?, member("n2")?]),
         "rejected" => AdmitResult::Rejected(rejection(arguments.word()?)?),
+        "too_old" => AdmitResult::Refused(too_old()),
         "unknown" => AdmitResult::Unknown,
         other => return Err(format!("unknown admission {other}").into()),
     })

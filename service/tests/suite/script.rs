@@ -5,7 +5,8 @@ use std::{error::Error, fmt::Write as _, str::FromStr};
 use bytes::Bytes;
 use goldenscript::{ArgumentConsumer, Command};
 use meshraft_consensus::{
-    ClusterId, Incarnation, Index, Member, Moment, Namespace, NodeId, Position, Term,
+    ClusterId, ClusterVersion, Incarnation, Index, Member, Moment, Namespace, NodeId, Position,
+    Term,
 };
 use meshraft_service::{
     BadRequest, Feature, Refusal, Sequence, ServiceError, SessionId,
@@ -152,6 +153,12 @@ pub(crate) fn result(
     Ok(Ok(Ok(reply)))
 }
 
+/// A node of version 1 is not admitted where version 2 is in force.
+pub(crate) const fn too_old() -> ServiceError {
+    let (supports, in_force) = (ClusterVersion::new(1), ClusterVersion::new(2));
+    ServiceError::TooOld { supports, in_force }
+}
+
 fn service_error(name: &str, arguments: &mut Arguments<'_>) -> Result<ServiceError, Failure> {
     Ok(match name {
         "no_leader" => ServiceError::NoLeader,
@@ -173,6 +180,7 @@ fn service_error(name: &str, arguments: &mut Arguments<'_>) -> Result<ServiceErr
         "unknown_member" => ServiceError::UnknownMember { node: node("n3")? },
         "last_voter" => ServiceError::LastVoter,
         "not_member" => ServiceError::NotMember,
+        "too_old" => too_old(),
         _ => return Err(format!("unknown result {name}").into()),
     })
 }
@@ -189,7 +197,7 @@ pub(crate) fn show_operation(operation: &Operation) -> String {
         }
         Operation::Read { level, .. } => format!("read {level:?}"),
         Operation::SessionRead { seen, .. } => format!("read Session seen={seen}"),
-        Operation::Admit { member } => format!("admit {}", name(member.node)),
+        Operation::Admit { member, .. } => format!("admit {}", name(member.node)),
         Operation::Remove { node } => format!("remove {}", name(*node)),
         Operation::Transfer { to } => format!("transfer {}", to.map_or("-".into(), name)),
         other => format!("{other:?}").to_lowercase(),
@@ -225,9 +233,17 @@ pub(crate) fn status() -> Status {
         matched: Some(Index::new(7)),
         state: Some(MemberState::Replicate),
         held_back: Some(HeldBack::VotersTarget),
+        supports: None,
     };
     let member = Member::new(NodeId::new([1; 32]), Incarnation::new([2; 16]));
-    let voter = MemberStatus { member, role: MemberRole::Voter, held_back: None, ..held };
+    let supports = ClusterVersion::new(2);
+    let voter = MemberStatus {
+        member,
+        role: MemberRole::Voter,
+        held_back: None,
+        supports: Some(supports),
+        ..held
+    };
     Status {
         namespace: Namespace::new("/jobs/cron").unwrap(),
         cluster: Some(ClusterId::new([3; 32])),
@@ -253,6 +269,8 @@ pub(crate) fn status() -> Status {
         halted: Some(Halted::SnapshotUnreadable),
         damaged: Some(Damaged { first: Index::new(3), last: Index::new(4), repairable: true }),
         asleep: true,
+        supports,
+        in_force: Some(ClusterVersion::BASELINE),
     }
 }
 
@@ -270,7 +288,10 @@ pub(crate) fn operation(arguments: &mut Arguments<'_>) -> Result<Operation, Fail
                 payload: vec![0; arguments.key("bytes", 10)?].into(),
             }
         }
-        "admit" => Operation::Admit { member: member(arguments.word()?)? },
+        "admit" => {
+            let (member, supports) = (member(arguments.word()?)?, ClusterVersion::BASELINE);
+            Operation::Admit { member, supports }
+        }
         "read" => read(Level::Linearizable),
         "stale" => read(Level::Stale),
         "session_read" => {

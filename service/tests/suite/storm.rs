@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use meshraft_consensus::{
-    Incarnation, Index, Member, Moment, NodeId, Position, ReadError, RejectReason, Term,
+    ClusterVersion, Incarnation, Index, Member, Moment, NodeId, Position, ReadError, RejectReason,
+    Term,
 };
 use meshraft_service::{
     ApplyError, Router, Sequence, ServiceError, SessionId,
@@ -77,7 +78,10 @@ fn operation(choice: u16, number: u64) -> Operation {
         3 => {
             let mut life = [0; 16];
             life[..8].copy_from_slice(&number.to_be_bytes());
-            Operation::Admit { member: Member::new(node(9), Incarnation::new(life)) }
+            {
+                let member = Member::new(node(9), Incarnation::new(life));
+                Operation::Admit { member, supports: ClusterVersion::BASELINE }
+            }
         }
         4 => {
             let mut name = [0; 32];
@@ -179,7 +183,12 @@ impl Storm {
         let input = match *task {
             Task::Propose => Input::Proposed { id, result: self.outcome(id, how) },
             Task::Admit => {
-                let result = match how % 3 {
+                let too_old = || {
+                    let (supports, in_force) = (ClusterVersion::new(1), ClusterVersion::new(2));
+                    AdmitResult::Refused(ServiceError::TooOld { supports, in_force })
+                };
+                let result = match how % 4 {
+                    3 => too_old(),
                     0 => AdmitResult::Admitted(Vec::new()),
                     1 => AdmitResult::Rejected(RejectReason::ChangeInProgress),
                     _ => AdmitResult::Unknown,

@@ -1,7 +1,7 @@
 //! What travels: every value survives its encoding, and foreign bytes are refused by type.
 
 use bytes::Bytes;
-use meshraft_consensus::{Incarnation, Index, Member, NodeId, Position, Term};
+use meshraft_consensus::{ClusterVersion, Incarnation, Index, Member, NodeId, Position, Term};
 use meshraft_service::{
     BadRequest, Feature, NotTransferred, Refusal, Sequence, ServiceError, SessionId,
     limits::{
@@ -43,7 +43,10 @@ fn operation() -> impl Strategy<Value = Operation> {
         (level, any::<Vec<u8>>())
             .prop_map(|(level, query)| Operation::Read { level, query: query.into() }),
         Just(Operation::Barrier),
-        any::<u8>().prop_map(|number| Operation::Admit { member: member(number) }),
+        any::<u8>().prop_map(|number| Operation::Admit {
+            member: member(number),
+            supports: ClusterVersion::new(u16::from(number)),
+        }),
         Just(Operation::Status),
         Just(Operation::Members),
         Just(Operation::Addresses),
@@ -71,10 +74,12 @@ fn request() -> impl Strategy<Value = Request> {
 /// A status without what the first version had no words for.
 fn of_version_1() -> Status {
     let (snapshot, halted, damaged) = (Index::ZERO, None, None);
-    let mut status = Status { snapshot, forced: false, halted, damaged, asleep: false, ..status() };
+    let (supports, in_force) = (ClusterVersion::BASELINE, None);
+    let first = Status { snapshot, forced: false, halted, damaged, ..status() };
+    let mut status = Status { asleep: false, supports, in_force, ..first };
     status.waiting = status.waiting.map(|waiting| Waiting { why: None, ..waiting });
     for member in &mut status.members {
-        member.held_back = None;
+        (member.held_back, member.supports) = (None, None);
     }
     status
 }
@@ -95,6 +100,16 @@ fn a_leader_knows_how_many_voters_may_fail() {
     assert_eq!(voters(&[own, ok, ok, ok, ok, dead]), Some(1), "six voters bear no more than five");
     assert_eq!(voters(&[ok, None, None]), None, "no leader told it");
     assert_eq!(voters(&[]), None);
+}
+
+#[test]
+fn a_status_names_who_holds_a_version_back() {
+    let held_back = |told: Status| told.held_back_by().map(|it| it.member).collect::<Vec<_>>();
+    let learner = status().members[0].member;
+    assert_eq!(held_back(status()), [learner], "it told nothing");
+    let nothing_to_raise = Status { in_force: Some(ClusterVersion::new(2)), ..status() };
+    assert_eq!(held_back(nothing_to_raise), []);
+    assert_eq!(held_back(Status { in_force: None, ..status() }), []);
 }
 
 fn responses() -> Vec<Response> {
@@ -118,6 +133,7 @@ fn responses() -> Vec<Response> {
 /// Every error with its stable name and whether it may have taken effect, in wire order.
 fn errors() -> Vec<(ServiceError, &'static str, bool)> {
     let leader = Some(NodeId::new([2; 32]));
+    let (one, two) = (ClusterVersion::new(1), ClusterVersion::new(2));
     vec![
         (ServiceError::NoLeader, "no_leader", false),
         (ServiceError::Timeout { maybe: true }, "timeout", true),
@@ -147,6 +163,8 @@ fn errors() -> Vec<(ServiceError, &'static str, bool)> {
         (ServiceError::NotTransferred(NotTransferred::Behind), "not_transferred", false),
         (ServiceError::NoLiveMajority { live: 1, needed: 2 }, "no_live_majority", false),
         (ServiceError::Behind { applied: Index::ZERO, seen: Index::new(1) }, "behind", false),
+        (ServiceError::NotInForce { needed: two, in_force: one }, "not_in_force", false),
+        (ServiceError::TooOld { supports: one, in_force: two }, "too_old", false),
     ]
 }
 
@@ -213,7 +231,7 @@ fn errors_have_stable_names_and_numbers() {
 
 #[test]
 fn operations_have_stable_numbers() {
-    let admit = Operation::Admit { member: member(1) };
+    let admit = Operation::Admit { member: member(1), supports: ClusterVersion::BASELINE };
     let read = Operation::Read { level: Level::Linearizable, query: Bytes::new() };
     let write = Operation::Write {
         session: SessionId::NONE,
@@ -361,9 +379,15 @@ fn a_description_may_be_longer_or_shorter() {
     assert_eq!(longer, Ok(Ok(Reply::Described(Box::new(status())))));
     let shorter = with(&plain[BEFORE..]);
     assert_eq!(shorter, Ok(Ok(Reply::Described(Box::new(of_version_1())))));
-    let (fourth, fifth) = body.split_at(body.len() - 1);
+    let (fifth, sixth) = body.split_at(body.len() - 4 - 49);
+    assert_eq!((&sixth[..4], sixth[52]), ([2, 1, 1, 1].as_slice(), 2));
+    let (supports, in_force) = (ClusterVersion::BASELINE, None);
+    let mut of_fifth = Status { supports, in_force, ..status() };
+    of_fifth.members.iter_mut().for_each(|member| member.supports = None);
+    assert_eq!(with(fifth), Ok(Ok(Reply::Described(Box::new(of_fifth.clone())))));
+    let (fourth, fifth) = fifth.split_at(fifth.len() - 1);
     assert_eq!(fifth, [1]);
-    let of_fourth = Status { asleep: false, ..status() };
+    let of_fourth = Status { asleep: false, ..of_fifth };
     assert_eq!(with(fourth), Ok(Ok(Reply::Described(Box::new(of_fourth.clone())))));
     let (third, fourth) = fourth.split_at(fourth.len() - 4);
     assert_eq!(fourth, [1, 3, 4, 1]);

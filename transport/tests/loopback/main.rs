@@ -16,7 +16,7 @@ use meshraft_consensus::{
 use meshraft_transport::{
     Body, Channel, Event, KeyRing, NotSent, PeerRole, Refusal, RequestError, RequestId, Scope,
 };
-use net::{DEADLINE, Node, cluster, jobs, key};
+use net::{DEADLINE, Node, SUPPORTS, cluster, jobs, key};
 
 fn heartbeat(round: u64) -> Message {
     Message::Heartbeat(Heartbeat { term: Term::new(1), commit: Position::ZERO, round })
@@ -215,7 +215,10 @@ async fn changed_facts_bind_handles_anew() {
     let scope = Scope::Cluster(cluster(2));
     one.transport.send(two.id(), &jobs(), scope, None, Channel::Control, body.clone());
     two.until("the news of another cluster", |event| match event {
-        Event::Shared { facts, .. } => facts.clusters.contains(&cluster(2)).then_some(()),
+        Event::Shared { facts, .. } => {
+            assert_eq!(facts.supports, Some(SUPPORTS));
+            facts.clusters.contains(&cluster(2)).then_some(())
+        }
         _ => None,
     })
     .await;

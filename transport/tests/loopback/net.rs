@@ -3,13 +3,15 @@
 use std::{collections::BTreeSet, future::Future, time::Duration};
 
 use bytes::Bytes;
-use meshraft_consensus::{ClusterId, Incarnation, Namespace, NodeId};
+use meshraft_consensus::{ClusterId, ClusterVersion, Incarnation, Namespace, NodeId};
 use meshraft_transport::{
     Channel, Event, Events, KeyRing, LocalNamespace, LocalRole, Multiaddr, NamespaceKey, RequestId,
     Scope, Transport, TransportConfig, identity::Identity,
 };
 
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+/// What every node of these tests says that it supports.
+pub(crate) const SUPPORTS: ClusterVersion = ClusterVersion::new(3);
 
 pub(crate) fn jobs() -> Namespace {
     Namespace::new("/jobs").unwrap()
@@ -70,7 +72,8 @@ impl Node {
 
     pub(crate) fn open(&self, keys: KeyRing, clusters: impl IntoIterator<Item = ClusterId>) {
         let clusters = clusters.into_iter().collect::<BTreeSet<_>>();
-        let role = LocalRole::Member { incarnation: self.incarnation, clusters };
+        let (incarnation, supports) = (self.incarnation, SUPPORTS);
+        let role = LocalRole::Member { incarnation, clusters, supports };
         self.transport.open(LocalNamespace { namespace: jobs(), keys, role });
     }
 

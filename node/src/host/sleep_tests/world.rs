@@ -14,6 +14,7 @@ use meshraft_consensus::{
 use meshraft_discovery::Record;
 use meshraft_service::{
     Sequence, SessionId,
+    envelope::VERSION_LATEST,
     kv::{Kv, KvCommand},
     wire::{Operation, Response, Status},
 };
@@ -124,6 +125,7 @@ impl World {
                 voters_target: 3,
                 core: core.build().unwrap(),
                 machine: Box::new(Kv::default()),
+                supports: VERSION_LATEST,
                 snapshot_bytes: u64::MAX,
                 snapshot_entries: u64::MAX,
                 known: Vec::new(),
@@ -228,10 +230,11 @@ impl World {
                 let result = self.stores[seat].load(load.group, range, bytes_max);
                 self.inputs.push_back((seat, Input::Loaded { load, result }));
             }
-            Output::Share { namespace, incarnation, clusters } => {
+            Output::Share { namespace, incarnation, clusters, supports } => {
                 let cluster = clusters.first().copied();
                 let (role, incarnation) = (PeerRole::Member, Some(incarnation));
-                let facts = PeerFacts { role, cluster, clusters, incarnation };
+                let supports = Some(supports);
+                let facts = PeerFacts { role, cluster, clusters, incarnation, supports };
                 self.facts.insert((seat, namespace.clone()), facts.clone());
                 self.introduce(seat, &namespace, facts);
             }

@@ -13,6 +13,7 @@ use meshraft_consensus::{
 use meshraft_discovery::Record;
 use meshraft_service::{
     Sequence, ServiceError, SessionId,
+    envelope::VERSION_LATEST,
     kv::{Kv, KvCommand, KvQuery},
     wire::{Level, Operation, Reply, Response},
 };
@@ -326,7 +327,8 @@ impl World {
     fn share(&mut self, seat: usize, incarnation: Incarnation, clusters: BTreeSet<ClusterId>) {
         let cluster = clusters.first().copied();
         let (role, incarnation) = (PeerRole::Member, Some(incarnation));
-        let facts = PeerFacts { role, cluster, clusters, incarnation };
+        let facts =
+            PeerFacts { role, cluster, clusters, incarnation, supports: Some(VERSION_LATEST) };
         self.seats[seat].facts = Some(facts.clone());
         for other in self.others(seat) {
             let peer = member(seat).node;
@@ -444,6 +446,7 @@ fn options() -> NamespaceOptions {
         voters_target: 3,
         core: core(),
         machine: Box::new(Kv::default()),
+        supports: VERSION_LATEST,
         snapshot_bytes: u64::MAX,
         snapshot_entries: SNAPSHOT_ENTRIES,
         known: Vec::new(),

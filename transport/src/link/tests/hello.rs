@@ -27,13 +27,16 @@ fn the_first_frame_is_a_hello_in_clear() {
     let out = pair.opener.transmit();
     // Frame length, then handle 0, first and last, message 1, then the greeting.
     let hash = NamespaceHash::of(&jobs());
-    let head = [&[0, 0, 0, 99], &[0; 4][..], &[3, 0, 0, 0, 1, 0, 88], &[1, 0, 1, 1]].concat();
+    let head = [&[0, 0, 0, 100], &[0; 4][..], &[3, 0, 0, 0, 1, 0, 89], &[1, 0, 1, 1]].concat();
     assert_eq!(out[..head.len()], head);
     assert_eq!(out[head.len()..head.len() + 32], *hash.as_bytes());
     assert_eq!(out[head.len() + 32], 0, "no key");
-    let tail = [&[0][..], &[1], &[1; 16], &[0]].concat();
-    assert!(out.ends_with(&tail), "no cluster; a member, its incarnation, no clusters");
-    assert_eq!(out.len(), 4 + 99);
+    let tail = [&[0][..], &[1], &[1; 16], &[0], &[1]].concat();
+    assert!(
+        out.ends_with(&tail),
+        "no cluster; a member, its incarnation, no clusters, the baseline"
+    );
+    assert_eq!(out.len(), 4 + 100);
 }
 
 #[test]
@@ -110,6 +113,7 @@ fn an_unknown_namespace_is_retried_and_at_once_when_the_peer_says_hello() {
         cluster: None,
         clusters: BTreeSet::new(),
         incarnation: None,
+        supports: None,
     };
     let (now, End { link, roster, .. }) = (pair.now, &mut pair.opener);
     let Link::Outbound(outbound) = link else { panic!() };

@@ -32,6 +32,7 @@ fn hello(scope: Option<ClusterId>, random: u8) -> Greeting {
         facts: Facts::Member {
             incarnation: Incarnation::new([1; 16]),
             clusters: scope.into_iter().collect(),
+            supports: ClusterVersion::BASELINE,
         },
     })
 }

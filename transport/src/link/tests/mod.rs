@@ -9,7 +9,8 @@ use std::{collections::BTreeSet, time::Duration};
 
 use bytes::Bytes;
 use meshraft_consensus::{
-    ClusterId, Heartbeat, Incarnation, Message, Moment, Namespace, NodeId, Position, Term,
+    ClusterId, ClusterVersion, Heartbeat, Incarnation, Message, Moment, Namespace, NodeId,
+    Position, Term,
 };
 
 use super::{Inbound, Link, LinkConfig, LinkError, LinkEvent, Outbound, Outgoing, Question};
@@ -40,7 +41,8 @@ fn at(millis: u64) -> Moment {
 
 fn member(byte: u8, clusters: impl IntoIterator<Item = u8>) -> LocalRole {
     let clusters = clusters.into_iter().map(cluster).collect::<BTreeSet<_>>();
-    LocalRole::Member { incarnation: Incarnation::new([byte; 16]), clusters }
+    let (incarnation, supports) = (Incarnation::new([byte; 16]), ClusterVersion::BASELINE);
+    LocalRole::Member { incarnation, clusters, supports }
 }
 
 fn heartbeat(round: u64) -> Body {

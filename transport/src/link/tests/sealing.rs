@@ -174,7 +174,7 @@ fn who_knows_a_key_id_but_not_the_key_gets_nothing() {
         scope: None,
         facts: Facts::Client,
     };
-    let facts = Facts::Member { incarnation: Incarnation::new([1; 16]), clusters: Vec::new() };
+    let facts = member_facts(1);
     let hello = Greeting::Hello(Hello { facts, ..hello });
     acceptor.receive(at(0), &greeting(1, &hello)).unwrap();
     assert!(!acceptor.transmit().is_empty());
@@ -196,7 +196,7 @@ fn an_acceptor_that_does_not_prove_the_key_gets_nothing() {
     pair.opener.open(at(0), key(1), member(1, [1]));
     pair.send(Scope::Free, opaque(1, 10));
     pair.opener.transmit();
-    let facts = Facts::Member { incarnation: Incarnation::new([2; 16]), clusters: Vec::new() };
+    let facts = member_facts(2);
     let answer = Greeting::Answer(Answer { version: 1, handle: 1, random: [0; 32], facts });
     pair.opener.receive(at(0), &greeting(1, &answer)).unwrap();
     assert!(pair.opener.transmit().is_empty(), "nothing before the proof");
@@ -231,4 +231,9 @@ fn a_fact_altered_on_the_way_fails_the_proof() {
         assert!(events.iter().any(refused), "{events:?}");
         assert!(!events.iter().any(|event| matches!(event, LinkEvent::Shared { .. })));
     }
+}
+
+fn member_facts(byte: u8) -> Facts {
+    let (incarnation, supports) = (Incarnation::new([byte; 16]), ClusterVersion::BASELINE);
+    Facts::Member { incarnation, clusters: Vec::new(), supports }
 }
