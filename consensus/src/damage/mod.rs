@@ -199,10 +199,12 @@ impl Core {
     }
 
     /// Of such a member nothing changes: what it wrote would hide from its next start that
-    /// something newer may be lost. It helps others as far as it can, until a leader is heard.
+    /// something newer may be lost. It helps others as far as it can, until a leader is heard; or
+    /// until one says that it is out, which its node remembers and not its log.
     pub(crate) fn receive_forgotten(&mut self, from: Member, message: Message) {
         match message {
             Message::RepairRequest(request) => self.repair_request(from, request),
+            Message::Dismissed(message) => self.dismissed(from, message),
             Message::AppendRequest(_)
             | Message::Heartbeat(_)
             | Message::Committed(_)

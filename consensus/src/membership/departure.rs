@@ -139,11 +139,13 @@ impl Core {
         }
     }
 
-    /// Who has no vote and hears no leader says to its peers that it is there. It never campaigns,
-    /// so that a leader which has removed it would else never learn that it does not know.
+    /// Who has no vote, or may not use it any more, and hears no leader says to its peers that it
+    /// is there. It never campaigns, so that a leader which has removed it would else never learn
+    /// that it does not know.
     pub(crate) fn ask_for_standing(&mut self) {
         let current = self.membership.current();
-        if current.is_voter(&self.me) || self.is_departed() {
+        let votes = current.is_voter(&self.me) && !self.is_forgotten();
+        if votes || self.is_departed() {
             return;
         }
         // A joiner that was sent nothing knows no voter, but whoever it is connected to.

@@ -1,7 +1,7 @@
 //! A cluster lives only if every founder promised it, for good; and an incarnation that forgot what
 //! it acknowledged, and knows it, says nothing more.
 
-use meshraft_consensus::{ClusterId, Member, Message, Namespace};
+use meshraft_consensus::{ClusterId, Member, Message, Namespace, NodeId};
 use meshraft_discovery::wire;
 
 use super::{Checks, Violation, log::Logs};
@@ -39,6 +39,11 @@ impl Checks {
     /// An incarnation knows that it forgot what it acknowledged.
     pub(crate) fn ended(&mut self, member: Member) {
         self.over.insert(member);
+    }
+
+    /// A node's process begins: what was not on its disk it does not know any more.
+    pub(crate) fn begins(&mut self, node: NodeId) {
+        self.over.retain(|member| member.node != node);
     }
 
     /// Such a one says nothing more.

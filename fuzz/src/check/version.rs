@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use meshraft_consensus::{ClusterId, ClusterVersion, Index, Member, Position};
 
-use super::Violation;
+use super::{Checks, Violation};
 use crate::world::Seat;
 
 /// What was said of versions, and what came of it.
@@ -85,18 +85,39 @@ impl Versions {
         Ok(())
     }
 
+    /// Where a version was proposed.
+    fn places(&self, cluster: ClusterId, version: ClusterVersion) -> impl Iterator<Item = Index> {
+        let all = self.proposed.get(&cluster).into_iter().flatten();
+        all.filter(move |(_, it)| *it == version).map(|(at, _)| at.index)
+    }
+
     /// A member halts because it is too old: it once said that it supports what came into force,
     /// or was out by then.
+    fn may_halt(&self, cluster: Option<ClusterId>, member: Member, needed: ClusterVersion) -> bool {
+        let proposed = cluster.and_then(|cluster| self.proposed.get(&cluster));
+        let comes = proposed.is_some_and(|all| all.iter().any(|(_, version)| *version == needed));
+        let was_not = self.told.get(&member).is_some_and(|told| *told >= needed);
+        comes && (was_not || self.departed.contains(&member))
+    }
+}
+
+impl Checks {
+    /// A member halts because it is too old for what came into force: it was not always, or it was
+    /// out by then, whether it knew that or not.
     pub(crate) fn may_halt(
         &self,
         cluster: Option<ClusterId>,
         member: Member,
         needed: ClusterVersion,
     ) -> bool {
-        let proposed = cluster.and_then(|cluster| self.proposed.get(&cluster));
-        let comes = proposed.is_some_and(|all| all.iter().any(|(_, version)| *version == needed));
-        let was_not = self.told.get(&member).is_some_and(|told| *told >= needed);
-        comes && (was_not || self.departed.contains(&member))
+        let was_out = |cluster, index| {
+            let configuration = self.logs.configuration_at(cluster, index);
+            configuration.is_some_and(|(_, it)| !it.contains(&member))
+        };
+        let out = cluster.is_some_and(|cluster| {
+            self.versions.places(cluster, needed).any(|index| was_out(cluster, index))
+        });
+        out || self.versions.may_halt(cluster, member, needed)
     }
 }
 

@@ -281,7 +281,10 @@ impl Log {
                     let gone = self.place(first.max(self.first()));
                     self.entries.drain(..gone);
                 }
-                LogAfterSnapshot::KeepFrom(_) | LogAfterSnapshot::Replace => self.entries.clear(),
+                LogAfterSnapshot::KeepFrom(_) | LogAfterSnapshot::Replace => {
+                    self.entries.clear();
+                    self.rotten.clear();
+                }
             }
             self.snapshot = Some(snapshot.meta.clone());
         }

@@ -46,6 +46,8 @@ impl World {
         });
         self.trace.note(now, format_args!("n{} starts, life {life}", seat.0));
         self.checks.started(seat);
+        let id = self.node(seat).id;
+        self.checks.begins(id);
         let stranger = self.node(seat).stranger;
         self.network.at(now).start(seat, life, stranger);
         // The first node knows nobody, each later one its predecessor; but who founds by what it

@@ -76,6 +76,8 @@ impl World {
         }
         self.struck(format_args!("n{} crashes without its snapshots", seat.0));
         self.crash(seat)?;
+        // A copy from before it was a member would bring its old life back.
+        self.node_mut(seat).copy = None;
         for group in self.node_mut(seat).disk.lose_snapshots() {
             self.checks.lost_state((seat, group));
             self.checks.counts.note(Rare::SnapshotsLost);

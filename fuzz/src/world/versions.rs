@@ -88,7 +88,7 @@ impl World {
         let HaltReason::ClusterVersion { needed, supports } = reason else { return wrong };
         let Some((member, cluster)) = self.member(seat, namespace) else { return wrong };
         let too_old = supports == self.node(seat).supports && supports < needed;
-        if !too_old || !self.checks.versions.may_halt(cluster, member, needed) {
+        if !too_old || !self.checks.may_halt(cluster, member, needed) {
             return wrong;
         }
         self.checks.counts.note(Rare::HaltedTooOld);

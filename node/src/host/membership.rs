@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use meshraft_consensus::{ClusterId, Moment, NodeId};
+use meshraft_consensus::{ClusterId, Fate, Moment, NodeId};
 use meshraft_discovery::{
     Departure,
     founding::{self, Phase},
@@ -192,12 +192,14 @@ impl Hosted {
     /// The core says that a configuration without, or again with, this node is committed.
     pub(super) fn core_said(&mut self, now: Moment, returned: bool) {
         let Some(cluster) = self.active.as_ref().map(|active| active.cluster) else { return };
-        let input = if returned {
-            founding::Input::Returned { cluster }
-        } else {
-            founding::Input::Departed { cluster }
-        };
-        self.founding.handle(now, input);
+        if returned {
+            return self.founding.handle(now, founding::Input::Returned { cluster });
+        }
+        // A configuration without this node comes after the founding one: whoever is still bound,
+        // on an old copy of its disk, learns both at once.
+        let fate = Fate::Found;
+        self.founding.handle(now, founding::Input::Decided { cluster, fate });
+        self.founding.handle(now, founding::Input::Departed { cluster });
     }
 
     /// Answers those who wait for the leave, if it is over or their time is.

@@ -85,10 +85,12 @@ impl Hosted {
 
     fn idle_role(&self) -> NodeRole {
         let record = self.founding.record();
-        if self.halted.is_some() {
-            // Whoever is out of its cluster is that first, whatever it met on the way.
-            let away = self.role_away().filter(|role| *role != NodeRole::Joining);
-            away.unwrap_or(NodeRole::Stopped)
+        // Whoever is out of its cluster is that first, whatever it met on the way.
+        let away = self.role_away().filter(|role| *role != NodeRole::Joining);
+        if let Some(away) = away {
+            away
+        } else if self.halted.is_some() {
+            NodeRole::Stopped
         } else if record.cluster.is_none() && record.promise.is_some() {
             NodeRole::Founding
         } else if self.replica.is_restoring() {

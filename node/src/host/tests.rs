@@ -4,14 +4,15 @@ use std::{collections::BTreeSet, num::NonZeroU16, time::Duration};
 
 use bytes::Bytes;
 use meshraft_consensus::{
-    ConfigBuilder, Configuration, Entry, EntryKind, HardState, Incarnation, Index, IndexRange,
-    Member, Moment, Namespace, NodeId, Position, Term,
+    ConfigBuilder, Configuration, Dismissed, Entry, EntryKind, HardState, Incarnation, Index,
+    IndexRange, Member, Message, Moment, Namespace, NodeId, Position, Term,
 };
-use meshraft_discovery::{Ballot, FounderSet, Record};
-use meshraft_service::{envelope::VERSION_LATEST, kv::Kv};
+use meshraft_discovery::{Ballot, Departure, FounderSet, Record};
+use meshraft_service::{envelope::VERSION_LATEST, kv::Kv, wire::NodeRole};
 use meshraft_storage::{GroupId, Job, Opened, OpenedGroup, OpenedNamespace};
+use meshraft_transport::{Body, Channel, Scope, Source};
 
-use super::{Host, HostConfig, Input, NamespaceOptions, Output, record::HostRecord};
+use super::{Host, HostConfig, Input, NamespaceOptions, NetworkInput, Output, record::HostRecord};
 
 fn member(number: u8) -> Member {
     Member::new(NodeId::new([number; 32]), Incarnation::new([number; 16]))
@@ -127,6 +128,31 @@ fn a_cluster_that_was_founded_before_the_crash_is_recorded_after_it() {
     let cluster = set.id(&namespace());
     assert_eq!(records.last().and_then(|record| record.cluster), Some(cluster), "{jobs:?}");
     assert_eq!(host.status(&namespace()).and_then(|status| status.cluster), Some(cluster));
+}
+
+/// An old copy of a disk may be from before the founding was decided, and its node removed since.
+#[test]
+fn who_is_still_bound_learns_that_the_cluster_lives_without_it() {
+    let set = founders(3);
+    let cluster = set.id(&namespace());
+    let mut host = opened(promised(&set, group(&set, Position::ZERO)));
+    settle(&mut host, Moment::ZERO, &[]);
+    let leader = member(2);
+    let from = Source {
+        node: leader.node,
+        incarnation: Some(leader.incarnation),
+        namespace: namespace(),
+        scope: Scope::Cluster(cluster),
+    };
+    let dismissed = Dismissed { term: Term::new(3), index: Index::new(4) };
+    let body = Body::Consensus(Message::Dismissed(dismissed));
+    let received = NetworkInput::Received { from, channel: Channel::Control, body };
+    host.handle(Moment::ZERO, Input::Network(received));
+    let jobs = settle(&mut host, Moment::ZERO, &[]);
+    let record = jobs.iter().filter_map(record_of).next_back().expect("a record is written");
+    assert_eq!((record.cluster, record.departed), (Some(cluster), Some(Departure::Removed)));
+    let status = host.status(&namespace()).unwrap();
+    assert_eq!((status.cluster, status.role), (Some(cluster), NodeRole::Removed));
 }
 
 /// One of a pair may leave alone if it appended nothing; a log that can't be read proves nothing.

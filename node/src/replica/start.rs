@@ -146,7 +146,8 @@ impl Replica {
             return self.halt(unreadable);
         }
         self.starting.machine = Some(machine);
-        let end = restored.last.index.next();
+        // Nothing of the log may be left behind the snapshot.
+        let end = restored.last.index.max(meta.position.index).next();
         let first = restored.damage.map_or(end, |damage| damage.first.min(end));
         restored.damage = Some(IndexRange { first, last: end });
         let due = Due::new(self.starting.snapshots);
