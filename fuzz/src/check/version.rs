@@ -110,14 +110,24 @@ impl Checks {
         member: Member,
         needed: ClusterVersion,
     ) -> bool {
-        let was_out = |cluster, index| {
-            let configuration = self.logs.configuration_at(cluster, index);
-            configuration.is_some_and(|(_, it)| !it.contains(&member))
-        };
         let out = cluster.is_some_and(|cluster| {
-            self.versions.places(cluster, needed).any(|index| was_out(cluster, index))
+            self.versions.places(cluster, needed).any(|index| self.was_out(cluster, member, index))
         });
         out || self.versions.may_halt(cluster, member, needed)
+    }
+
+    /// Whether a member was taken out before this slot; not one that was never in until then.
+    fn was_out(&self, cluster: ClusterId, member: Member, slot: Index) -> bool {
+        let mut told = self.logs.configuration_at(cluster, slot);
+        let mut newest = true;
+        while let Some((at, configuration)) = told {
+            if configuration.contains(&member) {
+                return !newest;
+            }
+            newest = false;
+            told = self.logs.configuration_at(cluster, at.previous());
+        }
+        false
     }
 }
 
