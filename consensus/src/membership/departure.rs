@@ -15,7 +15,7 @@ use crate::{
     message::{Dismissed, HeartbeatResponse, Message},
     output::{Lane, Output},
     role::RoleState,
-    types::Index,
+    types::{Index, Term},
 };
 
 /// What a member knows of its own place.
@@ -152,7 +152,9 @@ impl Core {
         let mut asked: BTreeSet<Member> = self.departure.peers.clone();
         asked.extend(current.voters.iter().take(PEERS_MAX).copied());
         asked.remove(&self.me);
-        let (term, round, free_bytes) = (self.hard.term, 0, self.free_bytes());
+        // Who forgot may have been in a later term, and is no contact with a quorum: it names none.
+        let term = if self.is_forgotten() { Term::ZERO } else { self.hard.term };
+        let (round, free_bytes) = (0, self.free_bytes());
         for peer in asked {
             let message = HeartbeatResponse { term, round, free_bytes };
             self.send(peer, Lane::Control, Message::HeartbeatResponse(message));
