@@ -8,6 +8,7 @@
 mod cluster;
 mod counts;
 mod disk;
+mod doom;
 mod links;
 mod losses;
 mod member;
@@ -109,6 +110,8 @@ enum Due {
     Apart,
     /// A disk is copied.
     Copy(Seat),
+    /// A process may go back to a copy of its disk that contradicts what it holds.
+    Contradict { seat: Seat, tries: u32 },
     /// One of the last entries of a disk rots.
     Rot(Seat),
     /// A fault of a link is over.
@@ -254,6 +257,7 @@ impl CoreWorld {
                 Ok(())
             }
             Due::Copy(seat) => self.copy(seat),
+            Due::Contradict { seat, tries } => self.contradict(seat, tries),
             Due::Rot(seat) => self.rot(seat, true),
             Due::Mend { from, to } => {
                 self.links.mend(from, to);
@@ -344,9 +348,12 @@ impl CoreWorld {
                 let ends = (seat_of(from), seat_of(to));
                 let (faults, random) = (&self.faults, &mut self.random);
                 let arrivals = self.links.arrivals(now, ends, &message, faults, random);
-                if faults.replay > Rate::NEVER && random.below(4) == 0 {
-                    let message = message.clone();
-                    self.links.remember(Step::Deliver { from, to, message }, random);
+                if faults.replay > Rate::NEVER {
+                    self.links.remember((from, to), &message, random);
+                    if let Some(step) = self.links.echo((from, to), &message) {
+                        let wait = random.between(Duration::ZERO, self.plan.knobs.heartbeat / 4);
+                        self.clock.after(wait, Due::Replay(step));
+                    }
                 }
                 let [first, again] = arrivals;
                 if let Some(at) = again {
@@ -380,6 +387,9 @@ impl CoreWorld {
                 self.clock.after(wait, Due::Step(Step::Applied { seat }));
             }
             Want::Part(seat) => {
+                if self.random.below(4) == 0 {
+                    self.clock.after(quick, Due::Rot(seat));
+                }
                 let fails = self.random.hits(self.faults.fetch_error);
                 let wait = self.random.between(quick, self.plan.knobs.heartbeat * 2);
                 self.clock.after(wait, Due::Step(Step::Part { seat, fails }));

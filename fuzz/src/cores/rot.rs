@@ -15,10 +15,21 @@ use super::{
     CoreWorld, Due,
     cluster::{Cluster, Want},
     counts::CoreRare,
+    disk::Disk,
     member::Node,
     step::{Step, seat_of},
 };
 use crate::{check::Violation, faults::Rate, world::Seat};
+
+/// Which of the slots that members disagree on.
+#[derive(Clone, Copy, Debug)]
+enum Aim {
+    Anywhere,
+    /// One on which a snapshot of another member ends, which would take its place.
+    Snapshot,
+    /// One in which another member holds an entry of an earlier term, which would seem to fit.
+    Older,
+}
 
 impl CoreWorld {
     /// An entry of a disk rots, or a late one; often a start finds out at once.
@@ -31,6 +42,8 @@ impl CoreWorld {
         let count = slots.last.next().distance_from(slots.first).max(1);
         let back = self.random.below(if late { count.min(4) } else { count });
         let index = slots.first.plus(count - 1 - back);
+        let aimed = self.random.below(2) == 0;
+        let index = aimed.then(|| self.aim(seat)).flatten().unwrap_or(index);
         if !self.cluster.bears_rot(seat, index, seen) {
             return Ok(());
         }
@@ -42,9 +55,46 @@ impl CoreWorld {
         }
         Ok(())
     }
+
+    /// Some slot in which this disk holds what others do not.
+    fn aim(&mut self, seat: Seat) -> Option<Index> {
+        let at = [Aim::Anywhere, Aim::Snapshot, Aim::Older][self.random.place(3)];
+        let contested = self.cluster.contested(seat, at);
+        let place = self.random.place(contested.len().max(1));
+        contested.get(place).copied()
+    }
 }
 
 impl Cluster {
+    /// The slots in which a disk holds something else than is committed there, or than another
+    /// disk does; of them, if there are any, those that are aimed at.
+    fn contested(&self, seat: Seat, aim: Aim) -> Vec<Index> {
+        let (disk, committed) = (&self.node(seat).disk, self.checks.committed());
+        let others = || self.seats().filter(|it| *it != seat).map(|it| &self.node(it).disk);
+        let differs = |entry: &Entry| {
+            let index = entry.position.index;
+            let other = |it: &Disk| it.entry(index).is_some_and(|it| it.position != entry.position);
+            (index <= committed && !self.checks.is_committed(entry)) || others().any(other)
+        };
+        let range = disk.slots();
+        let slots = (range.first.get()..=range.last.get()).filter_map(|it| {
+            disk.entry(Index::new(it)).filter(|entry| differs(entry)).map(|it| it.position.index)
+        });
+        let slots: Vec<Index> = slots.collect();
+        let aimed = |index: &Index| match aim {
+            Aim::Anywhere => true,
+            Aim::Snapshot => others().any(|it| it.recorded_at() == Some(*index)),
+            Aim::Older => disk.entry(*index).is_some_and(|mine| {
+                let older = |it: &Entry| it.position.term < mine.position.term;
+                others().any(|it| it.entry(*index).is_some_and(older))
+            }),
+        };
+        match slots.iter().any(aimed) {
+            true => slots.into_iter().filter(aimed).collect(),
+            false => slots,
+        }
+    }
+
     pub(super) fn rot(&mut self, seat: Seat, index: Index, seen: bool) {
         self.node_mut(seat).disk.rot(index, seen);
         self.counts.note(CoreRare::Rotted);
