@@ -114,6 +114,8 @@ enum Due {
     Contradict { seat: Seat, tries: u32 },
     /// One of the last entries of a disk rots.
     Rot(Seat),
+    /// What a snapshot that is on its way would cover last rots.
+    RotUnder(Seat),
     /// A fault of a link is over.
     Mend { from: Seat, to: Seat },
     /// A process goes on after a pause.
@@ -259,6 +261,7 @@ impl CoreWorld {
             Due::Copy(seat) => self.copy(seat),
             Due::Contradict { seat, tries } => self.contradict(seat, tries),
             Due::Rot(seat) => self.rot(seat, true),
+            Due::RotUnder(seat) => self.rot_under(seat),
             Due::Mend { from, to } => {
                 self.links.mend(from, to);
                 Ok(())
@@ -387,8 +390,8 @@ impl CoreWorld {
                 self.clock.after(wait, Due::Step(Step::Applied { seat }));
             }
             Want::Part(seat) => {
-                if self.random.below(4) == 0 {
-                    self.clock.after(quick, Due::Rot(seat));
+                if self.plan.rot > Rate::NEVER && self.random.below(2) == 0 {
+                    self.clock.after(quick, Due::RotUnder(seat));
                 }
                 let fails = self.random.hits(self.faults.fetch_error);
                 let wait = self.random.between(quick, self.plan.knobs.heartbeat * 2);

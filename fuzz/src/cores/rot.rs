@@ -44,11 +44,31 @@ impl CoreWorld {
         let index = slots.first.plus(count - 1 - back);
         let aimed = self.random.below(2) == 0;
         let index = aimed.then(|| self.aim(seat)).flatten().unwrap_or(index);
-        if !self.cluster.bears_rot(seat, index, seen) {
-            return Ok(());
+        if self.cluster.bears_rot(seat, index, seen) {
+            self.step(Step::Rot { seat, index, seen }, false)?;
+            if at_once && seen {
+                self.start_again(seat)?;
+            }
         }
-        self.step(Step::Rot { seat, index, seen }, false)?;
-        if at_once && seen && self.cluster.node(seat).core.is_some() {
+        Ok(())
+    }
+
+    /// The slot on which a snapshot ends that is being fetched rots, if more follows on it; and
+    /// the process starts again without having installed it.
+    pub(super) fn rot_under(&mut self, seat: Seat) -> Result<(), Violation> {
+        let node = self.cluster.node(seat);
+        let Some(fetch) = &node.fetch else { return Ok(()) };
+        let index = fetch.meta.position.index;
+        if index < node.disk.last() && self.cluster.bears_rot(seat, index, true) {
+            self.step(Step::Rot { seat, index, seen: true }, false)?;
+            self.start_again(seat)?;
+        }
+        Ok(())
+    }
+
+    /// A process stops, and soon starts again.
+    fn start_again(&mut self, seat: Seat) -> Result<(), Violation> {
+        if self.cluster.node(seat).core.is_some() {
             let down = self.random.between(Duration::ZERO, self.plan.knobs.heartbeat);
             self.clock.after(down, Due::Start(seat));
             self.stop(seat)?;
