@@ -43,10 +43,11 @@ impl CoreWorld {
     /// entries than all others.
     fn doom(&mut self, leader: Seat, lasts: Duration) {
         let (faults, soon) = (self.faults, self.random.between(lasts / 2, lasts * 5 / 4));
-        for _ in 0..self.random.below(3) * self.random.below(8) {
+        let longest = [1, 8, 48][self.random.place(3)];
+        for _ in 0..self.random.below(longest) {
             let id = self.next_id();
             let wait = self.random.between(Duration::ZERO, soon.min(self.plan.knobs.election));
-            let bytes = self.random.below(self.plan.command_bytes_max + 1) as usize;
+            let bytes = self.random.below(self.plan.command_bytes_max.min(16) + 1) as usize;
             let step = Step::Propose { seat: leader, id: ProposalId::new(id), bytes };
             self.clock.after(wait, Due::Step(step));
         }
