@@ -38,8 +38,8 @@ impl CoreWorld {
         }
     }
 
-    /// Whoever leads apart from the others writes what will never be committed: often a lot of it. A
-    /// copy of its disk that is put back later, perhaps at once, or one that rots, holds other
+    /// Whoever leads apart from the others writes what will never be committed, often a lot of it.
+    /// A copy of its disk that is put back later, perhaps at once, or one that rots, holds other
     /// entries than all others.
     fn doom(&mut self, leader: Seat, lasts: Duration) {
         let (faults, soon) = (self.faults, self.random.between(lasts / 2, lasts * 5 / 4));
