@@ -44,7 +44,7 @@ impl Log {
     }
 
     /// The last entry, or the base if there is none.
-    pub(crate) fn last(&self) -> Position {
+    pub(crate) const fn last(&self) -> Position {
         self.terms.last()
     }
 
