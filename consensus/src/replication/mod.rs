@@ -50,8 +50,8 @@ impl Desk<'_> {
     fn step(&self, progress: &Progress) -> Step {
         let (next, first, last) =
             (progress.next, self.log.first_in_memory(), self.log.last().index);
-        let active = progress.is_active(self.now, self.knobs.election);
         let append_max = self.knobs.append_bytes_max;
+        let active = || progress.is_active(self.now, self.knobs.election);
         if progress.amnesiac.is_some() {
             // What it is sent would hide what it lost.
             return Step::Wait;
@@ -59,7 +59,7 @@ impl Desk<'_> {
         match progress.mode {
             Mode::Snapshot | Mode::Probe { sent: Some(_) } => Step::Wait,
             // Who does not answer is not sent the same entries to no end.
-            Mode::Probe { sent: None } if next < first || !active || progress.has_asked() => {
+            Mode::Probe { sent: None } if next < first || progress.has_asked() || !active() => {
                 Step::Request(0)
             }
             Mode::Probe { sent: None } => Step::Request(append_max.min(progress.free_bytes)),
