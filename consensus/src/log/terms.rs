@@ -59,6 +59,11 @@ impl Terms {
         if index < self.base.index || index > self.last.index {
             return None;
         }
+        let newest = self.starts.last()?;
+        if newest.index <= index {
+            // As it is mostly.
+            return Some(newest.term);
+        }
         let after = self.starts.partition_point(|start| start.index <= index);
         self.starts.get(after.checked_sub(1)?).map(|start| start.term)
     }
