@@ -129,6 +129,7 @@ impl Log {
 
     /// Panics if memory and boundaries disagree.
     pub(crate) fn check(&self) {
+        self.terms.check();
         let end = self.tail.first().plus(self.tail.len() as u64);
         assert!(end == self.last().index.next(), "the tail ends where the log ends");
         assert!(self.tail.first() > self.base().index, "no compacted entry is in memory");

@@ -51,6 +51,18 @@ impl Terms {
         self.last = self.starts.last().map_or(self.base, |start| Position::new(start.term, index));
     }
 
+    /// Panics if an invariant is broken.
+    pub(crate) fn check(&self) {
+        let ascend =
+            |one: &Position, next: &Position| one.term < next.term && one.index < next.index;
+        assert!(self.starts.is_sorted_by(ascend), "terms begin one after the other");
+        let newest = self.starts.last().map_or(self.base, |start| {
+            assert!(start.index <= self.last.index, "a term begins with an entry");
+            Position::new(start.term, self.last.index)
+        });
+        assert!(self.last == newest, "the last entry is of the newest term");
+    }
+
     /// The term of a slot between `base` and the last one, both included.
     pub(crate) fn term_at(&self, index: Index) -> Option<Term> {
         if index == self.base.index {
