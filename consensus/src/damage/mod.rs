@@ -210,9 +210,11 @@ impl Core {
             | Message::Committed(_)
             | Message::Quiesce(_)
             | Message::SnapshotOffer(_)
-            | Message::Amnesia(_)
-                if message.term() >= self.hard.term =>
-            {
+            | Message::Amnesia(_) => {
+                if message.term() < self.hard.term {
+                    // It has to be elected anew to be heard: it learns the term that is on disk.
+                    return self.answer_stale(from);
+                }
                 let lost = self.damage.as_ref().map_or(Index::ZERO, |damage| damage.range.last);
                 self.retire(self.log.last().index.max(lost.previous()));
             }
