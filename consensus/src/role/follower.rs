@@ -239,6 +239,7 @@ impl Core {
             }
             _ => self.become_follower(term, Some(from)),
         }
+        self.departure.heard_leader();
         self.heard_leader();
         true
     }
