@@ -47,6 +47,8 @@ impl Incarnation {
 // with every message.
 macro_rules! ordered_as_numbers {
     ($($name:ident),*) => {$(
+        const _: () = assert!(size_of::<$name>().is_multiple_of(16), "no byte is left out");
+
         impl Ord for $name {
             fn cmp(&self, other: &Self) -> Ordering {
                 let (own, _) = self.0.as_chunks();

@@ -56,6 +56,8 @@ impl Terms {
         let ascend =
             |one: &Position, next: &Position| one.term < next.term && one.index < next.index;
         assert!(self.starts.is_sorted_by(ascend), "terms begin one after the other");
+        let opening = self.starts.first().is_none_or(|it| it.index == self.base.index.next());
+        assert!(opening, "the first term begins after the base");
         let newest = self.starts.last().map_or(self.base, |start| {
             assert!(start.index <= self.last.index, "a term begins with an entry");
             Position::new(start.term, self.last.index)
