@@ -112,7 +112,7 @@ enum Due {
     Copy(Seat),
     /// A process may go back to a copy of its disk that contradicts what it holds.
     Contradict { seat: Seat, tries: u32 },
-    /// One of the last entries of a disk rots.
+    /// One of the last entries of a disk rots, or one that members disagree on.
     Rot(Seat),
     /// What a snapshot that is on its way would cover last rots.
     RotUnder(Seat),

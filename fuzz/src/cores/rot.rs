@@ -1,6 +1,6 @@
 //! Entries that rot on a disk, as far as a cluster bears that: a majority of whole disks is left in
 //! every configuration that may still decide; or all others that may be asked for a vote hold what
-//! rots, and the entry after it.
+//! rots, and the entry after it, and needs nothing of it itself.
 //!
 //! In the first case nothing that was acknowledged depends on the disk, whatever rots on it: also
 //! the end of the log, with term and vote, or entries that nobody else has. Then the member may
@@ -9,7 +9,9 @@
 
 use std::time::Duration;
 
-use meshraft_consensus::{AppendResult, Entry, EntryKind, Index, Member, Message, Write};
+use meshraft_consensus::{
+    AppendResult, Entry, EntryKind, Index, IndexRange, Member, Message, Write,
+};
 
 use super::{
     CoreWorld, Due,
@@ -32,7 +34,8 @@ enum Aim {
 }
 
 impl CoreWorld {
-    /// An entry of a disk rots, or a late one; often a start finds out at once.
+    /// An entry of a disk rots, or a late one, or one that members disagree on; often a start finds
+    /// out at once.
     pub(super) fn rot(&mut self, seat: Seat, late: bool) -> Result<(), Violation> {
         let (seen, at_once) = (self.random.below(3) > 0, self.random.below(2) == 0);
         if self.plan.rot == Rate::NEVER {
@@ -57,9 +60,13 @@ impl CoreWorld {
     /// the process starts again without having installed it.
     pub(super) fn rot_under(&mut self, seat: Seat) -> Result<(), Violation> {
         let node = self.cluster.node(seat);
-        let Some(fetch) = &node.fetch else { return Ok(()) };
-        let index = fetch.meta.position.index;
-        if index < node.disk.last() && self.cluster.bears_rot(seat, index, true) {
+        let Some(fetch) = node.fetch.as_ref().filter(|_| self.plan.rot > Rate::NEVER) else {
+            return Ok(());
+        };
+        let (index, lost) = (fetch.meta.position.index, node.disk.lost_between());
+        let reads = lost.is_none_or(|it| index < it.first || index > it.last);
+        let within = index < node.disk.last() && reads;
+        if within && self.cluster.bears_rot(seat, index, true) {
             self.step(Step::Rot { seat, index, seen: true }, false)?;
             self.start_again(seat)?;
         }
@@ -149,8 +156,14 @@ impl Cluster {
         let mut others = voters.filter(|voter| seat_of(**voter) != seat).peekable();
         let alone = others.peek().is_none();
         let committed = proofs.iter().all(|it| it.index <= self.checks.committed());
+        // What lies between is taken for lost: others must be able to read it, and need none of it.
+        let run = disk.lost_between().unwrap_or(IndexRange { first: index, last: index });
+        let (first, last) = (run.first.min(index), run.last.max(index).next());
+        let apart = |it: IndexRange| it.last.next() < first || last < it.first;
+        let theirs = self.seats().filter(|it| *it != seat);
+        let apart = theirs.filter_map(|it| self.node(it).disk.lost_between()).all(apart);
         // The own copies are not rotten yet, and what is asked for is durable.
-        !alone && committed && known(self.node(seat)) && others.all(holds)
+        !alone && committed && apart && known(self.node(seat)) && others.all(holds)
     }
 
     /// A member begins anew. That is right only if it can't know what it acknowledged: an old copy

@@ -121,8 +121,8 @@ impl CoreWorld {
         let out: Vec<Member> = all.iter().filter(|it| !from.contains(it)).copied().collect();
         for _ in 0..1 + self.random.below(3) {
             let back = self.random.below(3) == 0 && !out.is_empty();
-            let from = if back { &out } else { &all };
-            let member = *from.get(self.random.place(from.len().max(1)))?;
+            let pool = if back { &out } else { &all };
+            let member = *pool.get(self.random.place(pool.len().max(1)))?;
             let step = if to.is_voter(&member)
                 || (to.learners.contains(&member) && self.random.below(2) == 0)
             {

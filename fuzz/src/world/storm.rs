@@ -17,7 +17,7 @@ use crate::{
 pub(super) const STRIKE_EVERY: Duration = Duration::from_millis(100);
 
 /// How long it is rough at first.
-const ROUGH_TICKS: u32 = 15;
+const ROUGH_TICKS: u32 = 30;
 
 /// Something that went wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
