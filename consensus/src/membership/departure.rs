@@ -104,7 +104,6 @@ impl Core {
     }
 
     fn depart(&mut self, index: Index) {
-        self.departure.doubts = false;
         // A later word is news: it may have been in again meanwhile, and told so by others.
         if self.departure.departed.is_some_and(|known| known >= index) {
             return;
@@ -127,6 +126,8 @@ impl Core {
         if matches!(self.role, RoleState::Leader(_)) && message.term <= self.hard.term {
             return self.drop_message(from, DropReason::Impossible);
         }
+        // The log alone, or a snapshot, may end before it was in again.
+        self.departure.doubts = false;
         self.depart(message.index);
     }
 
