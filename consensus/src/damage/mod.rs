@@ -21,7 +21,8 @@
 //! terms say whether it is. Slots that the own snapshot covers are not needed, and go.
 //!
 //! If the *leader* of the current term does not hold the anchor, then the anchor is not committed
-//! and never will be (leader completeness, 3.6.3), and what stood before it can't be told. And if
+//! and never will be (leader completeness, 3.6.3), and what stood before it can't be told. It says
+//! so while it leads: once it restarts, it may lack what its followers alone held durably. And if
 //! the end of the log, or the term and the vote, are among what is lost, then nobody can know what
 //! was acknowledged or promised. In both cases the member has to count as one that forgot: it comes
 //! back under another incarnation. It does so only once it hears a leader, which has everything
