@@ -118,6 +118,8 @@ enum Due {
     RotUnder(Seat),
     /// A fault of a link is over.
     Mend { from: Seat, to: Seat },
+    /// The end of a process is noticed, unless it runs again.
+    Lost { seat: Seat, peer: Seat, life: u64 },
     /// A process goes on after a pause.
     Resume(Seat),
     /// A process starts.
@@ -265,6 +267,11 @@ impl CoreWorld {
             Due::Mend { from, to } => {
                 self.links.mend(from, to);
                 Ok(())
+            }
+            Due::Lost { peer, life, .. } if self.plans[peer.0].life != life => Ok(()),
+            Due::Lost { seat, peer, .. } => {
+                let peer = self.cluster.node(peer).me;
+                self.due_step(Step::Peer { seat, peer, up: false })
             }
             Due::Resume(seat) => self.resume(seat),
             Due::Start(seat) => self.start(seat),

@@ -281,10 +281,10 @@ impl CoreWorld {
         plans.paused = false;
         plans.deferred.clear();
         self.step(Step::Crash { seat, kept: kept as usize }, false)?;
-        let (peer, seen) = (self.cluster.node(seat).me, self.random.below(2) == 0);
+        let (life, seen) = (self.plans[seat.0].life, self.random.below(2) == 0);
         for other in self.cluster.seats().filter(|other| seen && *other != seat) {
             let wait = self.random.between(Duration::ZERO, self.plan.knobs.heartbeat);
-            self.clock.after(wait, Due::Step(Step::Peer { seat: other, peer, up: false }));
+            self.clock.after(wait, Due::Lost { seat: other, peer: seat, life });
         }
         Ok(())
     }
