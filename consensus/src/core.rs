@@ -426,17 +426,26 @@ impl Core {
 
     /// Observes a change of role or leader.
     fn tell(&mut self) {
-        let (role, leader) = (self.role(), self.leader());
+        let role = self.role();
+        // Nothing is copied to find out, as nearly every input leaves both as they are.
+        if role != self.told.0 || self.known_leader() != self.told.1.as_ref() {
+            self.tell_change(role);
+        }
+        if self.handed.is_some()
+            && let Some(leader) = self.leader()
+        {
+            self.settle_handover(leader);
+        }
+    }
+
+    fn tell_change(&mut self, role: Role) {
+        let (leader, term) = (self.leader(), self.hard.term);
         let (told_role, told_leader) = core::mem::replace(&mut self.told, (role, leader));
-        let term = self.hard.term;
         if role != told_role {
             self.observe(Event::BecameRole { role, term });
         }
         if leader != told_leader {
             self.observe(Event::LeaderChanged { leader, term });
-        }
-        if let Some(leader) = leader {
-            self.settle_handover(leader);
         }
     }
 }

@@ -264,6 +264,9 @@ impl Durability {
     /// Of equal answers to one member that wait for one write only the newest is kept: a peer that
     /// repeats itself while the disk stalls costs no memory.
     pub(crate) fn hold(&mut self, id: WriteId, output: Output) {
+        if self.waiting.back().is_none_or(|(write, _)| *write < id) {
+            return self.waiting.push_back((id, output));
+        }
         let end = self.waiting.partition_point(|(write, _)| *write <= id);
         let of_write = self.waiting.range_mut(..end).rev().take_while(|(write, _)| *write == id);
         for (_, held) in of_write {

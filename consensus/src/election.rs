@@ -54,7 +54,10 @@ impl Core {
     /// How much longer than others this member waits before it campaigns.
     pub(crate) fn deference(&self) -> Duration {
         let knobs = self.config.knobs();
-        knobs.election / 2 * u32::from(knobs.election_rank)
+        match knobs.election_rank {
+            0 => Duration::ZERO,
+            rank => knobs.election / 2 * u32::from(rank),
+        }
     }
 
     /// How long this member waits for a leader.

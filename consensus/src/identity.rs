@@ -5,13 +5,13 @@
 //! neither vote nor acknowledge as the old one.
 
 use alloc::{string::String, sync::Arc};
-use core::fmt;
+use core::{cmp::Ordering, fmt};
 
 use serde::{Deserialize, Serialize};
 
 /// A node: the 32 bytes of its Ed25519 public key, one-to-one with its libp2p peer id.
 // Aligned as words are: members are copied and compared with every input.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[repr(align(8))]
 pub struct NodeId([u8; 32]);
 
@@ -28,7 +28,7 @@ impl NodeId {
 }
 
 /// One life of a namespace's record in one store: 128 random bits drawn when the record is created.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Incarnation([u8; 16]);
 
 impl Incarnation {
@@ -42,6 +42,30 @@ impl Incarnation {
         &self.0
     }
 }
+
+// Ids are in the order of their bytes. Compared as numbers they need no call: members are looked up
+// with every message.
+macro_rules! ordered_as_numbers {
+    ($($name:ident),*) => {$(
+        const _: () = assert!(size_of::<$name>().is_multiple_of(16), "no byte is left out");
+
+        impl Ord for $name {
+            fn cmp(&self, other: &Self) -> Ordering {
+                let (own, _) = self.0.as_chunks();
+                let (others, _) = other.0.as_chunks();
+                let number = |chunk: &[u8; 16]| u128::from_be_bytes(*chunk);
+                own.iter().map(number).cmp(others.iter().map(number))
+            }
+        }
+
+        impl PartialOrd for $name {
+            fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+                Some(self.cmp(other))
+            }
+        }
+    )*};
+}
+ordered_as_numbers!(NodeId, Incarnation);
 
 /// One voter, learner or candidate: a node in one of its incarnations.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -203,6 +227,22 @@ mod tests {
     use alloc::string::ToString;
 
     use super::*;
+
+    #[test]
+    fn ids_are_in_the_order_of_their_bytes() {
+        let steps = [0, 1, 127, 128, 255];
+        let cases = (0..32).flat_map(|at| steps.map(|one| steps.map(|other| (at, one, other))));
+        for (at, one, other) in cases.flatten() {
+            // What comes later decides nothing once an earlier byte differs.
+            let (mut ours, mut theirs) = ([7; 32], [7; 32]);
+            (ours[at], theirs[at]) = (one, other);
+            ours[at + 1..].fill(9);
+            let expected = ours.cmp(&theirs);
+            assert_eq!(NodeId::new(ours).cmp(&NodeId::new(theirs)), expected);
+            let half = |bytes: [u8; 32]| Incarnation::new(core::array::from_fn(|i| bytes[i]));
+            assert_eq!(half(ours).cmp(&half(theirs)), ours[..16].cmp(&theirs[..16]));
+        }
+    }
 
     #[test]
     fn namespaces_are_checked() {

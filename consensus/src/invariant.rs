@@ -41,7 +41,9 @@ impl Core {
             RoleState::Leader(leader) => {
                 assert!(self.damage.is_none(), "a damaged member never leads");
                 assert!(self.hard.vote == Some(self.me), "a leader voted for itself");
-                assert!(!leader.progress.contains_key(&self.me), "a leader does not follow");
+                let members = leader.progress.members();
+                assert!(members.is_sorted_by(|one, next| one < next), "followers are in order");
+                assert!(!leader.progress.contains(&self.me), "a leader does not follow");
                 let in_order = leader.proposals.iter().is_sorted_by(|a, b| a.index < b.index);
                 assert!(in_order, "proposals are in the order of their slots");
                 let bytes: u64 = leader.proposals.iter().map(|one| one.bytes).sum();

@@ -301,6 +301,6 @@ pub enum RepairResult {
     Compacted(Box<SnapshotMeta>),
     /// Its own log begins after the anchor: only this snapshot helps.
     Passed(Box<SnapshotMeta>),
-    /// Its own log does not hold the anchor. Said by the leader: the anchor is not committed.
+    /// The log of the leader, who alone says so, does not hold the anchor: it is not committed.
     Elsewhere,
 }

@@ -201,7 +201,7 @@ mistakes! {
         RepairedEarly,
         /// A member tells what stands in its own log, whether the other's is the same or not.
         AnchorIgnored,
-        /// A snapshot takes the place of entries that may contradict it.
+        /// A snapshot takes the place of entries that can't be read, whatever follows on them.
         SnapshotOverAnything,
         /// A member that can't know what it promised goes on writing.
         WhoForgotWrites,

@@ -137,7 +137,7 @@ impl Core {
             return false;
         }
         leader.asleep = true;
-        let followers: alloc::vec::Vec<Member> = leader.progress.keys().copied().collect();
+        let followers: alloc::vec::Vec<Member> = leader.progress.members().copied().collect();
         for to in followers {
             self.send(to, Lane::Control, Message::Quiesce(Quiesce { term, last }));
         }

@@ -78,7 +78,7 @@ impl Core {
     pub(crate) fn successor(&self, leader: &Leader) -> Option<Member> {
         let voters = self.membership.current().voters.iter();
         let able = voters.filter(|one| **one != self.me && self.may_succeed(leader, one));
-        let rank = |one: &&Member| leader.progress.get(*one).map(|it| (it.matched, it.contact));
+        let rank = |one: &&Member| leader.progress.get(one).map(|it| (it.matched, it.contact));
         able.max_by_key(rank).copied()
     }
 

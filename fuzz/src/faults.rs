@@ -206,6 +206,28 @@ impl Faults {
         faults
     }
 
+    /// The same, but what keeps single nodes from hearing, answering or writing strikes much more
+    /// often.
+    #[must_use]
+    pub fn rough(mut self) -> Self {
+        let most = percent(40);
+        let harder = [
+            Fault::Loss,
+            Fault::Delay,
+            Fault::Cut,
+            Fault::Partition,
+            Fault::Deaf,
+            Fault::Pause,
+            Fault::Crash,
+            Fault::Stall,
+        ];
+        for fault in harder {
+            let rate = self.of_mut(fault);
+            *rate = Rate::of_million(rate.0 * 10).min(most).max(*rate);
+        }
+        self
+    }
+
     /// How many kinds of faults there are in this run.
     pub fn kinds(&self) -> usize {
         self.there().count()

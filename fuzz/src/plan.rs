@@ -53,6 +53,8 @@ pub struct Plan {
     pub leases: bool,
     /// What goes wrong until the world heals.
     pub faults: Faults,
+    /// Whether nodes, links and disks fail most while clusters are founded.
+    pub rough: bool,
     /// The only strikes that happen, if there is such a list.
     pub only: Option<BTreeSet<Strike>>,
     /// How long nothing goes wrong before that.
@@ -138,6 +140,7 @@ impl Plan {
             rests,
             leases,
             faults,
+            rough: quiet.is_zero() && Random::new(seed).fork(13).below(3) == 0,
             only: None,
             quiet,
             stormy,

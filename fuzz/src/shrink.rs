@@ -42,8 +42,9 @@ impl fmt::Display for ShrunkPlan {
         writeln!(
             f,
             "seed {seed}: {founders} founders ({founding:?}), {joiners} joiners, {namespaces} \
-             namespaces, {clients} clients, {keys} keys, {:?} of storm",
+             namespaces, {clients} clients, {keys} keys, {:?} of storm{}",
             self.plan.stormy,
+            if self.plan.rough { ", rough at first" } else { "" },
         )?;
         for Struck { at, strike, what } in &self.story {
             writeln!(f, "{at:>16} {strike}: {what}")?;

@@ -21,7 +21,8 @@
 //! terms say whether it is. Slots that the own snapshot covers are not needed, and go.
 //!
 //! If the *leader* of the current term does not hold the anchor, then the anchor is not committed
-//! and never will be (leader completeness, 3.6.3), and what stood before it can't be told. And if
+//! and never will be (leader completeness, 3.6.3), and what stood before it can't be told. It says
+//! so while it leads: once it restarts, it may lack what its followers alone held durably. And if
 //! the end of the log, or the term and the vote, are among what is lost, then nobody can know what
 //! was acknowledged or promised. In both cases the member has to count as one that forgot: it comes
 //! back under another incarnation. It does so only once it hears a leader, which has everything
@@ -210,9 +211,11 @@ impl Core {
             | Message::Committed(_)
             | Message::Quiesce(_)
             | Message::SnapshotOffer(_)
-            | Message::Amnesia(_)
-                if message.term() >= self.hard.term =>
-            {
+            | Message::Amnesia(_) => {
+                if message.term() < self.hard.term {
+                    // It has to be elected anew to be heard: it learns the term that is on disk.
+                    return self.answer_stale(from);
+                }
                 let lost = self.damage.as_ref().map_or(Index::ZERO, |damage| damage.range.last);
                 self.retire(self.log.last().index.max(lost.previous()));
             }

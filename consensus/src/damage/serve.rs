@@ -12,6 +12,7 @@ use crate::{
     mistake::Mistake,
     output::{Lane, Output},
     replication::follows,
+    role::RoleState,
     types::{Index, IndexRange, Term},
 };
 
@@ -30,6 +31,10 @@ impl Core {
             return;
         }
         if let Some(result) = self.can_not_repair(request) {
+            if result == RepairResult::Elsewhere && !matches!(self.role, RoleState::Leader(_)) {
+                // Who led this term, and has restarted, may have lost what was not durable.
+                return;
+            }
             if let RepairResult::Compacted(meta) | RepairResult::Passed(meta) = &result {
                 self.outputs.push_back(Output::SendSnapshot { to: from, meta: meta.clone() });
             }

@@ -44,7 +44,7 @@ impl Log {
     }
 
     /// The last entry, or the base if there is none.
-    pub(crate) fn last(&self) -> Position {
+    pub(crate) const fn last(&self) -> Position {
         self.terms.last()
     }
 
@@ -129,6 +129,7 @@ impl Log {
 
     /// Panics if memory and boundaries disagree.
     pub(crate) fn check(&self) {
+        self.terms.check();
         let end = self.tail.first().plus(self.tail.len() as u64);
         assert!(end == self.last().index.next(), "the tail ends where the log ends");
         assert!(self.tail.first() > self.base().index, "no compacted entry is in memory");

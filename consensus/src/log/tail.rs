@@ -5,7 +5,7 @@
 //!    come if none is.
 //! 2. `bytes` is the sum of their costs.
 
-use alloc::{collections::VecDeque, vec::Vec};
+use alloc::{collections::VecDeque, vec, vec::Vec};
 
 use crate::{entry::Entry, types::Index};
 
@@ -79,10 +79,11 @@ impl Tail {
     pub(crate) fn slice(&self, first: Index, last: Index, bytes_max: u64) -> Vec<Entry> {
         let wanted = usize::try_from(last.next().distance_from(first)).unwrap_or(usize::MAX);
         let place = self.place(first);
-        let held = self.entries.len() - place;
-        if wanted == 1 && held > 0 {
+        if wanted == 1
+            && let Some(entry) = self.entries.get(place)
+        {
             // As it is mostly, and much faster.
-            return self.entries.get(place).cloned().into_iter().collect();
+            return vec![entry.clone()];
         }
         let held = self.entries.range(place..);
         let count = match bytes_max {

@@ -15,7 +15,7 @@ use crate::{
     message::{Dismissed, HeartbeatResponse, Message},
     output::{Lane, Output},
     role::RoleState,
-    types::Index,
+    types::{Index, Term},
 };
 
 /// What a member knows of its own place.
@@ -25,6 +25,8 @@ pub(crate) struct Departure {
     listed: Option<Index>,
     /// The configuration that it was not in any more.
     departed: Option<Index>,
+    /// Whether a leader spoke to it since: it may be in again, and out once more.
+    doubts: bool,
     /// Whether what the store held is settled: what is new is news.
     restored: bool,
     /// Peers to which there is a path.
@@ -35,6 +37,11 @@ impl Departure {
     /// Peers to which there is a path.
     pub(crate) fn peers(&self) -> impl Iterator<Item = Member> + '_ {
         self.peers.iter().copied()
+    }
+
+    /// A leader speaks to this member.
+    pub(crate) const fn heard_leader(&mut self) {
+        self.doubts |= self.departed.is_some();
     }
 
     /// Whether there is a path to this peer.
@@ -119,6 +126,8 @@ impl Core {
         if matches!(self.role, RoleState::Leader(_)) && message.term <= self.hard.term {
             return self.drop_message(from, DropReason::Impossible);
         }
+        // The log alone, or a snapshot, may end before it was in again.
+        self.departure.doubts = false;
         self.depart(message.index);
     }
 
@@ -141,18 +150,21 @@ impl Core {
 
     /// Who has no vote, or may not use it any more, and hears no leader says to its peers that it
     /// is there. It never campaigns, so that a leader which has removed it would else never learn
-    /// that it does not know.
+    /// that it does not know. Who knows that it is out asks only if a leader has spoken to it
+    /// since, until it is told once more: it may have been in again, and have missed both.
     pub(crate) fn ask_for_standing(&mut self) {
         let current = self.membership.current();
         let votes = current.is_voter(&self.me) && !self.is_forgotten();
-        if votes || self.is_departed() {
+        if votes || (self.is_departed() && !self.departure.doubts) {
             return;
         }
         // A joiner that was sent nothing knows no voter, but whoever it is connected to.
         let mut asked: BTreeSet<Member> = self.departure.peers.clone();
         asked.extend(current.voters.iter().take(PEERS_MAX).copied());
         asked.remove(&self.me);
-        let (term, round, free_bytes) = (self.hard.term, 0, self.free_bytes());
+        // Who forgot may have been in a later term, and is no contact with a quorum: it names none.
+        let term = if self.is_forgotten() { Term::ZERO } else { self.hard.term };
+        let (round, free_bytes) = (0, self.free_bytes());
         for peer in asked {
             let message = HeartbeatResponse { term, round, free_bytes };
             self.send(peer, Lane::Control, Message::HeartbeatResponse(message));

@@ -60,7 +60,7 @@ impl Core {
         let election = self.config.knobs().election;
         // Of those that this very change brings in nothing is known yet.
         let answers = |voter: &&Member| {
-            leader.progress.get(*voter).is_none_or(|one| one.answers(self.now, election))
+            leader.progress.get(voter).is_none_or(|one| one.answers(self.now, election))
         };
         let live = target.voters.iter().filter(answers).count();
         let needed = target.voters.len() / 2 + 1;
@@ -123,7 +123,7 @@ impl Core {
         let knobs = self.config.knobs();
         let RoleState::Leader(leader) = &mut self.role else { return };
         let (until, numbered) = (now.plus(knobs.election * 2), leader.numbered);
-        for (member, progress) in &mut leader.progress {
+        for (member, progress) in leader.progress.iter_mut() {
             if current.contains(member) {
                 progress.departing = None;
             } else if progress.departing.is_none() {
@@ -134,7 +134,7 @@ impl Core {
             if member == me {
                 continue;
             }
-            let progress = leader.progress.entry(member).or_insert_with(|| {
+            leader.progress.meet(member, || {
                 let mut met = Progress::probe(last.next(), now, knobs.inflight_bytes_max);
                 if !knobs.plants(Mistake::NumbersBeginAnew) {
                     (met.sequence, met.epoch) = (numbered, numbered);
@@ -144,6 +144,7 @@ impl Core {
                 }
                 met
             });
+            let Some(progress) = leader.progress.get_mut(&member) else { continue };
             let learns = current.learners.contains(&member);
             match (&progress.catch_up, learns) {
                 (None, true) => progress.catch_up = Some(CatchUp::start(last, now)),
@@ -161,7 +162,7 @@ impl Core {
             return;
         }
         let Leader { progress, numbered, .. } = leader;
-        progress.retain(|_, progress| {
+        progress.retain(|progress| {
             let Some((index, until)) = progress.departing else { return true };
             let told = commit >= index && progress.commit_told >= index;
             let stays = !told && (now < until || commit < index);

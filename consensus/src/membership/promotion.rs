@@ -22,13 +22,13 @@ use crate::{
 impl Core {
     /// Promotes every learner that may be, all in one change.
     pub(crate) fn promote_learners(&mut self) {
+        let current = self.membership.current();
+        if current.learners.is_empty() {
+            return;
+        }
         let Ok(leader) = self.check_leads() else { return };
         let busy = self.change_in_progress() || leader.handover.is_some();
         if !self.config.knobs().promote_learners || !leader.ready || busy {
-            return;
-        }
-        let current = self.membership.current();
-        if current.learners.is_empty() {
             return;
         }
         let mut promoted: Vec<Member> = Vec::new();

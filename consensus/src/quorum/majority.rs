@@ -13,12 +13,12 @@ pub(super) fn agreed<T: Ord + Copy>(
     voters: &BTreeSet<Member>,
     value: impl Fn(&Member) -> T,
 ) -> Option<T> {
-    let first = value(voters.first()?);
     if voters.len() > FEW {
         return middle(&mut voters.iter().map(value).collect::<Vec<_>>());
     }
-    let mut values = [first; FEW];
-    for (place, voter) in values.iter_mut().zip(voters).skip(1) {
+    let mut rest = voters.iter();
+    let mut values = [value(rest.next()?); FEW];
+    for (place, voter) in values.iter_mut().skip(1).zip(rest) {
         *place = value(voter);
     }
     middle(values.get_mut(..voters.len())?)

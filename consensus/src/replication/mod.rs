@@ -4,11 +4,13 @@
 //! write is durable: disk and network overlap. A lost request is found by an empty one behind it,
 //! a heartbeat later.
 
+mod followers;
 mod inflight;
 mod progress;
 
 use alloc::vec::Vec;
 
+pub(crate) use followers::Followers;
 pub(crate) use progress::{Mode, Progress};
 
 use crate::{
@@ -50,8 +52,8 @@ impl Desk<'_> {
     fn step(&self, progress: &Progress) -> Step {
         let (next, first, last) =
             (progress.next, self.log.first_in_memory(), self.log.last().index);
-        let active = progress.is_active(self.now, self.knobs.election);
         let append_max = self.knobs.append_bytes_max;
+        let active = || progress.is_active(self.now, self.knobs.election);
         if progress.amnesiac.is_some() {
             // What it is sent would hide what it lost.
             return Step::Wait;
@@ -59,7 +61,7 @@ impl Desk<'_> {
         match progress.mode {
             Mode::Snapshot | Mode::Probe { sent: Some(_) } => Step::Wait,
             // Who does not answer is not sent the same entries to no end.
-            Mode::Probe { sent: None } if next < first || !active || progress.has_asked() => {
+            Mode::Probe { sent: None } if next < first || progress.has_asked() || !active() => {
                 Step::Request(0)
             }
             Mode::Probe { sent: None } => Step::Request(append_max.min(progress.free_bytes)),
@@ -131,7 +133,7 @@ impl Core {
         let Self { role, log, config, outputs, loads, now, commit, hard, .. } = self;
         let RoleState::Leader(leader) = role else { return };
         let desk = Desk { term: hard.term, commit: *commit, now: *now, log, knobs: config.knobs() };
-        for (to, progress) in &mut leader.progress {
+        for (to, progress) in leader.progress.iter_mut() {
             loop {
                 match desk.step(progress) {
                     Step::Wait => break,
@@ -169,7 +171,7 @@ impl Core {
         let RoleState::Leader(leader) = role else { return };
         let round = leader.reads.round();
         let desk = Desk { term: hard.term, commit: *commit, now: *now, log, knobs: config.knobs() };
-        for (to, progress) in &mut leader.progress {
+        for (to, progress) in leader.progress.iter_mut() {
             let message = desk.heartbeat(progress, round);
             outputs.push_back(Output::Send { to: *to, lane: Lane::Control, message });
         }
@@ -183,7 +185,7 @@ impl Core {
         let knobs = config.knobs();
         let desk = Desk { term: hard.term, commit: *commit, now: *now, log, knobs };
         let is_old = |at: Moment| at.plus(knobs.heartbeat) <= *now;
-        for (to, progress) in &mut leader.progress {
+        for (to, progress) in leader.progress.iter_mut() {
             if progress.load.is_some_and(|load| !loads.is_pending(load)) {
                 progress.load = None;
             }

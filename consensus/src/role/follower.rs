@@ -231,13 +231,15 @@ impl Core {
     pub(crate) fn follow(&mut self, from: Member, term: Term) -> bool {
         assert!(term >= self.hard.term, "a stale leader is answered before");
         let same_term = term == self.hard.term;
-        if same_term && self.leader().is_some_and(|leader| leader != from) {
-            self.drop_message(from, DropReason::SecondLeader);
-            return false;
+        match self.known_leader() {
+            Some(leader) if same_term && *leader == from => {}
+            Some(_) if same_term => {
+                self.drop_message(from, DropReason::SecondLeader);
+                return false;
+            }
+            _ => self.become_follower(term, Some(from)),
         }
-        if !(same_term && self.leader() == Some(from)) {
-            self.become_follower(term, Some(from));
-        }
+        self.departure.heard_leader();
         self.heard_leader();
         true
     }

@@ -6,7 +6,7 @@
 //! 2. Every proposal is resolved exactly once: when it is committed, or when leadership ends.
 //! 3. Proposals are in the order of their slots.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::VecDeque;
 
 use bytes::Bytes;
 
@@ -19,7 +19,7 @@ use crate::{
     lease::Sent,
     output::{Outcome, Output},
     read::LeaderReads,
-    replication::Progress,
+    replication::Followers,
     role::RoleState,
     transfer::{Handover, check_no_handover},
     types::{Index, Moment, Position, ProposalId},
@@ -37,7 +37,7 @@ pub(crate) struct Proposal {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Leader {
     /// Every other member, and those on their way out.
-    pub(crate) progress: BTreeMap<Member, Progress>,
+    pub(crate) progress: Followers,
     /// Requests to members that are gone had numbers up to this one: a member that is in again is
     /// asked in others, so that what it said before answers none of them.
     pub(crate) numbered: u64,
@@ -81,7 +81,7 @@ impl Core {
         assert!(self.damage.is_none(), "a member with a damaged log never leads");
         let (now, elected_at) = (self.now, self.log.last().index);
         let leader = Leader {
-            progress: BTreeMap::new(),
+            progress: Followers::default(),
             numbered: 0,
             elected_at,
             ready: false,
@@ -220,7 +220,7 @@ impl Core {
     /// Whether a message of the leader's own followers comes from one.
     pub(crate) fn check_follower(&mut self, from: Member) -> bool {
         let RoleState::Leader(leader) = &self.role else { return true };
-        let known = leader.progress.contains_key(&from);
+        let known = leader.progress.contains(&from);
         if !known {
             self.drop_message(from, DropReason::Stranger);
             self.answer_stranger(from);

@@ -52,10 +52,15 @@ impl Core {
 
     /// The leader that this member knows of, itself included.
     pub fn leader(&self) -> Option<Member> {
+        self.known_leader().copied()
+    }
+
+    /// The same, where it lies.
+    pub(crate) const fn known_leader(&self) -> Option<&Member> {
         match &self.role {
-            RoleState::Follower(follower) => follower.leader,
+            RoleState::Follower(follower) => follower.leader.as_ref(),
             RoleState::Candidate(_) => None,
-            RoleState::Leader(_) => Some(self.me),
+            RoleState::Leader(_) => Some(&self.me),
         }
     }
 

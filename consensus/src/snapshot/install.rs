@@ -136,7 +136,8 @@ impl Core {
         let same = covered <= committed.max(self.proven()) || self.log.holds(meta.position);
         let before = self.membership.index();
         let within = covered <= self.log.last().index;
-        let contradiction_kept = within && self.plants(Mistake::ContradictionKept);
+        let repairs = self.damage.is_some() && self.plants(Mistake::SnapshotOverAnything);
+        let contradiction_kept = within && (self.plants(Mistake::ContradictionKept) || repairs);
         if same || contradiction_kept {
             match same {
                 true => self.log.compact_to(meta.position),

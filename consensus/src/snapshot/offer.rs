@@ -74,7 +74,7 @@ impl Core {
         let RoleState::Leader(leader) = &self.role else { return };
         let mut stalled: Vec<Member> = Vec::new();
         let mut unheard: Vec<Member> = Vec::new();
-        for (member, progress) in &leader.progress {
+        for (member, progress) in leader.progress.iter() {
             match &progress.transfer {
                 Some(transfer) if matches!(progress.mode, Mode::Snapshot) => {
                     if transfer.moved.plus(patience) <= now {

@@ -1,4 +1,5 @@
-//! Looks for every planted mistake from several start seeds, and says how long each took.
+//! Looks for every planted mistake from several start seeds, and says how long each took: in a
+//! table in the end, and on standard error as it goes.
 //!
 //! Exit codes: 0 all found, 1 one was not, 2 wrong usage.
 
@@ -96,11 +97,21 @@ fn search(arguments: &Arguments, planted: &[Planted]) -> Vec<Search> {
                     let took = began.elapsed();
                     let mut searches = searches.lock().unwrap_or_else(PoisonError::into_inner);
                     searches.push(Search { planted, took, found });
+                    tell(&searches, planted, starts);
                 }
             });
         }
     });
     searches.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Says how it went with a mistake that was looked for from every start seed.
+fn tell(searches: &[Search], planted: Planted, starts: usize) {
+    let mine: Vec<&Search> = searches.iter().filter(|it| it.planted == planted).collect();
+    if mine.len() == starts {
+        let (done, found) = (searches.len() / starts, mine.iter().filter(|it| it.found.is_some()));
+        eprintln!("{done}: {planted} found {} of {starts}", found.count());
+    }
 }
 
 /// Prints one row, and returns the median time.

@@ -131,6 +131,11 @@ impl Disk {
         self.files.get(&self.durable.snapshot.as_ref()?.position)
     }
 
+    /// Where the recorded snapshot ends.
+    pub(super) fn recorded_at(&self) -> Option<Index> {
+        self.durable.snapshot.as_ref().map(|meta| meta.position.index)
+    }
+
     pub(super) fn load(&self, range: IndexRange, bytes_max: u64) -> Result<Vec<Entry>, LoadError> {
         self.live.load(range, bytes_max)
     }

@@ -25,9 +25,10 @@ use crate::{
     world::Seat,
 };
 
-/// How long a stopped process waits for the moment at which its old copy is borne.
-const TRIES: u32 = 20;
-const TRY_EVERY: Duration = Duration::from_millis(50);
+/// How long a stopped process waits for the moment at which its old copy is borne; and a running
+/// one for the moment at which it contradicts what it holds.
+pub(super) const TRIES: u32 = 100;
+const TRY_EVERY: Duration = Duration::from_millis(10);
 
 /// A copy of a disk.
 #[derive(Debug)]
@@ -43,16 +44,15 @@ impl CoreWorld {
         }
         if self.random.hits(faults.copy) {
             let seat = self.some();
-            self.copy(seat)?;
+            if !self.cluster.would_contradict(seat) {
+                self.copy(seat)?;
+            }
         }
         if self.random.hits(faults.set_back) {
             let (some, down) = (self.some(), self.while_it_lasts());
             let mut seats = self.cluster.seats().skip(some.0).chain(self.cluster.seats());
             let seat = seats.find(|seat| self.cluster.node(*seat).copy.is_some()).unwrap_or(some);
-            if self.cluster.node(seat).core.is_some() && self.cluster.node(seat).copy.is_some() {
-                self.stop(seat)?;
-                self.clock.after(down, Due::SetBack { seat, tries: TRIES });
-            }
+            self.go_back(seat, down)?;
         }
         if self.random.hits(faults.lost_tail) {
             self.lose_tail()?;
@@ -79,6 +79,30 @@ impl CoreWorld {
             self.stop(seat)?;
         }
         self.step(Step::Wipe { seat }, false)
+    }
+
+    /// A process goes back to the copy of its disk as soon as that contradicts what the process
+    /// has acknowledged since.
+    pub(super) fn contradict(&mut self, seat: Seat, tries: u32) -> Result<(), Violation> {
+        let runs = self.cluster.node(seat).core.is_some();
+        if self.faults.set_back == Rate::NEVER {
+            return Ok(());
+        } else if runs && self.cluster.would_contradict(seat) {
+            return self.go_back(seat, Duration::ZERO);
+        } else if tries > 0 {
+            self.clock.after(TRY_EVERY, Due::Contradict { seat, tries: tries - 1 });
+        }
+        Ok(())
+    }
+
+    /// A process stops, so that the old copy of its disk may be put back a while later.
+    fn go_back(&mut self, seat: Seat, down: Duration) -> Result<(), Violation> {
+        let node = self.cluster.node(seat);
+        if node.core.is_some() && node.copy.is_some() {
+            self.stop(seat)?;
+            self.clock.after(down, Due::SetBack { seat, tries: TRIES });
+        }
+        Ok(())
     }
 
     /// Puts the old copy of a stopped process back, if that is borne now; else it starts, at last,
@@ -162,6 +186,15 @@ impl Cluster {
         let checks = self.checks.copy(seat);
         let node = self.node_mut(seat);
         node.copy = Some(OldCopy { disk: node.disk.copy(), checks });
+    }
+
+    /// Whether a member's disk holds something committed where its copy holds something else.
+    fn would_contradict(&self, seat: Seat) -> bool {
+        let node = self.node(seat);
+        let Some(copy) = &node.copy else { return false };
+        let at = copy.disk.last().min(self.checks.committed());
+        let holds = |disk: &Disk| disk.entry(at).map(|entry| self.checks.is_committed(entry));
+        holds(&copy.disk) == Some(false) && holds(&node.disk) == Some(true)
     }
 
     fn bears_set_back(&self, seat: Seat) -> Forgetting {

@@ -8,6 +8,7 @@
 mod cluster;
 mod counts;
 mod disk;
+mod doom;
 mod links;
 mod losses;
 mod member;
@@ -109,10 +110,16 @@ enum Due {
     Apart,
     /// A disk is copied.
     Copy(Seat),
-    /// One of the last entries of a disk rots.
+    /// A process may go back to a copy of its disk that contradicts what it holds.
+    Contradict { seat: Seat, tries: u32 },
+    /// One of the last entries of a disk rots, or one that members disagree on.
     Rot(Seat),
+    /// What a snapshot that is on its way would cover last rots.
+    RotUnder(Seat),
     /// A fault of a link is over.
     Mend { from: Seat, to: Seat },
+    /// The end of a process is noticed, unless it runs again.
+    Lost { seat: Seat, peer: Seat, life: u64 },
     /// A process goes on after a pause.
     Resume(Seat),
     /// A process starts.
@@ -254,10 +261,17 @@ impl CoreWorld {
                 Ok(())
             }
             Due::Copy(seat) => self.copy(seat),
+            Due::Contradict { seat, tries } => self.contradict(seat, tries),
             Due::Rot(seat) => self.rot(seat, true),
+            Due::RotUnder(seat) => self.rot_under(seat),
             Due::Mend { from, to } => {
                 self.links.mend(from, to);
                 Ok(())
+            }
+            Due::Lost { peer, life, .. } if self.plans[peer.0].life != life => Ok(()),
+            Due::Lost { seat, peer, .. } => {
+                let peer = self.cluster.node(peer).me;
+                self.due_step(Step::Peer { seat, peer, up: false })
             }
             Due::Resume(seat) => self.resume(seat),
             Due::Start(seat) => self.start(seat),
@@ -344,9 +358,12 @@ impl CoreWorld {
                 let ends = (seat_of(from), seat_of(to));
                 let (faults, random) = (&self.faults, &mut self.random);
                 let arrivals = self.links.arrivals(now, ends, &message, faults, random);
-                if faults.replay > Rate::NEVER && random.below(4) == 0 {
-                    let message = message.clone();
-                    self.links.remember(Step::Deliver { from, to, message }, random);
+                if faults.replay > Rate::NEVER {
+                    self.links.remember((from, to), &message, random);
+                    if let Some(step) = self.links.echo((from, to), &message) {
+                        let wait = random.between(Duration::ZERO, self.plan.knobs.heartbeat / 4);
+                        self.clock.after(wait, Due::Replay(step));
+                    }
                 }
                 let [first, again] = arrivals;
                 if let Some(at) = again {
@@ -380,6 +397,9 @@ impl CoreWorld {
                 self.clock.after(wait, Due::Step(Step::Applied { seat }));
             }
             Want::Part(seat) => {
+                if self.plan.rot > Rate::NEVER && self.random.below(2) == 0 {
+                    self.clock.after(quick, Due::RotUnder(seat));
+                }
                 let fails = self.random.hits(self.faults.fetch_error);
                 let wait = self.random.between(quick, self.plan.knobs.heartbeat * 2);
                 self.clock.after(wait, Due::Step(Step::Part { seat, fails }));

@@ -111,7 +111,7 @@ faults! {
     bridge: percent(2),
     /// A member hears nobody, or nobody hears it.
     deaf: percent(6),
-    /// A connection breaks and comes back.
+    /// A connection breaks and comes back; and after a start it is known late that there is one.
     reset: percent(10),
     /// A process stands still for a while.
     pause: percent(6),

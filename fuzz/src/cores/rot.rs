@@ -1,6 +1,6 @@
 //! Entries that rot on a disk, as far as a cluster bears that: a majority of whole disks is left in
 //! every configuration that may still decide; or all others that may be asked for a vote hold what
-//! rots, and the entry after it.
+//! rots, and the entry after it, and needs nothing of it itself.
 //!
 //! In the first case nothing that was acknowledged depends on the disk, whatever rots on it: also
 //! the end of the log, with term and vote, or entries that nobody else has. Then the member may
@@ -9,19 +9,33 @@
 
 use std::time::Duration;
 
-use meshraft_consensus::{AppendResult, Entry, EntryKind, Index, Member, Message, Write};
+use meshraft_consensus::{
+    AppendResult, Entry, EntryKind, Index, IndexRange, Member, Message, Write,
+};
 
 use super::{
     CoreWorld, Due,
     cluster::{Cluster, Want},
     counts::CoreRare,
+    disk::Disk,
     member::Node,
     step::{Step, seat_of},
 };
 use crate::{check::Violation, faults::Rate, world::Seat};
 
+/// Which of the slots that members disagree on.
+#[derive(Clone, Copy, Debug)]
+enum Aim {
+    Anywhere,
+    /// One on which a snapshot of another member ends, which would take its place.
+    Snapshot,
+    /// One in which another member holds an entry of an earlier term, which would seem to fit.
+    Older,
+}
+
 impl CoreWorld {
-    /// An entry of a disk rots, or a late one; often a start finds out at once.
+    /// An entry of a disk rots, or a late one, or one that members disagree on; often a start finds
+    /// out at once.
     pub(super) fn rot(&mut self, seat: Seat, late: bool) -> Result<(), Violation> {
         let (seen, at_once) = (self.random.below(3) > 0, self.random.below(2) == 0);
         if self.plan.rot == Rate::NEVER {
@@ -31,20 +45,83 @@ impl CoreWorld {
         let count = slots.last.next().distance_from(slots.first).max(1);
         let back = self.random.below(if late { count.min(4) } else { count });
         let index = slots.first.plus(count - 1 - back);
-        if !self.cluster.bears_rot(seat, index, seen) {
-            return Ok(());
+        let aimed = self.random.below(2) == 0;
+        let index = aimed.then(|| self.aim(seat)).flatten().unwrap_or(index);
+        if self.cluster.bears_rot(seat, index, seen) {
+            self.step(Step::Rot { seat, index, seen }, false)?;
+            if at_once && seen {
+                self.start_again(seat)?;
+            }
         }
-        self.step(Step::Rot { seat, index, seen }, false)?;
-        if at_once && seen && self.cluster.node(seat).core.is_some() {
+        Ok(())
+    }
+
+    /// The slot on which a snapshot ends that is being fetched rots, if more follows on it; and
+    /// the process starts again without having installed it.
+    pub(super) fn rot_under(&mut self, seat: Seat) -> Result<(), Violation> {
+        let node = self.cluster.node(seat);
+        let Some(fetch) = node.fetch.as_ref().filter(|_| self.plan.rot > Rate::NEVER) else {
+            return Ok(());
+        };
+        let (index, lost) = (fetch.meta.position.index, node.disk.lost_between());
+        let reads = lost.is_none_or(|it| index < it.first || index > it.last);
+        let within = index < node.disk.last() && reads;
+        if within && self.cluster.bears_rot(seat, index, true) {
+            self.step(Step::Rot { seat, index, seen: true }, false)?;
+            self.start_again(seat)?;
+        }
+        Ok(())
+    }
+
+    /// A process stops, and soon starts again.
+    fn start_again(&mut self, seat: Seat) -> Result<(), Violation> {
+        if self.cluster.node(seat).core.is_some() {
             let down = self.random.between(Duration::ZERO, self.plan.knobs.heartbeat);
             self.clock.after(down, Due::Start(seat));
             self.stop(seat)?;
         }
         Ok(())
     }
+
+    /// Some slot in which this disk holds what others do not.
+    fn aim(&mut self, seat: Seat) -> Option<Index> {
+        let at = [Aim::Anywhere, Aim::Snapshot, Aim::Older][self.random.place(3)];
+        let contested = self.cluster.contested(seat, at);
+        let place = self.random.place(contested.len().max(1));
+        contested.get(place).copied()
+    }
 }
 
 impl Cluster {
+    /// The slots in which a disk holds something else than is committed there, or than another
+    /// disk does; of them, if there are any, those that are aimed at.
+    fn contested(&self, seat: Seat, aim: Aim) -> Vec<Index> {
+        let (disk, committed) = (&self.node(seat).disk, self.checks.committed());
+        let others = || self.seats().filter(|it| *it != seat).map(|it| &self.node(it).disk);
+        let differs = |entry: &Entry| {
+            let index = entry.position.index;
+            let other = |it: &Disk| it.entry(index).is_some_and(|it| it.position != entry.position);
+            (index <= committed && !self.checks.is_committed(entry)) || others().any(other)
+        };
+        let range = disk.slots();
+        let slots = (range.first.get()..=range.last.get()).filter_map(|it| {
+            disk.entry(Index::new(it)).filter(|entry| differs(entry)).map(|it| it.position.index)
+        });
+        let slots: Vec<Index> = slots.collect();
+        let aimed = |index: &Index| match aim {
+            Aim::Anywhere => true,
+            Aim::Snapshot => others().any(|it| it.recorded_at() == Some(*index)),
+            Aim::Older => disk.entry(*index).is_some_and(|mine| {
+                let older = |it: &Entry| it.position.term < mine.position.term;
+                others().any(|it| it.entry(*index).is_some_and(older))
+            }),
+        };
+        match slots.iter().any(aimed) {
+            true => slots.into_iter().filter(aimed).collect(),
+            false => slots,
+        }
+    }
+
     pub(super) fn rot(&mut self, seat: Seat, index: Index, seen: bool) {
         self.node_mut(seat).disk.rot(index, seen);
         self.counts.note(CoreRare::Rotted);
@@ -79,8 +156,14 @@ impl Cluster {
         let mut others = voters.filter(|voter| seat_of(**voter) != seat).peekable();
         let alone = others.peek().is_none();
         let committed = proofs.iter().all(|it| it.index <= self.checks.committed());
+        // What lies between is taken for lost: others must be able to read it, and need none of it.
+        let run = disk.lost_between().unwrap_or(IndexRange { first: index, last: index });
+        let (first, last) = (run.first.min(index), run.last.max(index).next());
+        let apart = |it: IndexRange| it.last.next() < first || last < it.first;
+        let theirs = self.seats().filter(|it| *it != seat);
+        let apart = theirs.filter_map(|it| self.node(it).disk.lost_between()).all(apart);
         // The own copies are not rotten yet, and what is asked for is durable.
-        !alone && committed && known(self.node(seat)) && others.all(holds)
+        !alone && committed && apart && known(self.node(seat)) && others.all(holds)
     }
 
     /// A member begins anew. That is right only if it can't know what it acknowledged: an old copy

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use meshraft_consensus::{Change, ChangeStep, ProposalId};
+use meshraft_consensus::{Change, ChangeStep, Member, ProposalId};
 
 use super::{CoreWorld, Due, counts::CoreRare, plan::CoreFaults, step::Step};
 use crate::{check::Violation, faults::Rate, world::Seat};
@@ -118,8 +118,11 @@ impl CoreWorld {
         let lost = from.members().iter().any(|member| !all.contains(member));
         let mut to = from.clone();
         let mut steps = Vec::new();
+        let out: Vec<Member> = all.iter().filter(|it| !from.contains(it)).copied().collect();
         for _ in 0..1 + self.random.below(3) {
-            let member = *all.get(self.random.place(all.len().max(1)))?;
+            let back = self.random.below(3) == 0 && !out.is_empty();
+            let pool = if back { &out } else { &all };
+            let member = *pool.get(self.random.place(pool.len().max(1)))?;
             let step = if to.is_voter(&member)
                 || (to.learners.contains(&member) && self.random.below(2) == 0)
             {
@@ -164,7 +167,7 @@ impl CoreWorld {
         self.random.between(Duration::from_millis(5), longest)
     }
 
-    fn cut(&mut self, from: Seat, to: Seat, lasts: Duration) {
+    pub(super) fn cut(&mut self, from: Seat, to: Seat, lasts: Duration) {
         self.links.cut(from, to);
         self.clock.after(lasts, Due::Mend { from, to });
     }
@@ -182,47 +185,6 @@ impl CoreWorld {
         }
     }
 
-    /// A leader, with less than half of the others, is apart from the rest, or not heard by them;
-    /// often, as soon as it is back, whoever leads then.
-    pub(super) fn apart(&mut self) {
-        let (faults, leader) = (self.faults, self.some_leader());
-        let Some(leader) = leader.filter(|_| faults.minority > Rate::NEVER) else { return };
-        let (sides, count) = (self.random.next() & self.random.next(), self.cluster.nodes.len());
-        let near = self.cluster.seats().filter(|seat| *seat != leader && sides >> seat.0 & 1 > 0);
-        let near = near.take(count.saturating_sub(1) / 2);
-        let near: Vec<Seat> = near.chain([leader]).collect();
-        let rest = self.cluster.seats().filter(|seat| !near.contains(seat)).collect::<Vec<_>>();
-        let (lasts, mute) = (self.while_it_lasts(), self.random.below(2) == 0);
-        for (from, to) in rest.iter().flat_map(|to| near.iter().map(move |from| (*from, *to))) {
-            self.cut(from, to, lasts);
-            if !mute {
-                self.cut(to, from, lasts);
-            }
-        }
-        self.doom(leader, lasts);
-        if faults.replay > Rate::NEVER {
-            self.replay(16, self.plan.knobs.election * 2);
-        }
-        if self.random.below(2) == 0 {
-            self.clock.after(lasts, Due::Apart);
-        }
-        if self.random.below(3) == 0 {
-            self.usurp(&rest, &faults);
-        }
-    }
-
-    /// Whoever leads apart from the others writes what will never be committed. A copy of its disk
-    /// that is put back later, or one that rots, holds other entries than all others.
-    fn doom(&mut self, leader: Seat, lasts: Duration) {
-        let (faults, soon) = (self.faults, self.random.between(lasts / 2, lasts * 5 / 4));
-        if faults.copy > Rate::NEVER && self.random.below(2) == 0 {
-            self.clock.after(soon, Due::Copy(leader));
-        }
-        if self.plan.rot > Rate::NEVER && self.random.below(2) == 0 {
-            self.clock.after(soon, Due::Rot(leader));
-        }
-    }
-
     /// A leader that sleeps is apart from all others for long enough to be lost to them.
     fn lose_sleeper(&mut self) {
         let asleep = |seat: &Seat| self.cluster.leads(*seat) && self.cluster.sleeps(*seat);
@@ -235,24 +197,8 @@ impl CoreWorld {
         }
     }
 
-    /// What cut a leader off makes some of the others start anew, and one of them campaigns.
-    fn usurp(&mut self, rest: &[Seat], faults: &CoreFaults) {
-        let heartbeat = self.plan.knobs.heartbeat;
-        for seat in rest {
-            let (falls, down) = (self.random.below(3) > 0, self.random.below(8) as u32);
-            if falls && faults.crash > Rate::NEVER {
-                self.clock.after(Duration::ZERO, Due::Step(Step::Crash { seat: *seat, kept: 0 }));
-                self.clock.after(heartbeat / 16 * (down + 1), Due::Start(*seat));
-            }
-        }
-        let place = self.random.place(rest.len().max(1));
-        if let Some(seat) = rest.get(place).copied().filter(|_| faults.campaign > Rate::NEVER) {
-            self.clock.after(heartbeat, Due::Step(Step::Campaign { seat }));
-        }
-    }
-
     /// Some messages of the past arrive, soon or a little later; often of a leader that led before.
-    fn replay(&mut self, count: usize, longest: Duration) {
+    pub(super) fn replay(&mut self, count: usize, longest: Duration) {
         let (of_leader, leader) = (self.random.below(2) == 0, self.some_leader());
         let led = leader.and_then(|leader| Some((leader, self.cluster.node(leader).led?)));
         for _ in 0..count {
@@ -296,8 +242,21 @@ impl CoreWorld {
                 continue;
             }
             let peer = self.cluster.node(other).me;
-            self.due_step(Step::Peer { seat, peer, up: true })?;
-            self.due_step(Step::Peer { seat: other, peer: me, up: true })?;
+            let ends = [
+                Step::Peer { seat, peer, up: true },
+                Step::Peer { seat: other, peer: me, up: true },
+            ];
+            for end in ends {
+                // What a peer sends may be there before it is known that it can be reached.
+                match self.faults.reset > Rate::NEVER && self.random.below(2) == 0 {
+                    true => {
+                        let heartbeat = self.plan.knobs.heartbeat;
+                        let wait = self.random.between(Duration::ZERO, heartbeat);
+                        self.clock.after(wait, Due::Step(end));
+                    }
+                    false => self.due_step(end)?,
+                }
+            }
         }
         Ok(())
     }
@@ -322,10 +281,10 @@ impl CoreWorld {
         plans.paused = false;
         plans.deferred.clear();
         self.step(Step::Crash { seat, kept: kept as usize }, false)?;
-        let (peer, seen) = (self.cluster.node(seat).me, self.random.below(2) == 0);
+        let (life, seen) = (self.plans[seat.0].life, self.random.below(2) == 0);
         for other in self.cluster.seats().filter(|other| seen && *other != seat) {
             let wait = self.random.between(Duration::ZERO, self.plan.knobs.heartbeat);
-            self.clock.after(wait, Due::Step(Step::Peer { seat: other, peer, up: false }));
+            self.clock.after(wait, Due::Lost { seat: other, peer: seat, life });
         }
         Ok(())
     }

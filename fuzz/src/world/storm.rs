@@ -16,6 +16,9 @@ use crate::{
 /// How often something may go wrong.
 pub(super) const STRIKE_EVERY: Duration = Duration::from_millis(100);
 
+/// How long it is rough at first.
+const ROUGH_TICKS: u32 = 30;
+
 /// Something that went wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Struck {
@@ -58,7 +61,10 @@ impl World {
         self.expect_answers()?;
         let tick = self.storm.ticks;
         self.storm.ticks += 1;
-        let mut faults = self.plan.faults;
+        let mut faults = match self.plan.rough && tick < ROUGH_TICKS {
+            true => self.plan.faults.rough(),
+            false => self.plan.faults,
+        };
         if let Some(only) = &self.plan.only {
             let left_out = |fault: &&Fault| !only.contains(&Strike { tick, fault: **fault });
             for fault in Fault::ALL.iter().filter(left_out) {

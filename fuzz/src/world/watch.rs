@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use meshraft_consensus::{ClusterId, Index, Namespace, Role, Status, Term};
+use meshraft_consensus::{ClusterId, Index, Namespace, Role, Status};
 use meshraft_storage::Job;
 
 use super::{Event, Seat, World, options};
@@ -113,7 +113,7 @@ impl World {
             self.expect_bounds(seat, &namespace, &status)?;
             let restored = self.restored(seat, &namespace);
             if self.checks.observe(seat, &namespace, &status, restored)? {
-                self.expect_no_lease(seat, &namespace, status.term)?;
+                self.expect_no_lease(seat, &namespace, &status)?;
             }
             if !applied.is_empty() && self.force.hits(Fault::SlowApply, &mut self.random) {
                 let count = u32::try_from(applied.len()).unwrap_or(u32::MAX).min(20);
@@ -165,22 +165,24 @@ impl World {
         replica.replicated().and(replica.snapshot()).map(|snapshot| snapshot.index)
     }
 
-    /// Whoever leads in a new term: nobody may still read on the lease of an older one.
+    /// Whoever leads in a new term: nobody may still read on the lease of an older one. Founders
+    /// who give up a set that never lived may lead it beside the cluster that does.
     fn expect_no_lease(
         &self,
         seat: Seat,
         namespace: &Namespace,
-        term: Term,
+        leader: &Status,
     ) -> Result<(), Violation> {
         let now = self.clock.now();
         for other in self.seats().filter(|other| *other != seat) {
             let node = self.node(other);
             let process = node.process.as_ref();
             let replica = process.and_then(|process| process.host.replica(namespace));
-            let Some(replica) = replica.filter(|replica| replica.term() < term) else { continue };
-            let until = replica.lease_until();
+            let older = replica.filter(|replica| replica.term() < leader.term);
+            let until = older.and_then(|replica| replica.lease_until());
             if until.is_some_and(|until| node.clock.local(now) < until)
-                && let Some(status) = replica.status()
+                && let Some(status) = older.and_then(|replica| replica.status())
+                && status.cluster == leader.cluster
             {
                 let what = "that it may read on its lease, when another leads already";
                 return Err(Violation::Claim { member: status.me, what });
