@@ -14,7 +14,9 @@
 //! comes late or twice is as true as before, and members that are damaged in different slots repair
 //! each other without a leader. Each chunk is what was there, so a crash between two leaves nothing
 //! that never was. And if the other knows that some of it is committed, then it is committed here
-//! as well (state machine safety, 3.6.3). What both know to be committed needs no anchor.
+//! as well (state machine safety, 3.6.3). What both know to be committed needs no anchor. One run
+//! stands for all between its ends: of two members whose runs cross neither helps the other with
+//! what both do not know to be committed yet, sound on disk or not; they wait for a third.
 //!
 //! What others have compacted comes by a snapshot, of any member, too. Its last entry is committed,
 //! so it is in every log as far as that is committed, also in damaged slots; after them the own
