@@ -37,6 +37,10 @@ impl Core {
         };
         let turn = damage.turns;
         (damage.turns, damage.ask_due) = (turn.saturating_add(1), Some(now.plus(patience)));
+        if !damage.lost {
+            // A read that failed, perhaps.
+            self.reread();
+        }
         if busy {
             return;
         }
@@ -52,7 +56,7 @@ impl Core {
         }
     }
 
-    fn ask_for_repair(&mut self, member: Member) {
+    pub(super) fn ask_for_repair(&mut self, member: Member) {
         let Some(anchor) = self.anchor() else { return };
         let Some(damage) = &self.damage else { return };
         if damage.pending.is_none() {
@@ -152,7 +156,7 @@ impl Core {
         let write = self.durability.next();
         self.durability.repair(entries);
         if let Some(damage) = &mut self.damage {
-            damage.pending = Some(Pending { write, upto, from });
+            (damage.pending, damage.helper) = (Some(Pending { write, upto }), Some(from));
         }
         if self.plants(Mistake::RepairedEarly) {
             self.repair_recorded();
@@ -172,11 +176,9 @@ impl Core {
         let durability = &self.durability;
         let Some(damage) = &mut self.damage else { return };
         let recorded = |pending: &mut Pending| durability.is_durable(pending.write) || early;
-        let Some(Pending { upto, from, .. }) = damage.pending.take_if(recorded) else { return };
+        let Some(Pending { upto, .. }) = damage.pending.take_if(recorded) else { return };
         damage.turns = 0;
-        if self.narrow(upto) {
-            self.ask_for_repair(from);
-        }
+        self.narrow(upto);
         self.settle_founding();
     }
 
@@ -211,7 +213,7 @@ impl Core {
             // Up to there nothing is damaged that is left in the log.
             damage.range.first = damage.range.first.max(upto.next());
             damage.range.last = damage.range.last.min(last);
-            damage.pending = Some(Pending { write, upto, from });
+            (damage.pending, damage.helper) = (Some(Pending { write, upto }), Some(from));
         }
     }
 }
