@@ -1,7 +1,8 @@
 //! Asks for entries that are no longer in memory, one load at a time for each who needs them.
 //!
-//! Invariant: at most one load a follower, one a member that repairs its log, one to reread the own
-//! log, and one for applying is pending, so that memory for loaded entries is bounded.
+//! Invariant: at most one load a follower, one a member that repairs its log, one of this
+//! member that rereads its own, and one for applying is pending, so that memory for loaded entries
+//! is bounded.
 
 use alloc::{collections::BTreeMap, vec::Vec};
 
@@ -66,7 +67,7 @@ impl Loads {
         self.ask(Purpose::Repair(member, request))
     }
 
-    /// Numbers a load of entries between others that can't be read.
+    /// Numbers a load of entries that may be sound between others that can't be read.
     pub(crate) fn ask_to_reread(&mut self, first: Index) -> LoadId {
         self.ask(Purpose::Reread(first))
     }
@@ -84,6 +85,11 @@ impl Loads {
     /// Whether this load has no answer yet.
     pub(crate) fn is_pending(&self, id: LoadId) -> bool {
         self.pending.contains_key(&id)
+    }
+
+    /// What is being reread is of no use any more.
+    pub(crate) fn forget_reread(&mut self) {
+        self.pending.retain(|_, purpose| !matches!(purpose, Purpose::Reread(_)));
     }
 
     /// Leadership ended: nobody waits for entries of followers any more.

@@ -108,7 +108,9 @@ impl Damage {
             first: one.first.min(range.first),
             last: one.last.max(range.last),
         };
-        self.lost |= range.first <= self.range.first;
+        // What is under way may repair the first slot all the same.
+        let lost = self.lost && self.pending.is_none();
+        self.lost = lost || range.first <= self.range.first;
         (self.range, self.found) = (hull(self.range), hull(self.found));
         // What is under way may not hold any more what was found since.
         self.pending = None;
@@ -154,6 +156,8 @@ impl Core {
         }
         let (range, now, end) = (IndexRange { first, last }, self.now, self.log.last().index);
         self.observe(Event::Damaged { range });
+        // It may have read what is lost by now.
+        self.loads.forget_reread();
         match &mut self.damage {
             Some(damage) => damage.widen(range),
             None => {

@@ -37,12 +37,12 @@ impl Core {
         };
         let turn = damage.turns;
         (damage.turns, damage.ask_due) = (turn.saturating_add(1), Some(now.plus(patience)));
+        if busy {
+            return;
+        }
         if !damage.lost {
             // A read that failed, perhaps.
             self.reread();
-        }
-        if busy {
-            return;
         }
         // The leader surely has what is committed, but may not be there.
         let nth = match leader {
@@ -210,7 +210,8 @@ impl Core {
         }
         let last = self.log.last().index;
         if let Some(damage) = &mut self.damage {
-            // Up to there nothing is damaged that is left in the log.
+            // Up to there nothing is damaged that is left in the log, and behind it perhaps nothing.
+            damage.lost = false;
             damage.range.first = damage.range.first.max(upto.next());
             damage.range.last = damage.range.last.min(last);
             (damage.pending, damage.helper) = (Some(Pending { write, upto }), Some(from));

@@ -3,8 +3,8 @@
 //! A store tells one run, whose first slot is lost. Once that one is there again, the next may be
 //! sound, and then nobody has to tell what stands in it. That is more than thrift. Of two members
 //! whose runs cross, the one whose run ends later names an anchor that the other can read, and is
-//! told everything up to what that one lacks. It has this itself, or both lack it; so it goes on,
-//! and is whole in the end, and helps the other one.
+//! told everything up to what that one lacks. It has this itself, unless both lack it and only a
+//! third can help; so it goes on, is whole in the end, and helps the other one.
 //!
 //! What is read counts once it is durable: a read may find what a write that is out brings back.
 

@@ -88,17 +88,18 @@ impl CoreWorld {
     }
 
     /// What two disks lose crosses: one an entry, the other those before and after it. Both find
-    /// out as they start.
+    /// out as they start. Says whether a cluster bore it.
     fn rot_across(&mut self, seat: Seat) -> Result<bool, Violation> {
         let crossed = self.cluster.may_cross(seat);
         let Some((other, index)) = crossed.get(self.random.place(crossed.len().max(1))).copied()
         else {
             return Ok(false);
         };
-        for (seat, index) in [(other, index.previous()), (seat, index), (other, index.next())] {
-            if self.cluster.bears_rot(seat, index, true) {
-                self.step(Step::Rot { seat, index, seen: true }, false)?;
+        for (seat, index) in [(seat, index), (other, index.previous()), (other, index.next())] {
+            if !self.cluster.bears_rot(seat, index, true) {
+                return Ok(false);
             }
+            self.step(Step::Rot { seat, index, seen: true }, false)?;
         }
         self.start_again(seat)?;
         self.start_again(other)?;
