@@ -210,7 +210,7 @@ impl Core {
         }
         let last = self.log.last().index;
         if let Some(damage) = &mut self.damage {
-            // Up to there nothing is damaged that is left in the log, and behind it perhaps nothing.
+            // Up to there nothing is damaged that is left in the log; behind it perhaps nothing.
             damage.lost = false;
             damage.range.first = damage.range.first.max(upto.next());
             damage.range.last = damage.range.last.min(last);
