@@ -116,6 +116,11 @@ impl Durability {
         self.hard
     }
 
+    /// The last write that was handed out.
+    pub(crate) const fn handed_out(&self) -> WriteId {
+        self.handed_out
+    }
+
     /// The write that is being gathered.
     pub(crate) const fn next(&self) -> WriteId {
         self.handed_out.next()

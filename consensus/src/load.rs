@@ -1,14 +1,18 @@
 //! Asks for entries that are no longer in memory, one load at a time for each who needs them.
 //!
-//! Invariant: at most one load a follower, one a member that repairs its log, and one for applying
-//! is pending, so that memory for
-//! loaded entries is bounded.
+//! Invariant: at most one load a follower, one a member that repairs its log, one of this
+//! member that rereads its own, and one for applying is pending, so that memory for loaded entries
+//! is bounded.
 
 use alloc::{collections::BTreeMap, vec::Vec};
 
 use crate::{
-    core::Core, entry::Entry, error::LoadError, identity::Member, message::RepairRequest,
-    types::LoadId,
+    core::Core,
+    entry::Entry,
+    error::LoadError,
+    identity::Member,
+    message::RepairRequest,
+    types::{Index, LoadId},
 };
 
 /// Who needs the entries.
@@ -17,6 +21,7 @@ enum Purpose {
     Apply,
     Follower(Member),
     Repair(Member, RepairRequest),
+    Reread(Index),
 }
 
 impl Purpose {
@@ -24,6 +29,7 @@ impl Purpose {
     fn is_replaced_by(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Repair(one, _), Self::Repair(other, _)) => one == other,
+            (Self::Reread(_), Self::Reread(_)) => true,
             (one, other) => one == other,
         }
     }
@@ -61,6 +67,16 @@ impl Loads {
         self.ask(Purpose::Repair(member, request))
     }
 
+    /// Numbers a load of entries that may be sound between others that can't be read.
+    pub(crate) fn ask_to_reread(&mut self, first: Index) -> LoadId {
+        self.ask(Purpose::Reread(first))
+    }
+
+    /// Whether the own log is being reread from there.
+    pub(crate) fn is_rereading(&self, first: Index) -> bool {
+        self.pending.values().any(|purpose| *purpose == Purpose::Reread(first))
+    }
+
     /// Whether exactly this is being loaded for a member that can't read it.
     pub(crate) fn is_repairing(&self, member: Member, request: &RepairRequest) -> bool {
         self.pending.values().any(|purpose| *purpose == Purpose::Repair(member, *request))
@@ -69,6 +85,11 @@ impl Loads {
     /// Whether this load has no answer yet.
     pub(crate) fn is_pending(&self, id: LoadId) -> bool {
         self.pending.contains_key(&id)
+    }
+
+    /// What is being reread is of no use any more.
+    pub(crate) fn forget_reread(&mut self) {
+        self.pending.retain(|_, purpose| !matches!(purpose, Purpose::Reread(_)));
     }
 
     /// Leadership ended: nobody waits for entries of followers any more.
@@ -85,6 +106,7 @@ impl Core {
             return match purpose {
                 // Another member lacks what this one lacks, too.
                 Purpose::Repair(..) if known => {}
+                Purpose::Reread(first) => self.reread_lost(first),
                 _ => self.found_damage(range),
             };
         }
@@ -97,6 +119,7 @@ impl Core {
             Purpose::Apply => self.loaded_for_apply(id, entries),
             Purpose::Follower(member) => self.loaded_for_follower(id, member, entries),
             Purpose::Repair(member, request) => self.loaded_for_repair(member, request, entries),
+            Purpose::Reread(first) => self.reread_sound(first, &entries),
         }
     }
 }

@@ -37,6 +37,11 @@ macro_rules! mistakes {
                     $($(Self::$name => $topic,)*)*
                 }
             }
+
+            /// Whether nothing is ever wrong with it, only nothing goes on.
+            pub const fn stalls(self) -> bool {
+                matches!(self, Self::SoundNotReread)
+            }
         }
     };
 }
@@ -199,6 +204,8 @@ mistakes! {
         DamagedAcknowledges,
         /// What repairs a log counts before it is durable.
         RepairedEarly,
+        /// What is sound between slots that are lost is asked of others all the same.
+        SoundNotReread,
         /// A member tells what stands in its own log, whether the other's is the same or not.
         AnchorIgnored,
         /// A snapshot takes the place of entries that can't be read, whatever follows on them.

@@ -75,7 +75,11 @@ impl Planted {
 
     /// Whether that nothing goes on is what it leads to.
     const fn stalls(self) -> bool {
-        matches!(self, Self::Node(mistake) if mistake.stalls())
+        match self {
+            Self::Core(mistake) => mistake.stalls(),
+            Self::Node(mistake) => mistake.stalls(),
+            Self::Around(_) => false,
+        }
     }
 
     /// Tries seeds from one on until the mistake is found, or `goes_on` says that it is enough.

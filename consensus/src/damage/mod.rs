@@ -14,9 +14,10 @@
 //! comes late or twice is as true as before, and members that are damaged in different slots repair
 //! each other without a leader. Each chunk is what was there, so a crash between two leaves nothing
 //! that never was. And if the other knows that some of it is committed, then it is committed here
-//! as well (state machine safety, 3.6.3). What both know to be committed needs no anchor. One run
-//! stands for all between its ends: of two members whose runs cross neither helps the other with
-//! what both do not know to be committed yet, sound on disk or not; they wait for a third.
+//! as well (state machine safety, 3.6.3). What both know to be committed needs no anchor.
+//!
+//! One run stands for all between its ends. What is sound within it the member reads again itself,
+//! and asks for the rest alone: so members whose runs cross are repaired by each other as well.
 //!
 //! What others have compacted comes by a snapshot, of any member, too. Its last entry is committed,
 //! so it is in every log as far as that is committed, also in damaged slots; after them the own
@@ -37,6 +38,7 @@
 //! 4. At most one repair is under way, of at most one request's entries.
 
 mod repair;
+mod reread;
 mod serve;
 
 use crate::{
@@ -66,6 +68,11 @@ pub(crate) struct Damage {
     /// Up to here, the log is known to be what is committed elsewhere.
     proven: Index,
     pending: Option<Pending>,
+    /// Whether the first slot of the range is known to be lost; else it may be sound between two
+    /// that are.
+    lost: bool,
+    /// Whoever helped last.
+    helper: Option<Member>,
     /// How often was asked since anything came of it.
     turns: usize,
 }
@@ -74,10 +81,8 @@ pub(crate) struct Damage {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Pending {
     write: WriteId,
-    /// It repairs everything up to here.
+    /// Once it is durable, everything up to here is.
     upto: Index,
-    /// Whoever helped.
-    from: Member,
 }
 
 impl Damage {
@@ -92,6 +97,8 @@ impl Damage {
             found: range,
             proven: Index::ZERO,
             pending: None,
+            lost: true,
+            helper: None,
             turns: 0,
         }
     }
@@ -101,6 +108,9 @@ impl Damage {
             first: one.first.min(range.first),
             last: one.last.max(range.last),
         };
+        // What is under way may repair the first slot all the same.
+        let lost = self.lost && self.pending.is_none();
+        self.lost = lost || range.first <= self.range.first;
         (self.range, self.found) = (hull(self.range), hull(self.found));
         // What is under way may not hold any more what was found since.
         self.pending = None;
@@ -146,6 +156,8 @@ impl Core {
         }
         let (range, now, end) = (IndexRange { first, last }, self.now, self.log.last().index);
         self.observe(Event::Damaged { range });
+        // It may have read what is lost by now.
+        self.loads.forget_reread();
         match &mut self.damage {
             Some(damage) => damage.widen(range),
             None => {
@@ -179,20 +191,19 @@ impl Core {
         self.narrow(covered);
     }
 
-    /// Everything up to `upto` is there, or not needed any more. Says whether anything is missing
-    /// still.
-    fn narrow(&mut self, upto: Index) -> bool {
-        let Some(damage) = &mut self.damage else { return false };
+    /// Everything up to `upto` is there, or not needed any more; of what is left, some may be, too.
+    fn narrow(&mut self, upto: Index) {
+        let Some(damage) = &mut self.damage else { return };
         damage.range.first = damage.range.first.max(upto.next());
         if damage.range.first <= damage.range.last {
-            return true;
+            damage.lost = false;
+            return self.reread();
         }
         let range = damage.found;
         self.damage = None;
         self.observe(Event::Repaired { range });
         // Configurations were among it, perhaps.
         self.check_departed();
-        false
     }
 
     /// Whether nobody can know what this member acknowledged or promised.

@@ -40,6 +40,10 @@ impl Core {
         if busy {
             return;
         }
+        if !damage.lost {
+            // A read that failed, perhaps.
+            self.reread();
+        }
         // The leader surely has what is committed, but may not be there.
         let nth = match leader {
             Some(leader) if turn.is_multiple_of(2) => return self.ask_for_repair(leader),
@@ -52,7 +56,7 @@ impl Core {
         }
     }
 
-    fn ask_for_repair(&mut self, member: Member) {
+    pub(super) fn ask_for_repair(&mut self, member: Member) {
         let Some(anchor) = self.anchor() else { return };
         let Some(damage) = &self.damage else { return };
         if damage.pending.is_none() {
@@ -152,7 +156,7 @@ impl Core {
         let write = self.durability.next();
         self.durability.repair(entries);
         if let Some(damage) = &mut self.damage {
-            damage.pending = Some(Pending { write, upto, from });
+            (damage.pending, damage.helper) = (Some(Pending { write, upto }), Some(from));
         }
         if self.plants(Mistake::RepairedEarly) {
             self.repair_recorded();
@@ -172,11 +176,9 @@ impl Core {
         let durability = &self.durability;
         let Some(damage) = &mut self.damage else { return };
         let recorded = |pending: &mut Pending| durability.is_durable(pending.write) || early;
-        let Some(Pending { upto, from, .. }) = damage.pending.take_if(recorded) else { return };
+        let Some(Pending { upto, .. }) = damage.pending.take_if(recorded) else { return };
         damage.turns = 0;
-        if self.narrow(upto) {
-            self.ask_for_repair(from);
-        }
+        self.narrow(upto);
         self.settle_founding();
     }
 
@@ -208,10 +210,11 @@ impl Core {
         }
         let last = self.log.last().index;
         if let Some(damage) = &mut self.damage {
-            // Up to there nothing is damaged that is left in the log.
+            // Up to there nothing is damaged that is left in the log; behind it perhaps nothing.
+            damage.lost = false;
             damage.range.first = damage.range.first.max(upto.next());
             damage.range.last = damage.range.last.min(last);
-            damage.pending = Some(Pending { write, upto, from });
+            (damage.pending, damage.helper) = (Some(Pending { write, upto }), Some(from));
         }
     }
 }

@@ -87,6 +87,11 @@ impl Disk {
         self.durable.last().index
     }
 
+    /// Up to where a start knows that entries are committed.
+    pub(super) fn known_committed(&self) -> Index {
+        self.durable.hard.commit_hint.max(self.recorded_at().unwrap_or(Index::ZERO))
+    }
+
     /// Whether a start would find that the end of the log is lost, and with it, perhaps, term and
     /// vote.
     pub(super) fn ends_lost(&self) -> bool {
@@ -160,10 +165,15 @@ impl Disk {
         !self.durable.rotten.is_empty() || !self.live.rotten.is_empty()
     }
 
+    /// The slots that can't be read.
+    pub(super) fn unreadable(&self) -> BTreeSet<Index> {
+        self.durable.rotten.keys().chain(self.live.rotten.keys()).copied().collect()
+    }
+
     /// From the first slot that can't be read to the last: a process takes all between for lost.
     pub(super) fn lost_between(&self) -> Option<IndexRange> {
-        let rotten = || self.durable.rotten.keys().chain(self.live.rotten.keys());
-        Some(IndexRange { first: *rotten().min()?, last: *rotten().max()? })
+        let lost = self.unreadable();
+        Some(IndexRange { first: *lost.first()?, last: *lost.last()? })
     }
 
     /// Whether the running process was told that some of its log is lost, and it still is. What it
@@ -182,8 +192,7 @@ impl Disk {
     pub(super) fn holds(&self, position: Position) -> bool {
         let covered = self.durable.snapshot.as_ref().map(|meta| meta.position.index);
         let held = self.durable.entry(position.index).map(|entry| entry.position);
-        let lost = self.lost_between();
-        let sound = lost.is_none_or(|it| position.index < it.first || position.index > it.last);
+        let sound = !self.unreadable().contains(&position.index);
         covered >= Some(position.index) || (held == Some(position) && sound)
     }
 

@@ -24,6 +24,7 @@ const CALM_LATENCY_MAX: Duration = Duration::from_millis(20);
 impl CoreWorld {
     /// Nothing goes wrong any more; waits until everything works.
     pub(super) fn recover(&mut self) -> Result<(), Violation> {
+        self.rot_last()?;
         let batch = self.faults.batch;
         self.faults = CoreFaults { batch, ..CoreFaults::NONE };
         self.plan.rot = Rate::NEVER;

@@ -1,6 +1,6 @@
 //! Entries that rot on a disk, as far as a cluster bears that: a majority of whole disks is left in
 //! every configuration that may still decide; or all others that may be asked for a vote hold what
-//! rots, and the entry after it, and needs nothing of it itself.
+//! rots, and the entry after it.
 //!
 //! In the first case nothing that was acknowledged depends on the disk, whatever rots on it: also
 //! the end of the log, with term and vote, or entries that nobody else has. Then the member may
@@ -9,9 +9,7 @@
 
 use std::time::Duration;
 
-use meshraft_consensus::{
-    AppendResult, Entry, EntryKind, Index, IndexRange, Member, Message, Write,
-};
+use meshraft_consensus::{AppendResult, Entry, EntryKind, Index, Member, Message, Write};
 
 use super::{
     CoreWorld, Due,
@@ -39,6 +37,9 @@ impl CoreWorld {
     pub(super) fn rot(&mut self, seat: Seat, late: bool) -> Result<(), Violation> {
         let (seen, at_once) = (self.random.below(3) > 0, self.random.below(2) == 0);
         if self.plan.rot == Rate::NEVER {
+            return Ok(());
+        }
+        if self.random.below(2) == 0 && self.rot_across(seat)? {
             return Ok(());
         }
         let slots = self.cluster.node(seat).disk.slots();
@@ -73,6 +74,38 @@ impl CoreWorld {
         Ok(())
     }
 
+    /// Before the world heals what two disks lose may cross: no later start finds it smaller.
+    pub(super) fn rot_last(&mut self) -> Result<(), Violation> {
+        if self.plan.rot == Rate::NEVER {
+            return Ok(());
+        }
+        for seat in self.cluster.seats() {
+            if self.rot_across(seat)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// What two disks lose crosses: one an entry, the other those before and after it. Both find
+    /// out as they start. Says whether a cluster bore it.
+    fn rot_across(&mut self, seat: Seat) -> Result<bool, Violation> {
+        let crossed = self.cluster.may_cross(seat);
+        let Some((other, index)) = crossed.get(self.random.place(crossed.len().max(1))).copied()
+        else {
+            return Ok(false);
+        };
+        for (seat, index) in [(seat, index), (other, index.previous()), (other, index.next())] {
+            if !self.cluster.bears_rot(seat, index, true) {
+                return Ok(false);
+            }
+            self.step(Step::Rot { seat, index, seen: true }, false)?;
+        }
+        self.start_again(seat)?;
+        self.start_again(other)?;
+        Ok(true)
+    }
+
     /// A process stops, and soon starts again.
     fn start_again(&mut self, seat: Seat) -> Result<(), Violation> {
         if self.cluster.node(seat).core.is_some() {
@@ -93,6 +126,23 @@ impl CoreWorld {
 }
 
 impl Cluster {
+    /// The disks that hold an entry which is committed, and both beside it, though one of the two
+    /// does not know yet that it is.
+    fn may_cross(&self, seat: Seat) -> Vec<(Seat, Index)> {
+        let disk = |seat| &self.node(seat).disk;
+        let others = self.seats().filter(|it| *it != seat);
+        let crossed = others.map(|other| {
+            let known = disk(seat).known_committed().min(disk(other).known_committed());
+            (other, known.next())
+        });
+        let held = |seat: Seat, index: Index| {
+            let slots = [index.previous(), index, index.next(), index.plus(2)];
+            let sound = |it: &Entry| disk(seat).holds(it.position) && self.checks.is_committed(it);
+            slots.iter().all(|it| disk(seat).entry(*it).is_some_and(sound))
+        };
+        crossed.filter(|(other, index)| held(seat, *index) && held(*other, *index)).collect()
+    }
+
     /// The slots in which a disk holds something else than is committed there, or than another
     /// disk does; of them, if there are any, those that are aimed at.
     fn contested(&self, seat: Seat, aim: Aim) -> Vec<Index> {
@@ -156,14 +206,13 @@ impl Cluster {
         let mut others = voters.filter(|voter| seat_of(**voter) != seat).peekable();
         let alone = others.peek().is_none();
         let committed = proofs.iter().all(|it| it.index <= self.checks.committed());
-        // What lies between is taken for lost: others must be able to read it, and need none of it.
-        let run = disk.lost_between().unwrap_or(IndexRange { first: index, last: index });
-        let (first, last) = (run.first.min(index), run.last.max(index).next());
-        let apart = |it: IndexRange| it.last.next() < first || last < it.first;
-        let theirs = self.seats().filter(|it| *it != seat);
-        let apart = theirs.filter_map(|it| self.node(it).disk.lost_between()).all(apart);
+        // Who is out is told nothing, and could not tell either what it lacks then.
+        let members = |seat| self.node(seat).configuration.members();
+        let knows = |one, other: Seat| members(one).contains(&self.node(other).me);
+        let mut rotten = self.seats().filter(|it| *it != seat && self.node(*it).disk.rots());
+        let mutual = rotten.all(|it| knows(it, seat) && knows(seat, it));
         // The own copies are not rotten yet, and what is asked for is durable.
-        !alone && committed && apart && known(self.node(seat)) && others.all(holds)
+        !alone && committed && mutual && known(self.node(seat)) && others.all(holds)
     }
 
     /// A member begins anew. That is right only if it can't know what it acknowledged: an old copy

@@ -8,11 +8,12 @@ use meshraft_fuzz::{
 use meshraft_service::mistake::Mistake as OfNodes;
 
 /// Mistakes of cores that show themselves once in some hundred seeds; the program looks for all.
-const SHY: [Mistake; 20] = [
+const SHY: [Mistake; 21] = [
     Mistake::CommittedBySlot,
     Mistake::NumbersBeginAnew,
     Mistake::DamagedVotes,
     Mistake::RepairedEarly,
+    Mistake::SoundNotReread,
     Mistake::AnchorIgnored,
     Mistake::SnapshotOverAnything,
     Mistake::SleepsOverAnyLog,
