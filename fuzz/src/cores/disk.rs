@@ -303,11 +303,14 @@ impl Log {
             self.snapshot = Some(snapshot.meta.clone());
         }
         for entry in write.repair() {
-            let place = self.place(entry.position.index);
-            if let Some(slot) = self.entries.get_mut(place) {
+            let index = entry.position.index;
+            let place = self.place(index);
+            // A snapshot may have come to stand for it meanwhile.
+            let slot = self.entries.get_mut(place).filter(|slot| slot.position.index == index);
+            if let Some(slot) = slot {
                 *slot = entry.clone();
             }
-            self.rotten.remove(&entry.position.index);
+            self.rotten.remove(&index);
         }
         if let Some(from) = write.truncate_from() {
             let kept = if from < self.first() { 0 } else { self.place(from) };
