@@ -95,7 +95,8 @@ impl CoreWorld {
         else {
             return Ok(false);
         };
-        for (seat, index) in [(seat, index), (other, index.previous()), (other, index.next())] {
+        // In this order each finds on the other disk what it needs: itself, and what follows.
+        for (seat, index) in [(other, index.previous()), (seat, index), (other, index.next())] {
             if !self.cluster.bears_rot(seat, index, true) {
                 return Ok(false);
             }
