@@ -96,6 +96,8 @@ fn take(step: Step, model: &mut Model, log: &mut Log) {
             log.evict(bytes_max, keep_after);
             let kept = log.first_in_memory();
             assert!(kept <= before.max(keep_after.next()), "what must be kept is kept");
+            let bounded = log.tail.bytes() <= bytes_max || kept > keep_after;
+            assert!(bounded, "the bound gives way to what must be kept alone");
         }
         Step::Compact { forward } => {
             model.base = (model.base + forward).min(last);

@@ -9,6 +9,9 @@ use alloc::{collections::VecDeque, vec, vec::Vec};
 
 use crate::{entry::Entry, types::Index};
 
+/// How small a part of the bound is dropped at a time: too short a run to be a pause.
+const EVICTED_SHARE: u64 = 1024;
+
 /// The newest entries of a log.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Tail {
@@ -55,9 +58,16 @@ impl Tail {
         self.first = self.first.min(index);
     }
 
-    /// Drops the oldest entries until at most `bytes_max` are held, but none above `keep_after`.
+    /// Drops the oldest entries once they cost more than `bytes_max`, a run of them at a time, but
+    /// none above `keep_after`.
     pub(crate) fn evict(&mut self, bytes_max: u64, keep_after: Index) {
-        while self.bytes > bytes_max && self.first <= keep_after {
+        if self.bytes <= bytes_max {
+            return;
+        }
+        // The oldest have left the processor's caches. One at a time each is waited for; a run,
+        // which stands in a row, is fetched ahead.
+        let kept = bytes_max - bytes_max / EVICTED_SHARE;
+        while self.bytes > kept && self.first <= keep_after {
             let Some(entry) = self.entries.pop_front() else { return };
             self.bytes = self.bytes.saturating_sub(entry.cost_bytes());
             self.first = self.first.next();
@@ -119,4 +129,36 @@ fn affordable<'a>(entries: impl Iterator<Item = &'a Entry>, bytes_max: u64) -> u
         *nth == 0 || bytes <= bytes_max
     });
     within.count()
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{
+        entry::EntryKind,
+        types::{Position, Term},
+    };
+
+    #[test]
+    fn the_oldest_go_in_short_runs_and_never_above_what_is_kept() {
+        let cost = Entry::OVERHEAD_BYTES + 100;
+        let (held, run) = (4 * EVICTED_SHARE, 4);
+        let mut tail = Tail::after(Index::ZERO);
+        let mut kept = Vec::new();
+        for slot in 1..=held + 100 {
+            let position = Position::new(Term::new(1), Index::new(slot));
+            let bytes = Bytes::from_static(&[7; 100]);
+            tail.push(Entry { position, kind: EntryKind::Command, bytes });
+            tail.evict(held * cost, Index::new(slot));
+            assert!(tail.bytes() <= held * cost, "the bound holds after every entry");
+            kept.push(tail.len() as u64);
+        }
+        assert_eq!(kept.iter().max(), Some(&held), "nothing goes before it must");
+        assert_eq!(kept[held as usize..].iter().min(), Some(&(held - run)), "a run goes, no more");
+        let first = tail.first();
+        tail.evict(0, first);
+        assert_eq!(tail.first(), first.next(), "what must be kept is kept");
+    }
 }
