@@ -122,7 +122,8 @@ impl Log {
         *self = Self::restore(base, &[], base);
     }
 
-    /// Forgets the oldest entries in memory beyond `bytes_max`, but none above `keep_after`.
+    /// Forgets the oldest entries in memory once they cost more than `bytes_max`, a short run at a
+    /// time, but none above `keep_after`.
     pub(crate) fn evict(&mut self, bytes_max: u64, keep_after: Index) {
         self.tail.evict(bytes_max, keep_after);
     }

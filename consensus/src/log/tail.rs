@@ -9,8 +9,11 @@ use alloc::{collections::VecDeque, vec, vec::Vec};
 
 use crate::{entry::Entry, types::Index};
 
-/// How small a part of the bound is dropped at a time: too short a run to be a pause.
+/// How small a part of the bound is dropped at a time.
 const EVICTED_SHARE: u64 = 1024;
+/// What is dropped at a time at most, by cost, however large the bound: too short a run to be a
+/// pause.
+const EVICTED_BYTES_MAX: u64 = 16 * 1024;
 
 /// The newest entries of a log.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -66,7 +69,7 @@ impl Tail {
         }
         // The oldest have left the processor's caches. One at a time each is waited for; a run,
         // which stands in a row, is fetched ahead.
-        let kept = bytes_max - bytes_max / EVICTED_SHARE;
+        let kept = bytes_max - (bytes_max / EVICTED_SHARE).min(EVICTED_BYTES_MAX);
         while self.bytes > kept && self.first <= keep_after {
             let Some(entry) = self.entries.pop_front() else { return };
             self.bytes = self.bytes.saturating_sub(entry.cost_bytes());
@@ -141,16 +144,20 @@ mod tests {
         types::{Position, Term},
     };
 
+    fn push(tail: &mut Tail, slot: u64) {
+        let position = Position::new(Term::new(1), Index::new(slot));
+        let bytes = Bytes::from_static(&[7; 96]);
+        tail.push(Entry { position, kind: EntryKind::Command, bytes });
+    }
+
     #[test]
     fn the_oldest_go_in_short_runs_and_never_above_what_is_kept() {
-        let cost = Entry::OVERHEAD_BYTES + 100;
+        let cost = Entry::OVERHEAD_BYTES + 96;
         let (held, run) = (4 * EVICTED_SHARE, 4);
         let mut tail = Tail::after(Index::ZERO);
         let mut kept = Vec::new();
         for slot in 1..=held + 100 {
-            let position = Position::new(Term::new(1), Index::new(slot));
-            let bytes = Bytes::from_static(&[7; 100]);
-            tail.push(Entry { position, kind: EntryKind::Command, bytes });
+            push(&mut tail, slot);
             tail.evict(held * cost, Index::new(slot));
             assert!(tail.bytes() <= held * cost, "the bound holds after every entry");
             kept.push(tail.len() as u64);
@@ -160,5 +167,15 @@ mod tests {
         let first = tail.first();
         tail.evict(0, first);
         assert_eq!(tail.first(), first.next(), "what must be kept is kept");
+    }
+
+    #[test]
+    fn a_run_is_short_however_large_the_bound() {
+        let cost = Entry::OVERHEAD_BYTES + 96;
+        let held = 2 * EVICTED_SHARE * EVICTED_BYTES_MAX / cost;
+        let mut tail = Tail::after(Index::ZERO);
+        (1..=held + 1).for_each(|slot| push(&mut tail, slot));
+        tail.evict(held * cost, Index::new(held + 1));
+        assert_eq!(tail.len() as u64, held - EVICTED_BYTES_MAX / cost);
     }
 }
