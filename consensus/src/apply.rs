@@ -13,7 +13,6 @@ use alloc::vec::Vec;
 use crate::{
     core::Core,
     entry::Entry,
-    mistake::Mistake,
     output::Output,
     replication::follows,
     types::{Index, IndexRange, LoadId, Moment},
@@ -83,13 +82,7 @@ impl Core {
 
     /// Committed, and durable here.
     fn appliable(&self) -> Index {
-        let durable = self.durability.durable();
-        if self.plants(Mistake::UncommittedApplied) {
-            return durable;
-        } else if self.plants(Mistake::UnwrittenApplied) {
-            return self.commit;
-        }
-        self.commit.min(durable)
+        self.commit.min(self.durability.durable())
     }
 
     /// Hands out what is committed and durable, as far as the window allows.

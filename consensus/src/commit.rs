@@ -6,7 +6,7 @@
 //! 3. The leader counts itself only up to what its own disk has, and only while it is a voter.
 
 use crate::{
-    core::Core, identity::Member, mistake::Mistake, quorum, role::RoleState, types::Index,
+    core::Core, identity::Member, quorum, replication::Progress, role::RoleState, types::Index,
 };
 
 impl Core {
@@ -18,23 +18,13 @@ impl Core {
         }
         let durable = |member: &Member| {
             if *member == self.me {
-                return match self.plants(Mistake::OwnLogEarly) {
-                    true => self.log.last().index,
-                    false => self.durability.durable(),
-                };
+                return self.durability.durable();
             }
-            let Some(progress) = leader.progress.get(member) else { return Index::ZERO };
-            if self.plants(Mistake::SentCounts) {
-                return progress.next.previous();
-            } else if self.plants(Mistake::ForgetfulCount) {
-                return progress.matched.max(progress.amnesiac.unwrap_or(Index::ZERO));
-            }
-            progress.counted()
+            leader.progress.get(member).map_or(Index::ZERO, Progress::counted)
         };
-        let committee = self.committee(|member| durable(member) > self.commit);
-        let Some(reached) = quorum::agreed(&committee, durable) else { return };
+        let Some(reached) = quorum::agreed(self.membership.current(), durable) else { return };
         let own_term = self.log.term_at(reached) == Some(self.hard.term);
-        if reached > self.commit && (own_term || self.plants(Mistake::OldTermsCommitted)) {
+        if reached > self.commit && own_term {
             self.set_commit(reached);
         }
     }

@@ -57,9 +57,6 @@ pub struct ConfigBuilder {
     /// While a follower is sent a snapshot, everything after it is kept, up to this cost: so that
     /// a transfer under load ends.
     pub snapshot_lag_bytes_max: u64,
-    /// Planted on purpose, to see that tests find it.
-    #[cfg(feature = "mistakes")]
-    pub mistake: Option<crate::Mistake>,
 }
 
 impl ConfigBuilder {
@@ -83,8 +80,6 @@ impl ConfigBuilder {
             voters_target: usize::MAX,
             keep_entries_max: 10_000,
             snapshot_lag_bytes_max: 256 * MIB,
-            #[cfg(feature = "mistakes")]
-            mistake: None,
         }
     }
 

@@ -20,7 +20,6 @@ use crate::{
     log::Log,
     membership::{Configuration, Departure, History},
     message::Message,
-    mistake::Mistake,
     output::{Lane, Output},
     random::Random,
     read::ForwardedReads,
@@ -88,8 +87,7 @@ impl Core {
         // A store may know of terms in its log that its hard state was not told of.
         let term = restored.hard.term.max(last.term);
         let vote = restored.hard.vote.filter(|_| term == restored.hard.term);
-        let hint = config.knobs().believed_hint(restored.hard.commit_hint);
-        let commit = hint.min(last.index).max(snapshots.newest());
+        let commit = restored.hard.commit_hint.min(last.index).max(snapshots.newest());
         let mut membership = History::restore(restored.me, configuration, restored.configurations);
         let founding = match restored.founding {
             // A snapshot is taken only of a cluster that lives.
@@ -129,7 +127,7 @@ impl Core {
             drained: false,
             told: (Role::Follower, None),
             membership: {
-                membership.truncate_from(config.knobs().believed_log(last.index, commit).next());
+                membership.truncate_from(last.index.next());
                 membership
             },
             config,
@@ -152,9 +150,7 @@ impl Core {
             && alone
         {
             follower.election_due = self.now;
-        } else if self.config.knobs().lease_drift_permille.is_some()
-            && self.hard.term > Term::ZERO
-            && !self.plants(Mistake::WordForgotten)
+        } else if self.config.knobs().lease_drift_permille.is_some() && self.hard.term > Term::ZERO
         {
             // A lease may rest on the word of this member's last run: whoever answered a leader has
             // its term on disk, though perhaps no entry yet.
@@ -325,12 +321,7 @@ impl Core {
             return;
         }
         if term > self.hard.term {
-            if self.plants(Mistake::LeadsOnInHigherTerm) && self.leader() == Some(self.me) {
-                self.hard = HardState { term, vote: Some(self.me), ..self.hard };
-                self.durability.change_hard(true);
-            } else {
-                self.become_follower(term, None);
-            }
+            self.become_follower(term, None);
         }
         match message {
             Message::AppendResponse(response) => self.append_response(from, response),
@@ -349,10 +340,6 @@ impl Core {
     }
 
     fn persisted(&mut self, write: WriteId) {
-        let write = match self.plants(Mistake::WritesEndTogether) {
-            true => self.durability.next().previous(),
-            false => write,
-        };
         if !self.durability.acknowledge(write, self.now) {
             return;
         }
@@ -409,10 +396,7 @@ impl Core {
 
     /// Sends a message once this write, and the term, are durable.
     pub(crate) fn send_after(&mut self, write: WriteId, to: Member, lane: Lane, message: Message) {
-        let write = match self.plants(Mistake::TermEarly) {
-            true => write,
-            false => write.max(self.durability.hard()),
-        };
+        let write = write.max(self.durability.hard());
         self.output_after(write, Output::Send { to, lane, message });
     }
 

@@ -185,7 +185,7 @@ impl Durability {
 
     /// Every entry from `index` on was dropped; writes that are out vouch for none of them, as
     /// long as the stamps are `cut`.
-    pub(crate) fn truncate_from(&mut self, index: Index, cut: bool) {
+    pub(crate) fn truncate_from(&mut self, index: Index) {
         let kept = index.previous();
         if index <= self.written {
             let truncate_from = &mut self.change().truncate_from;
@@ -193,7 +193,7 @@ impl Durability {
             self.written = kept;
         }
         self.durable = self.durable.min(kept);
-        for stamp in self.stamps.iter_mut().filter(|_| cut) {
+        for stamp in &mut self.stamps {
             stamp.last = stamp.last.min(kept);
         }
     }

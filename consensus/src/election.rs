@@ -20,7 +20,6 @@ use crate::{
     event::{DropReason, Event},
     identity::Member,
     message::{Message, VoteKind, VoteRequest, VoteResponse},
-    mistake::Mistake,
     output::{Lane, Output},
     quorum::{self, VoteOutcome},
     read::ForwardedReads,
@@ -117,7 +116,7 @@ impl Core {
         let current = self.membership.current();
         let unanswered = |member: &Member| !candidate.answers.contains_key(member);
         let mut asked = current.members();
-        asked.retain(|one| current.is_voter(one) || self.plants(Mistake::LearnersElect));
+        asked.retain(|one| current.is_voter(one));
         if candidate.kind == VoteKind::Pre {
             // Its configuration may be long past. Whoever leads now answers a member that it does
             // not know, and is perhaps none that this one knows.
@@ -158,9 +157,7 @@ impl Core {
         let (me, is_voter) = (self.me, self.membership.current().is_voter(&self.me));
         let hears_leader = self.hears_leader();
         let RoleState::Candidate(candidate) = &mut self.role else { return };
-        let durable = self.durability.is_durable(candidate.own_vote)
-            || self.config.knobs().plants(Mistake::OwnVoteEarly);
-        let hears_leader = hears_leader && !self.config.knobs().plants(Mistake::OwnVoteFree);
+        let durable = self.durability.is_durable(candidate.own_vote);
         // Asked by its driver it may campaign early; its own vote is no freer than others'.
         let counts = match candidate.kind {
             VoteKind::Pre => !hears_leader,
@@ -176,8 +173,7 @@ impl Core {
     fn count_votes(&mut self) {
         let RoleState::Candidate(candidate) = &self.role else { return };
         let answer = |member: &Member| candidate.answers.get(member).copied();
-        let electorate = self.electorate(|member| answer(member) == Some(true));
-        match (quorum::outcome(&electorate, answer), candidate.kind) {
+        match (quorum::outcome(self.membership.current(), answer), candidate.kind) {
             (VoteOutcome::Open, _) => {}
             (VoteOutcome::Won, VoteKind::Pre) => self.start_candidacy(VoteKind::Campaign),
             (VoteOutcome::Won, _) => self.become_leader(),
@@ -191,10 +187,9 @@ impl Core {
         }
         self.answer_stranger(from);
         let sticky = request.kind != VoteKind::Transfer && self.hears_leader();
-        let sticky = sticky && !self.plants(Mistake::LeaderNotHeard);
         let granted = match request.kind {
-            _ if sticky || (self.damage.is_some() && !self.plants(Mistake::DamagedVotes)) => false,
-            VoteKind::Pre => request.term > self.hard.term && !self.is_ahead_of(request.last),
+            _ if sticky || self.damage.is_some() => false,
+            VoteKind::Pre => request.term > self.hard.term && request.last >= self.log.last(),
             VoteKind::Campaign | VoteKind::Transfer => self.vote(from, request),
         };
         let message = Message::VoteResponse(VoteResponse {
@@ -203,9 +198,6 @@ impl Core {
             kind: request.kind,
             granted,
         });
-        if self.plants(Mistake::VoteEarly) {
-            return self.outputs.push_back(Output::Send { to: from, lane: Lane::Control, message });
-        }
         self.send(from, Lane::Control, message);
     }
 
@@ -218,8 +210,7 @@ impl Core {
             self.become_follower(request.term, None);
         }
         let free = self.hard.vote.is_none_or(|vote| vote == candidate);
-        let free = free || self.plants(Mistake::VoteTwice);
-        if !free || self.is_ahead_of(request.last) {
+        if !free || request.last < self.log.last() {
             return false;
         }
         if self.hard.vote.is_none() {
@@ -241,15 +232,12 @@ impl Core {
     pub(crate) fn vote_response(&mut self, from: Member, response: VoteResponse) {
         // A higher term was taken over before: this member is no candidate any more.
         let term = self.hard.term;
-        let (current, knobs) = (self.membership.current(), self.config.knobs());
+        let counts = self.membership.current().is_voter(&from);
         let RoleState::Candidate(candidate) = &mut self.role else { return };
         let asked_term = if candidate.kind == VoteKind::Pre { term.next() } else { term };
-        let other_kind = response.kind != candidate.kind && !knobs.plants(Mistake::PreVotesCount);
-        let old = response.request_term != asked_term && !knobs.plants(Mistake::OldVotesCount);
-        if other_kind || old {
+        if response.kind != candidate.kind || response.request_term != asked_term {
             return;
         }
-        let counts = current.is_voter(&from) || knobs.plants(Mistake::LearnersElect);
         if !counts {
             if candidate.kind == VoteKind::Pre {
                 // It was asked only so that it may say who leads.
@@ -257,13 +245,7 @@ impl Core {
             }
             return self.drop_message(from, DropReason::Stranger);
         }
-        let granted = response.granted || knobs.plants(Mistake::RefusalsCount);
-        if knobs.plants(Mistake::RepeatedVotesCount) && candidate.answers.contains_key(&from) {
-            let mut open = current.voters.iter().filter(|it| !candidate.answers.contains_key(it));
-            let taken_for = open.next().copied().filter(|_| granted);
-            candidate.answers.extend(taken_for.map(|member| (member, true)));
-        }
-        candidate.answers.entry(from).or_insert(granted);
+        candidate.answers.entry(from).or_insert(response.granted);
         self.count_votes();
     }
 
@@ -303,9 +285,6 @@ impl Core {
         assert!(term >= self.hard.term, "the term never decreases");
         if term > self.hard.term {
             self.change_hard(HardState { term, vote: None, ..self.hard });
-        } else if self.plants(Mistake::VoteForgottenOnStepDown) && leader.is_some() {
-            self.hard.vote = None;
-            self.durability.change_hard(false);
         }
         // A wait that has begun goes on: a higher term alone is no sign of a leader.
         let waiting = match &self.role {
@@ -367,8 +346,6 @@ impl Core {
         let new_term = hard.term > self.hard.term;
         assert!(new_term || self.hard.vote.is_none(), "a vote is given once");
         self.hard = hard;
-        if new_term || !self.plants(Mistake::VoteNotWritten) {
-            self.durability.change_hard(new_term);
-        }
+        self.durability.change_hard(new_term);
     }
 }

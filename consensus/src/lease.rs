@@ -18,7 +18,6 @@ use core::time::Duration;
 
 use crate::{
     core::Core,
-    mistake::Mistake,
     quorum,
     role::{Leader, RoleState},
     types::Moment,
@@ -78,22 +77,16 @@ impl Core {
         let knobs = self.config.knobs();
         let drift = u32::from(knobs.lease_drift_permille?.get());
         let hands_over = leader.handover.is_some() || leader.asked_successor;
-        let hands_over = hands_over && !self.plants(Mistake::LeaseOutlivesHandover);
         if leader.asleep || !leader.ready || hands_over {
             return None;
         }
-        let sent = match self.plants(Mistake::LeaseFromAnswers) {
-            true => self.quorum_contact(leader)?,
-            false => leader.sent.at(self.confirmed_round(leader))?,
-        };
+        let sent = leader.sent.at(self.confirmed_round(leader))?;
         // The voters' clocks may be as much too fast as its own is too slow.
         Some(sent.plus(knobs.election * 1000_u32.saturating_sub(drift) / 1000))
     }
 
     /// Whether a read that arrives now may be served at once.
     pub(crate) fn holds_lease(&self) -> bool {
-        let lease = self.lease_until();
-        lease.is_some_and(|until| self.now < until || self.plants(Mistake::LeaseNeverEnds))
-            || self.plants(Mistake::SleeperReads) && self.is_dormant()
+        self.lease_until().is_some_and(|until| self.now < until)
     }
 }

@@ -95,7 +95,6 @@ mod load;
 mod log;
 mod membership;
 mod message;
-mod mistake;
 mod output;
 mod quiescence;
 mod quorum;
@@ -125,8 +124,6 @@ pub use message::{
     HeartbeatResponse, Message, Quiesce, ReadRequest, ReadResponse, RepairRequest, RepairResponse,
     RepairResult, SnapshotOffer, SnapshotResponse, TimeoutNow, VoteKind, VoteRequest, VoteResponse,
 };
-#[cfg(feature = "mistakes")]
-pub use mistake::Mistake;
 pub use output::{Lane, Outcome, Output};
 pub use status::{FollowerState, FollowerStatus, HeldBack, Status};
 pub use types::{Index, IndexRange, LoadId, Moment, Position, ProposalId, ReadId, Term, WriteId};

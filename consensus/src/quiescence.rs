@@ -21,7 +21,6 @@ use crate::{
     identity::Member,
     input::{Input, ReadLevel},
     message::{AppendResponse, AppendResult, Message, Quiesce},
-    mistake::Mistake,
     output::Lane,
     replication::{Mode, Progress},
     role::{Leader, RoleState},
@@ -97,7 +96,7 @@ impl Core {
         match input {
             Input::Receive { message, .. } => !self.is_late_answer(message),
             Input::Transfer { .. } | Input::Campaign | Input::PeerUp(_) | Input::Wake => true,
-            Input::Read { level: ReadLevel::Lease, .. } => !self.plants(Mistake::SleeperReads),
+            Input::Read { level: ReadLevel::Lease, .. } => true,
             _ => is_work(input),
         }
     }
@@ -163,7 +162,6 @@ impl Core {
             return;
         }
         let same = message.last == self.log.last() && self.durability.is_quiet(message.last.index);
-        let same = same || self.plants(Mistake::SleepsOverAnyLog);
         let stale = message.term < self.hard.term;
         let allowed = self.config.knobs().quiesce_after.is_some() && self.damage.is_none();
         if stale {

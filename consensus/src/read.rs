@@ -23,7 +23,6 @@ use crate::{
     identity::Member,
     input::ReadLevel,
     message::{Message, ReadRequest, ReadResponse},
-    mistake::Mistake,
     output::{Lane, Output},
     role::RoleState,
     types::{Index, Moment, ReadId},
@@ -196,21 +195,11 @@ impl Core {
     }
 
     fn start_round(&mut self) {
-        let index = match self.plants(Mistake::ReadAtApplied) {
-            true => self.apply.applied(),
-            false => self.commit,
-        };
+        let index = self.commit;
         let RoleState::Leader(leader) = &mut self.role else { return };
         let reads = &mut leader.reads;
-        let knobs = self.config.knobs();
-        let ready = leader.ready || knobs.plants(Mistake::ReadBeforeOwnCommit);
-        if !ready || reads.waiting.is_empty() || reads.rounds.len() >= ROUNDS_MAX {
+        if !leader.ready || reads.waiting.is_empty() || reads.rounds.len() >= ROUNDS_MAX {
             return;
-        }
-        if knobs.plants(Mistake::ReadsJoinRounds)
-            && let Some(round) = reads.rounds.back_mut()
-        {
-            return round.readers.append(&mut reads.waiting);
         }
         let (number, readers) = (reads.next_round(), mem::take(&mut reads.waiting));
         reads.rounds.push_back(Round { number, index, readers });
@@ -224,10 +213,7 @@ impl Core {
         if leader.reads.rounds.is_empty() {
             return;
         }
-        let confirmed = match self.plants(Mistake::ReadWithoutRound) {
-            true => leader.reads.round(),
-            false => self.confirmed_round(leader),
-        };
+        let confirmed = self.confirmed_round(leader);
         while let Some(round) = self.finished_round(confirmed) {
             for reader in round.readers {
                 self.answer_reader(reader, Some(round.index));
@@ -344,12 +330,7 @@ impl Core {
         }
         let reads = follower.reads.answered(response.id);
         for id in reads {
-            let own = self.commit;
-            let index = match self.plants(Mistake::FollowerReadsItsOwn) {
-                true => response.index.map(|_| own),
-                false => response.index,
-            };
-            match index {
+            match response.index {
                 Some(index) => self.outputs.push_back(Output::ReadReady { id, index }),
                 None => self.fail_read(id, ReadError::Unconfirmed),
             }

@@ -10,18 +10,62 @@ use crate::{
     Plan, Violation,
     cores::{CorePlan, simulate_cores},
     mistake::Mistake,
-    simulate,
+    planted, simulate,
 };
+
+/// The simulator that looks for a mistake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Simulator {
+    /// The simulator of cores alone.
+    Cores,
+    /// The simulator of whole nodes.
+    Nodes,
+}
+
+/// A mistake that is compiled into this build, switched off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Compiled {
+    /// The number that switches the mistake on, from one.
+    pub number: u16,
+    /// The name.
+    pub name: &'static str,
+    /// The topic.
+    pub topic: &'static str,
+    /// Whether the mistake never breaks an invariant, and only keeps a cluster from going on.
+    pub stalls: bool,
+    /// The simulator that looks for the mistake.
+    pub simulator: Simulator,
+}
 
 /// A mistake, and where it is planted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Planted {
-    /// In the cores of a run of cores alone.
-    Core(meshraft_consensus::Mistake),
-    /// In the nodes of a run of whole nodes.
-    Node(meshraft_service::mistake::Mistake),
+    /// In the sources of this build.
+    Inside(&'static Compiled),
     /// In what surrounds the nodes of a run of whole nodes.
     Around(Mistake),
+}
+
+/// A mistake of the sources is switched on in the current thread as long as this lives.
+#[derive(Debug)]
+#[must_use]
+pub struct SwitchedOn(());
+
+impl Drop for SwitchedOn {
+    fn drop(&mut self) {
+        planted::choose(0);
+    }
+}
+
+impl Compiled {
+    /// The mistakes of this build. There are none but in the planter's copy of the sources.
+    pub const ALL: &[Self] = planted::COMPILED;
+
+    /// Switches the mistake on in everything that the current thread runs.
+    pub fn switch_on(&self) -> SwitchedOn {
+        planted::choose(self.number);
+        SwitchedOn(())
+    }
 }
 
 /// How a mistake was found.
@@ -38,16 +82,14 @@ pub struct Found {
 impl Planted {
     /// Every mistake.
     pub fn all() -> impl Iterator<Item = Self> {
-        let cores = meshraft_consensus::Mistake::ALL.iter().copied().map(Self::Core);
-        let nodes = meshraft_service::mistake::Mistake::ALL.into_iter().map(Self::Node);
-        cores.chain(nodes).chain(Mistake::ALL.into_iter().map(Self::Around))
+        let inside = Compiled::ALL.iter().map(Self::Inside);
+        inside.chain(Mistake::ALL.into_iter().map(Self::Around))
     }
 
     /// What it is about.
     pub const fn topic(self) -> &'static str {
         match self {
-            Self::Core(mistake) => mistake.topic(),
-            Self::Node(mistake) => mistake.topic(),
+            Self::Inside(mistake) => mistake.topic,
             Self::Around(mistake) => mistake.topic(),
         }
     }
@@ -56,14 +98,12 @@ impl Planted {
     /// is no sign of a mistake, unless it leads to nothing else.
     pub fn run(self, seed: u64) -> Option<Violation> {
         let violation = match self {
-            Self::Core(mistake) => {
-                let mut plan = CorePlan::of_seed(seed);
-                plan.knobs.mistake = Some(mistake);
-                simulate_cores(&plan).err().map(|failure| *failure.violation)
-            }
-            Self::Node(mistake) => {
-                let _planted = meshraft_service::mistake::plant(mistake);
-                of_nodes(&Plan::of_seed(seed))
+            Self::Inside(mistake) => {
+                let _on = mistake.switch_on();
+                match mistake.simulator {
+                    Simulator::Cores => of_cores(&CorePlan::of_seed(seed)),
+                    Simulator::Nodes => of_nodes(&Plan::of_seed(seed)),
+                }
             }
             Self::Around(mistake) => {
                 let plan = Plan { mistake: Some(mistake), ..Plan::of_seed(seed) };
@@ -76,8 +116,7 @@ impl Planted {
     /// Whether that nothing goes on is what it leads to.
     const fn stalls(self) -> bool {
         match self {
-            Self::Core(mistake) => mistake.stalls(),
-            Self::Node(mistake) => mistake.stalls(),
+            Self::Inside(mistake) => mistake.stalls,
             Self::Around(_) => false,
         }
     }
@@ -96,6 +135,11 @@ impl Planted {
     }
 }
 
+/// Runs cores alone.
+fn of_cores(plan: &CorePlan) -> Option<Violation> {
+    simulate_cores(plan).err().map(|failure| *failure.violation)
+}
+
 /// Runs whole nodes.
 fn of_nodes(plan: &Plan) -> Option<Violation> {
     let run = catch_unwind(AssertUnwindSafe(|| simulate(plan).err()));
@@ -105,8 +149,7 @@ fn of_nodes(plan: &Plan) -> Option<Violation> {
 impl fmt::Display for Planted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Core(mistake) => write!(f, "{mistake:?}"),
-            Self::Node(mistake) => write!(f, "{mistake:?}"),
+            Self::Inside(mistake) => f.write_str(mistake.name),
             Self::Around(mistake) => write!(f, "{mistake:?}"),
         }
     }

@@ -9,13 +9,13 @@
 //!   one keeps.
 //! - [`check`] holds what must be so, one property a file; they are asked after every event.
 //! - [`cores`] does the same with cores alone, a hundred times as fast.
+//! - [`planter`] plants mistakes in a copy of the sources, [`alarm`] looks for them.
 //! - [`workload`] holds the clients and what they saw.
 #![expect(
     clippy::result_large_err,
     reason = "a violation is made once, ends the run, and says everything"
 )]
 
-#[cfg(feature = "mistakes")]
 pub mod alarm;
 pub mod check;
 pub mod cores;
@@ -25,6 +25,8 @@ pub mod faults;
 mod machine;
 mod mistake;
 mod plan;
+mod planted;
+pub mod planter;
 mod random;
 mod shrink;
 mod trace;

@@ -27,22 +27,6 @@
 //! whole node but for sockets and disks. The runtime around it is one task.
 #![forbid(unsafe_code)]
 
-/// Whether a mistake is planted.
-#[cfg(feature = "mistakes")]
-macro_rules! plants {
-    ($mistake:ident) => {
-        meshraft_service::mistake::is_planted(meshraft_service::mistake::Mistake::$mistake)
-    };
-}
-
-/// Whether a mistake is planted: it never is.
-#[cfg(not(feature = "mistakes"))]
-macro_rules! plants {
-    ($mistake:ident) => {
-        false
-    };
-}
-
 mod api;
 mod client;
 mod clock;

@@ -9,22 +9,6 @@
 //! Nothing here reads a clock, draws randomness, blocks or logs; time is an argument.
 #![forbid(unsafe_code)]
 
-/// Whether a mistake is planted.
-#[cfg(feature = "mistakes")]
-macro_rules! plants {
-    ($mistake:ident) => {
-        $crate::mistake::is_planted($crate::mistake::Mistake::$mistake)
-    };
-}
-
-/// Whether a mistake is planted: it never is.
-#[cfg(not(feature = "mistakes"))]
-macro_rules! plants {
-    ($mistake:ident) => {
-        false
-    };
-}
-
 mod codec;
 mod error;
 mod hash;
@@ -37,8 +21,6 @@ pub mod client;
 pub mod envelope;
 pub mod kv;
 pub mod limits;
-#[cfg(feature = "mistakes")]
-pub mod mistake;
 pub mod router;
 pub mod wire;
 

@@ -188,7 +188,7 @@ impl Replicated {
             self.machine.check(&user.payload)?;
             needed = needed.max(self.machine.needs(&user.payload));
         }
-        if needed > self.version && !plants!(GateOpen) {
+        if needed > self.version {
             return Err(ServiceError::NotInForce { needed, in_force: self.version });
         }
         Ok(())
@@ -341,12 +341,7 @@ impl Replicated {
             configuration: self.configuration.clone(),
             configuration_index: self.configuration_index,
         };
-        let version = if plants!(VersionNotInSnapshot) {
-            self.version.min(ClusterVersion::BASELINE)
-        } else {
-            self.version
-        };
-        Header { meta, log_time_ms: self.log_time_ms, version }
+        Header { meta, log_time_ms: self.log_time_ms, version: self.version }
     }
 
     fn header_hash(&self) -> StateHasher {
@@ -410,12 +405,7 @@ impl Replicated {
         } else {
             self.sessions.begin(user.session, user.sequence, user.acked_below, position.index)
         };
-        let again = match verdict {
-            Verdict::Done(_) => plants!(RepetitionsApply),
-            Verdict::Begun => plants!(BatchRepetitionsApply),
-            _ => false,
-        };
-        if verdict == Verdict::Fresh || again {
+        if verdict == Verdict::Fresh {
             run.commands.push((position, user));
             return Ok(());
         }

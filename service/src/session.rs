@@ -161,11 +161,7 @@ impl Sessions {
         self.by_use.insert(index, id);
         // An acknowledgement beyond the command itself would forget its own result.
         session.acked_below = session.acked_below.max(acked_below.min(sequence));
-        let below = match plants!(ResultDroppedEarly) {
-            true => session.acked_below.next(),
-            false => session.acked_below,
-        };
-        let kept = session.results.split_off(&below);
+        let kept = session.results.split_off(&session.acked_below);
         self.results -= session.results.len();
         session.results = kept;
         if sequence < session.acked_below {
@@ -283,8 +279,7 @@ impl FrozenSessions {
     }
 
     pub(crate) fn records(&self) -> impl Iterator<Item = SessionRecord> + '_ {
-        let written = self.0.iter().filter(|_| !plants!(SessionsNotInSnapshot));
-        written.map(|(id, session)| SessionRecord {
+        self.0.iter().map(|(id, session)| SessionRecord {
             id: *id,
             acked_below: session.acked_below,
             last_used: session.last_used,
@@ -299,10 +294,6 @@ impl FrozenSessions {
 
 fn hash_table(table: &OrdMap<SessionId, Session>, hasher: &mut StateHasher) {
     for (id, session) in table {
-        if plants!(SessionsNotInSnapshot) {
-            // Nor are they among what replicas compare.
-            continue;
-        }
         hasher.update(id.as_bytes());
         hasher.update(&session.acked_below.get().to_be_bytes());
         hasher.update(&session.last_used.get().to_be_bytes());

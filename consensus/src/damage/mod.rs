@@ -46,7 +46,6 @@ use crate::{
     event::Event,
     identity::Member,
     message::Message,
-    mistake::Mistake,
     role::RoleState,
     types::{Index, IndexRange, Moment, Position, WriteId},
 };
@@ -131,14 +130,11 @@ impl Core {
 
     /// Whether a damaged log keeps this member from acknowledging anything.
     pub(crate) fn is_out_of_action(&self) -> bool {
-        self.damage.is_some() && !self.plants(Mistake::DamagedAcknowledges)
+        self.damage.is_some()
     }
 
     /// Tells what the store found.
     pub(crate) fn damage_restored(&mut self) {
-        if self.plants(Mistake::DamageDropped) {
-            self.drop_damage();
-        }
         if let Some(damage) = &self.damage {
             let range = damage.range;
             self.observe(Event::Damaged { range });
@@ -208,8 +204,7 @@ impl Core {
 
     /// Whether nobody can know what this member acknowledged or promised.
     pub(crate) fn is_forgotten(&self) -> bool {
-        let forgotten = self.damage.as_ref().is_some_and(|damage| damage.forgotten);
-        forgotten && !self.plants(Mistake::WhoForgotWrites)
+        self.damage.as_ref().is_some_and(|damage| damage.forgotten)
     }
 
     /// Of such a member nothing changes: what it wrote would hide from its next start that

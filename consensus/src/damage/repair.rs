@@ -11,7 +11,6 @@ use crate::{
     identity::Member,
     membership::Configuration,
     message::{Message, RepairRequest, RepairResponse, RepairResult},
-    mistake::Mistake,
     output::Lane,
     snapshot::check_meta,
     types::{Index, IndexRange, Position, Term},
@@ -158,9 +157,6 @@ impl Core {
         if let Some(damage) = &mut self.damage {
             (damage.pending, damage.helper) = (Some(Pending { write, upto }), Some(from));
         }
-        if self.plants(Mistake::RepairedEarly) {
-            self.repair_recorded();
-        }
         let index = self.membership.index();
         if index != before {
             let joint = self.membership.current().is_joint();
@@ -172,10 +168,9 @@ impl Core {
 
     /// A write is durable: perhaps the one that repairs something.
     pub(crate) fn repair_recorded(&mut self) {
-        let early = self.plants(Mistake::RepairedEarly);
         let durability = &self.durability;
         let Some(damage) = &mut self.damage else { return };
-        let recorded = |pending: &mut Pending| durability.is_durable(pending.write) || early;
+        let recorded = |pending: &mut Pending| durability.is_durable(pending.write);
         let Some(Pending { upto, .. }) = damage.pending.take_if(recorded) else { return };
         damage.turns = 0;
         self.narrow(upto);
@@ -190,7 +185,6 @@ impl Core {
         };
         let covered = position.index;
         let known = covered <= self.commit.max(damage.proven) || covered > damage.range.last;
-        let known = known || self.plants(Mistake::SnapshotOverAnything);
         let idle = covered <= self.apply.applied() || covered > self.apply.handed();
         known && idle && damage.pending.is_none() && covered >= damage.range.first
     }

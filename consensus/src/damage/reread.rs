@@ -12,7 +12,6 @@ use super::Pending;
 use crate::{
     core::Core,
     entry::Entry,
-    mistake::Mistake,
     output::Output,
     replication::follows,
     types::{Index, IndexRange},
@@ -26,9 +25,6 @@ impl Core {
         // A read that began at another slot is of no use; one that began here is on its way.
         if damage.pending.is_some() || self.loads.is_rereading(first) {
             return;
-        }
-        if self.plants(Mistake::SoundNotReread) {
-            return self.reread_lost(first);
         }
         let bytes_max = self.config.knobs().append_bytes_max;
         let id = self.loads.ask_to_reread(first);

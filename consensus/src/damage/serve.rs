@@ -9,7 +9,6 @@ use crate::{
     event::DropReason,
     identity::Member,
     message::{Message, RepairRequest, RepairResponse, RepairResult},
-    mistake::Mistake,
     output::{Lane, Output},
     replication::follows,
     role::RoleState,
@@ -67,7 +66,7 @@ impl Core {
     fn can_not_repair(&self, request: RepairRequest) -> Option<RepairResult> {
         let RepairRequest { first, anchor, .. } = request;
         let base = self.log.base().index;
-        let committed = self.is_committed_twice(&request) || self.plants(Mistake::AnchorIgnored);
+        let committed = self.is_committed_twice(&request);
         // What is compacted is covered by a snapshot.
         let newest = self.snapshots.newest_meta().map(|meta| Box::new(meta.clone()));
         if anchor.index < base {

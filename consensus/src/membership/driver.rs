@@ -13,7 +13,6 @@ use crate::{
     core::Core,
     error::RejectReason,
     identity::Member,
-    mistake::Mistake,
     output::Outcome,
     replication::Progress,
     role::{Leader, RoleState},
@@ -32,15 +31,12 @@ impl Core {
         if let RoleState::Leader(leader) = &mut self.role {
             leader.change = Some((id, (!joint).then_some(position.index)));
         }
-        if joint && self.plants(Mistake::JointLeftEarly) {
-            self.leave_joint();
-        }
     }
 
     fn check_change(&self, change: &Change) -> Result<Configuration, RejectReason> {
         let leader = self.check_leads()?;
         check_no_handover(leader)?;
-        if !leader.ready && !self.plants(Mistake::ChangeBeforeOwnCommit) {
+        if !leader.ready {
             return Err(RejectReason::NotReady);
         }
         if self.change_in_progress() {
@@ -48,7 +44,7 @@ impl Core {
         }
         let target = apply_change(self.membership.current(), change)?;
         self.check_live_majority(leader, &target)?;
-        Ok(if self.plants(Mistake::JointSkipped) { leave_joint(&target) } else { target })
+        Ok(target)
     }
 
     /// Whether those who would be left can commit anything.
@@ -71,9 +67,6 @@ impl Core {
     }
 
     pub(crate) fn change_in_progress(&self) -> bool {
-        if self.plants(Mistake::ChangesOverlap) {
-            return false;
-        }
         self.membership.current().is_joint() || self.membership.index() > self.commit
     }
 
@@ -136,12 +129,7 @@ impl Core {
             }
             leader.progress.meet(member, || {
                 let mut met = Progress::probe(last.next(), now, knobs.inflight_bytes_max);
-                if !knobs.plants(Mistake::NumbersBeginAnew) {
-                    (met.sequence, met.epoch) = (numbered, numbered);
-                }
-                if knobs.plants(Mistake::MatchAssumed) {
-                    met.matched = last;
-                }
+                (met.sequence, met.epoch) = (numbered, numbered);
                 met
             });
             let Some(progress) = leader.progress.get_mut(&member) else { continue };

@@ -8,12 +8,11 @@
 
 use alloc::vec::Vec;
 
-use super::{Change, ChangeStep, Configuration, apply_change, leave_joint};
+use super::{Change, ChangeStep, Configuration, apply_change};
 use crate::{
     core::Core,
     event::Event,
     identity::Member,
-    mistake::Mistake,
     replication::Progress,
     role::{Leader, RoleState},
     status::HeldBack,
@@ -47,8 +46,6 @@ impl Core {
             self.outlived(leader).filter(|life| promoted.iter().all(|one| one.node != life.node));
         steps.extend(outlived.map(ChangeStep::Remove));
         let Ok(target) = apply_change(current, &Change { steps }) else { return };
-        let skipped = self.plants(Mistake::JointSkipped);
-        let target = if skipped { leave_joint(&target) } else { target };
         for member in promoted {
             self.observe(Event::LearnerCaughtUp { member });
         }

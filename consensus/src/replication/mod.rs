@@ -24,7 +24,6 @@ use crate::{
         AppendRequest, AppendResponse, AppendResult, Committed, Heartbeat, HeartbeatResponse,
         Message,
     },
-    mistake::Mistake,
     output::{Lane, Output},
     role::RoleState,
     types::{Index, IndexRange, LoadId, Moment, Position, Term},
@@ -117,10 +116,7 @@ impl Desk<'_> {
     }
 
     fn heartbeat(&self, progress: &mut Progress, round: u64) -> Message {
-        let commit = match self.knobs.plants(Mistake::HeartbeatCommitsAll) {
-            true => self.commit,
-            false => self.commit.min(progress.matched),
-        };
+        let commit = self.commit.min(progress.matched);
         progress.commit_told = progress.commit_told.max(commit);
         let commit = self.position(commit);
         Message::Heartbeat(Heartbeat { term: self.term, commit, round })
@@ -279,14 +275,10 @@ impl Core {
         if response.round > round {
             return self.drop_message(from, DropReason::Impossible);
         }
-        let confirmed = match self.plants(Mistake::LateAnswersConfirm) {
-            true => round,
-            false => response.round,
-        };
         let Some(progress) = self.progress_of(from, response.term) else { return };
         progress.contact = now;
         progress.free_bytes = response.free_bytes;
-        progress.round = progress.round.max(confirmed);
+        progress.round = progress.round.max(response.round);
         self.confirm_reads();
     }
 
@@ -335,9 +327,10 @@ impl Core {
 
     /// The follower's progress, if this member leads in `term`.
     pub(crate) fn progress_of(&mut self, follower: Member, term: Term) -> Option<&mut Progress> {
-        let known = term == self.hard.term || self.plants(Mistake::OldAcknowledgementsCount);
         match &mut self.role {
-            RoleState::Leader(leader) if known => leader.progress.get_mut(&follower),
+            RoleState::Leader(leader) if term == self.hard.term => {
+                leader.progress.get_mut(&follower)
+            }
             _ => None,
         }
     }

@@ -11,13 +11,11 @@ use crate::{
     entry::{Entry, EntryKind},
     event::{DropReason, Event},
     identity::Member,
-    log::Log,
     membership::Configuration,
     message::{
         AppendRequest, AppendResponse, AppendResult, Committed, Heartbeat, HeartbeatResponse,
         Message,
     },
-    mistake::Mistake,
     output::{Lane, Output},
     read::ForwardedReads,
     role::RoleState,
@@ -49,10 +47,7 @@ impl Follower {
 
 impl Core {
     pub(crate) fn append_request(&mut self, from: Member, request: AppendRequest) {
-        if request.term < self.hard.term && self.plants(Mistake::StaleRequestsCount) {
-            let last = self.log.last();
-            return self.answer_append(from, request.sequence, conflict(last, last));
-        } else if request.term < self.hard.term {
+        if request.term < self.hard.term {
             return self.answer_stale(from);
         }
         if let Err(reason) = check_entries(&request) {
@@ -73,46 +68,24 @@ impl Core {
             return;
         }
         let last = self.log.last().index;
-        let vouched = match self.plants(Mistake::CommitBeyondMatch) {
-            true => last,
-            false => end,
-        };
-        self.advance_commit_to(request.commit.min(vouched));
+        self.advance_commit_to(request.commit.min(end));
         // Below the base everything is committed, so it equals the leader's log.
-        let matched = match self.plants(Mistake::WholeLogAcknowledged) {
-            true => last,
-            false => end.max(self.log.base().index).min(last),
-        };
+        let matched = end.max(self.log.base().index).min(last);
         self.answer_append(from, request.sequence, AppendResult::Matched(matched));
     }
 
     /// Whether the own log holds the entry that a request follows on.
     fn meets(&self, previous: Position) -> bool {
-        if self.plants(Mistake::PreviousTermIgnored) {
-            // Only as far as terms do not go back within the own log.
-            let own = self.log.term_at(previous.index);
-            return own.is_some_and(|own| own <= previous.term);
-        }
         self.log.holds(previous)
     }
 
     /// Appends what is new of `entries`, in place of what conflicts. Says whether it could.
     fn take_entries(&mut self, from: Member, entries: alloc::vec::Vec<Entry>) -> bool {
         let base = self.log.base();
-        let plants = |mistake| self.config.knobs().plants(mistake);
-        let held = |log: &Log, entry: &Entry| {
-            let kept = plants(Mistake::ConflictsKept) && entry.position.index <= log.last().index;
-            entry.position.index < base.index || log.holds(entry.position) || kept
-        };
-        let known = entries.iter().take_while(|entry| held(&self.log, entry)).count();
+        let held =
+            |entry: &&Entry| entry.position.index < base.index || self.log.holds(entry.position);
+        let known = entries.iter().take_while(held).count();
         let Some(first) = entries.get(known).map(|entry| entry.position.index) else {
-            let end = entries.last().map(|entry| entry.position.index.next());
-            let within = |end: &Index| *end > self.commit && *end <= self.log.last().index;
-            if let Some(end) = end.filter(within)
-                && self.plants(Mistake::LateRequestTruncates)
-            {
-                self.truncate_from(end);
-            }
             return true;
         };
         if first <= self.commit {
@@ -140,13 +113,11 @@ impl Core {
         assert!(index > self.commit, "a committed entry is never truncated");
         let last = self.log.last();
         self.log.truncate_from(index);
-        let cut = !self.plants(Mistake::LateWriteVouches);
-        self.durability.truncate_from(index, cut);
+        self.durability.truncate_from(index);
         let unwritten = self.unwritten_bytes();
         self.durability.set_unwritten(unwritten);
         self.observe(Event::Truncated { from: index, last });
-        let stays = self.plants(Mistake::ConfigurationNotRolledBack);
-        if !stays && self.membership.truncate_from(index) {
+        if self.membership.truncate_from(index) {
             let index = self.membership.index();
             self.observe(Event::ConfigurationRolledBack { index });
             self.check_departed();
@@ -169,9 +140,7 @@ impl Core {
     }
 
     pub(crate) fn heartbeat(&mut self, from: Member, heartbeat: Heartbeat) {
-        if heartbeat.term < self.hard.term && self.plants(Mistake::StaleRoundsCount) {
-            return self.answer_heartbeat(from, heartbeat.round);
-        } else if heartbeat.term < self.hard.term {
+        if heartbeat.term < self.hard.term {
             return self.answer_stale(from);
         }
         if !self.follow(from, heartbeat.term) {
@@ -198,15 +167,8 @@ impl Core {
     /// a store that went back in time, and hold another entry there.
     fn learn_commit(&mut self, from: Member, commit: Position) {
         let last = self.log.last().index;
-        if self.plants(Mistake::HeartbeatCommitsAll) {
-            self.advance_commit_to(commit.index.min(last));
-        } else if commit.index > last {
-            // The leader never says more than this member acknowledged.
-            self.drop_message(from, DropReason::Impossible);
-        } else if commit.index > self.commit
-            && !self.log.holds(commit)
-            && !self.plants(Mistake::CommittedBySlot)
-        {
+        // The leader never says more than this member acknowledged.
+        if commit.index > last || (commit.index > self.commit && !self.log.holds(commit)) {
             self.drop_message(from, DropReason::Impossible);
         } else {
             self.advance_commit_to(commit.index);
@@ -255,9 +217,6 @@ impl Core {
 
     fn answer_append(&mut self, to: Member, sequence: u64, result: AppendResult) {
         let write = match result {
-            AppendResult::Matched(_) if self.plants(Mistake::AcknowledgementEarly) => {
-                self.durability.hard()
-            }
             AppendResult::Matched(index) => self.durability.write_of(index),
             // A conflict claims only entries that a restart may take back; the leader then finds
             // them missing and probes on.

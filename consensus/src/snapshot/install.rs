@@ -20,7 +20,6 @@ use crate::{
     identity::Member,
     membership::Configuration,
     message::{Message, SnapshotOffer, SnapshotResponse},
-    mistake::Mistake,
     output::{Lane, Output},
     role::RoleState,
     types::{Index, Position, Term, WriteId},
@@ -135,14 +134,8 @@ impl Core {
         // What is committed is the same in every log, also where this one can't be read.
         let same = covered <= committed.max(self.proven()) || self.log.holds(meta.position);
         let before = self.membership.index();
-        let within = covered <= self.log.last().index;
-        let repairs = self.damage.is_some() && self.plants(Mistake::SnapshotOverAnything);
-        let contradiction_kept = within && (self.plants(Mistake::ContradictionKept) || repairs);
-        if same || contradiction_kept {
-            match same {
-                true => self.log.compact_to(meta.position),
-                false => self.log.compact(covered),
-            }
+        if same {
+            self.log.compact_to(meta.position);
             if self.damage.is_some() {
                 // It may be among what could not be read.
                 self.membership.insert(meta.configuration_index, meta.configuration.clone());
@@ -151,24 +144,15 @@ impl Core {
             let unwritten = self.unwritten_bytes();
             self.durability.set_unwritten(unwritten);
         } else {
-            let term = match self.plants(Mistake::SnapshotOfLeadersTerm) {
-                true => self.hard.term,
-                false => meta.position.term,
-            };
-            self.log.replace(Position::new(term, covered));
+            self.log.replace(meta.position);
             self.durability.install_instead(meta.clone(), committed);
-            if !self.plants(Mistake::ConfigurationOutlivesLog) {
-                self.membership.replace((meta.configuration_index, meta.configuration.clone()));
-            }
+            self.membership.replace((meta.configuration_index, meta.configuration.clone()));
         }
         self.commit = covered.max(committed);
         self.commit_configurations();
         self.founding = Founding::Lives;
         self.apply.interrupt();
-        let write = match self.plants(Mistake::RestoredEarly) {
-            true => WriteId::ZERO,
-            false => self.durability.next(),
-        };
+        let write = self.durability.next();
         self.snapshots.newest = Some(meta.clone());
         self.snapshots.installing = Some(Install { meta, write, asked: false });
         let index = self.membership.index();
@@ -177,15 +161,6 @@ impl Core {
             self.observe(Event::ConfigurationChanged { index, joint });
         }
         self.check_departed();
-        if self.plants(Mistake::RestoredEarly) {
-            self.snapshot_recorded();
-        }
-        if self.plants(Mistake::InstalledEarly)
-            && let Some(leader) = self.leader()
-        {
-            let position = Position::new(self.log.base().term, covered);
-            self.answer_offer(WriteId::ZERO, leader, position, true);
-        }
     }
 
     /// A write is durable: if it records a snapshot, the driver may replace its state.

@@ -13,7 +13,6 @@ use crate::{
     event::DropReason,
     identity::Member,
     message::{Message, SnapshotOffer, SnapshotResponse},
-    mistake::Mistake,
     output::{Lane, Output},
     replication::Mode,
     role::RoleState,
@@ -183,11 +182,7 @@ impl Core {
             progress.next = position.index.max(progress.matched).next();
         }
         assert!(position.index <= last, "a slot that is known is in the log");
-        let matched = match self.plants(Mistake::SnapshotCountsForAll) {
-            true => last,
-            false => position.index,
-        };
-        self.follower_matched(from, matched);
+        self.follower_matched(from, position.index);
     }
 
     /// The follower did not get what it was offered: finds out anew where it stands, a heartbeat

@@ -1,11 +1,15 @@
 //! Looks for every planted mistake from several start seeds, and says how long each took: in a
 //! table in the end, and on standard error as it goes.
 //!
-//! Exit codes: 0 all found, 1 one was not, 2 wrong usage.
+//! The sources hold no mistakes: the program first plants them in a copy below the target folder,
+//! builds the copy, and lets the program of the same name in the copy do the search.
+//!
+//! Exit codes: 0 all found, 1 one was not, 2 wrong usage, 3 the mistakes can't be planted.
 
 use std::{
-    panic,
-    process::ExitCode,
+    env, panic,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -15,7 +19,10 @@ use std::{
 };
 
 use clap::Parser;
-use meshraft_fuzz::alarm::{Found, Planted};
+use meshraft_fuzz::{
+    alarm::{Compiled, Found, Planted},
+    planter,
+};
 
 /// Looks for planted mistakes.
 #[derive(Debug, Parser)]
@@ -35,6 +42,9 @@ struct Arguments {
     /// The first start seed; the others follow a million apart.
     #[arg(long, default_value_t = 0)]
     from: u64,
+    /// Only write the copy with the mistakes in it, and print where it is.
+    #[arg(long)]
+    plant: bool,
 }
 
 /// One mistake from one start seed.
@@ -47,9 +57,41 @@ struct Search {
 
 /// Start seeds are so far apart.
 const APART: u64 = 1_000_000;
+/// The exit code if there is no copy.
+const NOT_PLANTED: u8 = 3;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if arguments.plant || Compiled::ALL.is_empty() {
+        return in_copy(&arguments).unwrap_or_else(|error| {
+            eprintln!("{error}");
+            ExitCode::from(NOT_PLANTED)
+        });
+    }
+    print_table(&arguments)
+}
+
+/// Writes the copy, and runs this program in it with the same arguments.
+fn in_copy(arguments: &Arguments) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or("fuzz lies in a workspace")?;
+    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    let copy = planter::write_copy(root, &target)?;
+    if arguments.plant {
+        println!("{}", copy.display());
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["run", "--package", "meshraft-fuzz", "--bin", "mistakes"]);
+    // The profile of the search is that of this program.
+    cargo.args((!cfg!(debug_assertions)).then_some("--release"));
+    cargo.arg("--manifest-path").arg(copy.join("Cargo.toml"));
+    cargo.arg("--target-dir").arg(&target).arg("--").args(env::args_os().skip(1));
+    let code = cargo.status()?.code().and_then(|code| u8::try_from(code).ok());
+    Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+/// Looks for the mistakes of this build, and prints how that went.
+fn print_table(arguments: &Arguments) -> ExitCode {
     // A panic is one way of being found, and told with the others.
     panic::set_hook(Box::new(|_| {}));
     let wanted = |planted: &Planted| {
@@ -57,7 +99,7 @@ fn main() -> ExitCode {
         planted.to_string().to_lowercase().contains(&only) || planted.topic().contains(&only)
     };
     let planted: Vec<Planted> = Planted::all().filter(wanted).collect();
-    let searches = search(&arguments, &planted);
+    let searches = search(arguments, &planted);
     println!("| topic | mistake | found | seeds: median, most | seconds: median, most | as |");
     println!("|---|---|---|---|---|---|");
     let (mut missed, mut medians, mut longest) = (0, Vec::new(), Duration::ZERO);

@@ -1,6 +1,6 @@
 //! Slices of what the programs `seeds` and `mistakes` run by the thousand.
 
 mod cores;
-#[cfg(feature = "mistakes")]
+#[cfg(feature = "planted")]
 mod mistakes;
 mod nodes;

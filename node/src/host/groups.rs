@@ -51,18 +51,6 @@ impl Hosted {
         }
     }
 
-    /// Takes one founder for one that was heard; by mistake alone.
-    pub(super) fn take_for_heard(&mut self, now: Moment, cluster: ClusterId) {
-        if !plants!(FoundWithoutOne) {
-            return;
-        }
-        let promise = self.founding.record().promise.clone();
-        let others = promise.iter().flat_map(|set| &set.members);
-        if let Some(member) = others.copied().find(|member| *member != self.me) {
-            self.founding.handle(now, founding::Input::Heard { cluster, member });
-        }
-    }
-
     /// Starts a group's core on what the store holds of it.
     fn start(
         &mut self,

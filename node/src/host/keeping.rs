@@ -36,10 +36,7 @@ pub(super) fn parse(
     if record.node != node {
         return Err(RecordError::OtherNode { of: record.node, node });
     }
-    let mut founding = Record::decode(&record.founding).map_err(|_| RecordError::Corrupt)?;
-    if plants!(PromiseForgotten) && founding.cluster.is_none() {
-        founding.promise = None;
-    }
+    let founding = Record::decode(&record.founding).map_err(|_| RecordError::Corrupt)?;
     Ok((record, founding))
 }
 

@@ -42,9 +42,6 @@ impl Hosted {
                 self.record = record;
                 let drop = drop.into_iter().collect();
                 self.write_record(Purpose::Founding(id), create, drop, desk);
-                if plants!(PromisedEarly) {
-                    self.founding.handle(now, founding::Input::Persisted(id));
-                }
             }
             founding::Output::StartGroup(set) => {
                 self.start_group(now, set.id(&self.namespace), Some(&set), desk);
@@ -90,13 +87,7 @@ impl Hosted {
     pub(super) fn replica_output(&mut self, now: Moment, output: replica::Output, desk: &mut Desk) {
         match output {
             replica::Output::Send { to, lane, message } => self.send(to, lane, message, desk),
-            replica::Output::Persist(write) => {
-                let id = write.id;
-                self.persist(write, desk);
-                if plants!(StoredAtOnce) {
-                    self.replica.handle(now, replica::Input::Persisted(id));
-                }
-            }
+            replica::Output::Persist(write) => self.persist(write, desk),
             replica::Output::Load { id, range, bytes_max } => {
                 let Some(group) = self.active.as_ref().map(|active| active.number) else { return };
                 let (namespace, life) = (self.namespace.clone(), self.life.get());
@@ -113,7 +104,6 @@ impl Hosted {
             replica::Output::Answer { id, response } => self.answer(now, id, response, desk),
             replica::Output::Led { term } => {
                 if let Some(cluster) = self.active.as_ref().map(|active| active.cluster) {
-                    self.take_for_heard(now, cluster);
                     self.founding.handle(now, founding::Input::Led { cluster, term });
                 }
             }

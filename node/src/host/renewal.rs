@@ -51,11 +51,7 @@ impl Hosted {
     fn begin_life(&mut self, life: Life) {
         let (host, namespace) = (&self.host_config, &self.namespace);
         self.life = life;
-        let incarnation = match plants!(IncarnationKept) {
-            true => self.me.incarnation,
-            false => draw_incarnation(host, namespace, life),
-        };
-        self.me = Member::new(host.node, incarnation);
+        self.me = Member::new(host.node, draw_incarnation(host, namespace, life));
         self.founding_config.me = self.me;
         self.founding_config.seed = number_from(host, namespace, life, b"founding");
         let seed = number_from(host, namespace, life, b"core");

@@ -52,7 +52,6 @@ impl Host {
         for action in actions {
             match action {
                 Action::Beat { to, frame } => self.beat(to, &frame),
-                Action::Lost { .. } if plants!(LossUntold) => {}
                 Action::Lost { namespace, leader } => {
                     let event = SleepEvent::LeaderLost { leader: leader.node };
                     self.tell_rest(namespace.clone(), event);

@@ -210,8 +210,7 @@ impl Group {
     pub(super) fn too_old(&self, supports: ClusterVersion) -> Option<ServiceError> {
         let state = self.state.as_ref()?;
         let in_force = self.versions.needed(self.core.term(), state.version());
-        let too_old = supports < in_force && !plants!(TooOldAdmitted);
-        too_old.then_some(ServiceError::TooOld { supports, in_force })
+        (supports < in_force).then_some(ServiceError::TooOld { supports, in_force })
     }
 
     /// Proposes the version that all members support, if that is more than what is in force.

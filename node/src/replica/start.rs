@@ -211,7 +211,6 @@ impl Replica {
     fn reclaim(&mut self, state: Replicated) {
         // A group's first entry is never a command.
         let untouched = state.applied().index <= Index::ZERO.next() && state.halted().is_none();
-        let untouched = untouched || plants!(StateOutlivesGroup);
         let mut machine = state.into_machine();
         if !untouched && !self.starting.pristine.reset(machine.as_mut()) {
             return self.halt(HaltReason::MachineNotReset);

@@ -98,12 +98,6 @@ impl Versions {
             false => self.told.get(member).copied(),
         };
         let Configuration { voters, outgoing, learners, .. } = leading.configuration;
-        if plants!(VersionOfMajority) {
-            let mut versions: Vec<_> = voters.iter().filter_map(supported).collect();
-            versions.sort_unstable_by(|a, b| b.cmp(a));
-            return versions.get(voters.len() / 2).copied();
-        }
-        let learners = learners.iter().filter(|_| !plants!(VersionWithoutLearners));
         let members = voters.iter().chain(outgoing).chain(learners);
         let versions: Vec<_> = members.map(supported).collect::<Option<_>>()?;
         versions.into_iter().min()

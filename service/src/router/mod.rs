@@ -241,7 +241,6 @@ impl Router {
 
     fn fail(&mut self, id: RequestId, error: ServiceError) {
         let uncertain = self.requests.get(id).is_some_and(|pending| pending.uncertain);
-        let uncertain = uncertain && !plants!(UncertaintyForgotten);
         self.answer(id, Err(error.after(uncertain)));
     }
 

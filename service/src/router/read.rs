@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use meshraft_consensus::{Index, Moment, ReadError, ReadLevel};
 
-use super::{Output, RequestId, Router, leadership::Path, requests::Stage};
+use super::{Output, RequestId, Router, requests::Stage};
 use crate::{
     error::{Feature, ServiceError},
     machine::QueryError,
@@ -13,9 +13,7 @@ use crate::{
 
 impl Router {
     pub(super) fn dispatch_read(&mut self, now: Moment, id: RequestId) {
-        if plants!(LeaderReadsAtOnce) && self.leadership.path() == Path::Own {
-            self.serve(id);
-        } else if self.leadership.core_can_read() {
+        if self.leadership.core_can_read() {
             let operation = self.requests.get(id).map(|pending| &pending.operation);
             let level = match operation {
                 Some(Operation::Read { level: Level::Lease, .. }) => ReadLevel::Lease,
@@ -39,7 +37,7 @@ impl Router {
             return;
         }
         match result {
-            Ok(index) if index <= self.applied || plants!(ServedBeforeApplied) => self.serve(id),
+            Ok(index) if index <= self.applied => self.serve(id),
             Ok(index) => self.requests.enter(id, Stage::AwaitingApply(index)),
             Err(ReadError::NoLeader | ReadError::Unconfirmed | ReadError::Founding) => {
                 self.requests.mark_leaderless(id);
@@ -71,7 +69,7 @@ impl Router {
 
     /// Runs a query once the own replica has applied what its session has seen.
     pub(super) fn query_at(&mut self, id: RequestId, seen: Index) {
-        if seen <= self.applied || plants!(SessionsReadAnything) {
+        if seen <= self.applied {
             self.query(id);
         } else if self.requests.has_room_to_wait() {
             self.requests.enter(id, Stage::AwaitingApply(seen));

@@ -80,7 +80,6 @@ impl Router {
             ProposeResult::Applied { response: Err(error), .. } => self.fail(id, error.into()),
             ProposeResult::Rejected(reason) => self.rejected(now, id, reason),
             ProposeResult::Refused(error) => self.fail(id, error),
-            ProposeResult::Unknown if plants!(UnknownIsRejected) => self.turn_down(id),
             ProposeResult::Unknown => self.unknown(now, id),
         }
     }
