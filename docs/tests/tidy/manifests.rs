@@ -104,6 +104,28 @@ fn every_member_has_its_arrows_and_shares_the_workspace_settings() {
     expect_none("versions and lints are declared once, in the root", &violations);
 }
 
+/// Mistakes are planted in a copy of the sources: data below `fuzz/mistakes` says where.
+#[test]
+fn shipped_crates_hold_no_planted_mistakes() {
+    const TRACES: [&str; 4] = ["plants(", "plants!", "Mistake::", "$planted"];
+    let mut violations = Vec::new();
+    for (package, _) in ARROWS {
+        let path = format!("{package}/Cargo.toml");
+        if tree::read(&path).contains("mistake") {
+            violations.push(format!("{path}: a feature for mistakes"));
+        }
+    }
+    let shipped = |path: &str| ARROWS.iter().any(|(package, _)| path.starts_with(package));
+    for file in tree::files("rs").iter().filter(|file| shipped(&file.path)) {
+        for (number, line) in file.lines() {
+            if let Some(trace) = TRACES.iter().find(|trace| line.contains(**trace)) {
+                violations.push(format!("{}:{number}: {trace}", file.path));
+            }
+        }
+    }
+    expect_none("shipped sources hold nothing for tests of the simulator", &violations);
+}
+
 #[test]
 fn the_core_needs_no_standard_library() {
     let library = tree::read("consensus/src/lib.rs");
