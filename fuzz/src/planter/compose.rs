@@ -2,8 +2,8 @@
 //!
 //! Every edit finds its text in the untouched source, so no edit depends on another one. Two edits
 //! of one file may find texts apart from each other, the same text, or a text within the other's:
-//! then `$original` of the outer edit is the text as the inner edit left it. Of two edits of the same
-//! text the later one is the outer one.
+//! then `$original` of the outer edit is the text as the inner edit left it. Of two edits of the
+//! same text the later one is the outer one.
 
 use std::{cmp::Reverse, collections::BTreeMap, ops::Range};
 
@@ -76,8 +76,8 @@ pub enum PlantError {
     },
 }
 
-/// The sources with every mistake in them, all switched off, and the generated files by which one is
-/// switched on. A mistake's number is its place in `rules`, counted from one.
+/// The sources with every mistake in them, all switched off, and the generated files by which one
+/// is switched on. A mistake's number is its place in `rules`, counted from one.
 ///
 /// # Errors
 /// Every [`PlantError`]: all that does not fit the sources or other rules.

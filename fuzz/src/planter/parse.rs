@@ -65,8 +65,8 @@ struct Field {
 /// Reads one data file.
 ///
 /// # Errors
-/// [`ParseError`] at the first line that is no part of a rule, or at the last line of a rule that is
-/// not complete.
+/// [`ParseError`] at the first line that is no part of a rule, or behind a rule that is not
+/// complete.
 pub fn parse(topic: &str, text: &str) -> Result<Vec<Rule>, ParseError> {
     let at = |line| move |kind| ParseError { topic: topic.to_owned(), line, kind };
     let mut rules: Vec<Draft> = Vec::new();
