@@ -2,11 +2,12 @@
 //!
 //! File: the 8 bytes `MRIDENT1`, the 32-byte Ed25519 seed, and the first 8 bytes of the SHA-256 of
 //! both. A file that is not exactly this is refused untouched: a node never trades its identity for
-//! a new one because a disk rotted.
+//! a new one because a disk rotted. A file that others than its owner may open is refused, too:
+//! whoever reads the key can act as the node.
 
 use std::{
     fmt,
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{self, Read, Write},
     path::{Path, PathBuf},
 };
@@ -25,6 +26,21 @@ const FILE_BYTES: usize = MAGIC.len() + SEED_BYTES + CHECKSUM_BYTES;
 /// which hold the key's type and length.
 const PEER_ID_PREFIX: [u8; 6] = [0x00, 0x24, 0x08, 0x01, 0x12, 0x20];
 
+/// What the owner's group and everybody else may do with a file: nothing, with a key in it.
+#[cfg(unix)]
+const OTHERS: u32 = 0o077;
+
+/// What to do about an identity file that others than its owner may read or change.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OpenIdentity {
+    /// The file is refused.
+    #[default]
+    Refuse,
+    /// The file is taken, with a warning in the log: for volumes whose modes can't be chosen, as
+    /// secrets that an orchestrator mounts.
+    Allow,
+}
+
 /// An Ed25519 key pair; its public half is the node's id.
 #[derive(Clone)]
 pub struct Identity {
@@ -33,15 +49,22 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Reads the identity at `path`, or creates one there if nothing is there. A new file is
-    /// readable by its owner only, and durable, with its folder, when this returns.
+    /// Reads the identity at `path`, or creates one there if nothing is there. A new file can be
+    /// read and written by its owner only, and is durable, with its folder, when this returns. A
+    /// symbolic link is followed; the mode that counts is the mode of the file behind the link.
+    /// Modes are checked on Unix only.
     ///
     /// # Errors
-    /// The file can't be read or written, or is no whole identity file. Nothing is changed then.
-    pub fn load_or_create(path: impl AsRef<Path>) -> Result<Self, IdentityError> {
+    /// The file can't be read or written, is no whole identity file, or others than its owner may
+    /// open it and `open` does not allow that. Nothing is changed then.
+    pub fn load_or_create(
+        path: impl AsRef<Path>,
+        open: OpenIdentity,
+    ) -> Result<Self, IdentityError> {
         let path = path.as_ref();
-        match File::open(path) {
-            Ok(file) => read_seed(file, path).and_then(|seed| Self::from_seed(&seed, path)),
+        // Not `Path::exists`: a link that leads nowhere must not be replaced by a new identity.
+        match fs::symlink_metadata(path) {
+            Ok(_) => read_seed(path, open).and_then(|seed| Self::from_seed(&seed, path)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let seed = fresh_seed()?;
                 let identity = Self::from_seed(&seed, path)?;
@@ -117,6 +140,26 @@ pub enum IdentityError {
         /// What is wrong with it.
         why: Corruption,
     },
+    /// Others than the file's owner may read or change the key. The message has the command that
+    /// mends the mode.
+    #[error(
+        "the identity file {} has mode {mode:04o}: others than its owner may open the node's key; \
+         `chmod 600 {}` mends that",
+        path.display(),
+        path.display()
+    )]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// Something is there that is no regular file, as a folder or a pipe.
+    #[error("the identity file {} is no regular file", path.display())]
+    NotAFile {
+        /// The path.
+        path: PathBuf,
+    },
     /// The operating system gave no randomness.
     #[error("the operating system gave no randomness")]
     Randomness(#[source] getrandom::Error),
@@ -180,12 +223,57 @@ fn checksum(head: &[u8]) -> [u8; CHECKSUM_BYTES] {
     sum
 }
 
-fn read_seed(file: File, path: &Path) -> Result<Zeroizing<[u8; SEED_BYTES]>, IdentityError> {
-    let mut bytes = Zeroizing::new(Vec::with_capacity(FILE_BYTES + 1));
-    file.take(FILE_BYTES as u64 + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|source| IdentityError::Read { path: path.into(), source })?;
-    parse(&bytes).map_err(|why| IdentityError::Corrupt { path: path.into(), why })
+fn read_seed(
+    path: &Path,
+    open: OpenIdentity,
+) -> Result<Zeroizing<[u8; SEED_BYTES]>, IdentityError> {
+    let unreadable = |source| IdentityError::Read { path: path.into(), source };
+    // Looked at before it is opened, as well as afterwards: opening a pipe would wait for a writer.
+    if !fs::metadata(path).map_err(unreadable)?.is_file() {
+        return Err(IdentityError::NotAFile { path: path.into() });
+    }
+    let mut file = File::open(path).map_err(unreadable)?;
+    check_mode(&file.metadata().map_err(unreadable)?, path, open)?;
+    // An array and not a vector, which would leave copies behind wherever it grows.
+    let mut bytes = Zeroizing::new([0; FILE_BYTES + 1]);
+    let mut length = 0;
+    loop {
+        let Some(rest) = bytes.get_mut(length..).filter(|rest| !rest.is_empty()) else { break };
+        match file.read(rest) {
+            Ok(0) => break,
+            Ok(count) => length += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(unreadable(error)),
+        }
+    }
+    let read = bytes.get(..length).unwrap_or_default();
+    parse(read).map_err(|why| IdentityError::Corrupt { path: path.into(), why })
+}
+
+/// Refuses a file that is not its owner's alone, or warns of it where that is allowed.
+#[cfg(unix)]
+fn check_mode(
+    metadata: &fs::Metadata,
+    path: &Path,
+    open: OpenIdentity,
+) -> Result<(), IdentityError> {
+    let mode = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o7777;
+    if mode & OTHERS == 0 {
+        return Ok(());
+    }
+    let exposed = IdentityError::Exposed { path: path.into(), mode };
+    match open {
+        OpenIdentity::Refuse => Err(exposed),
+        OpenIdentity::Allow => {
+            tracing::warn!("{exposed}");
+            Ok(())
+        }
+    }
+}
+
+#[cfg(not(unix))]
+const fn check_mode(_: &fs::Metadata, _: &Path, _: OpenIdentity) -> Result<(), IdentityError> {
+    Ok(())
 }
 
 fn parse(bytes: &[u8]) -> Result<Zeroizing<[u8; SEED_BYTES]>, Corruption> {
@@ -199,8 +287,10 @@ fn parse(bytes: &[u8]) -> Result<Zeroizing<[u8; SEED_BYTES]>, Corruption> {
     if checksum(head) != *sum {
         return Err(Corruption::Checksum);
     }
-    let (_, seed) = head.split_at(MAGIC.len());
-    Ok(Zeroizing::new(seed.try_into().map_err(|_| Corruption::Size)?))
+    let (_, found) = head.split_at(MAGIC.len());
+    let mut seed = Zeroizing::new([0; SEED_BYTES]);
+    seed.copy_from_slice(found);
+    Ok(seed)
 }
 
 fn create(path: &Path, seed: &[u8; SEED_BYTES]) -> io::Result<()> {
@@ -213,14 +303,19 @@ fn create(path: &Path, seed: &[u8; SEED_BYTES]) -> io::Result<()> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".new");
     let temporary = PathBuf::from(temporary);
+    // What a crash left there has a mode, and perhaps readers, of its own: it is never written to.
+    match fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
     let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true);
+    options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut file = options.open(&temporary)?;
     file.write_all(&bytes)?;
     file.sync_all()?;
-    std::fs::rename(&temporary, path)?;
+    fs::rename(&temporary, path)?;
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
@@ -236,16 +331,16 @@ mod tests {
     fn an_identity_survives_its_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("identity");
-        let first = Identity::load_or_create(&path).unwrap();
-        let again = Identity::load_or_create(&path).unwrap();
+        let first = Identity::load_or_create(&path, OpenIdentity::Refuse).unwrap();
+        let again = Identity::load_or_create(&path, OpenIdentity::Refuse).unwrap();
         assert_eq!(first.node_id(), again.node_id());
         assert_ne!(first.node_id(), Identity::ephemeral().unwrap().node_id());
-        assert_eq!(std::fs::read(&path).unwrap().len(), FILE_BYTES);
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file left");
+        assert_eq!(fs::read(&path).unwrap().len(), FILE_BYTES);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file left");
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
-            let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+            let mode = fs::metadata(&path).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600);
         }
     }
@@ -254,15 +349,15 @@ mod tests {
     fn every_flipped_or_missing_byte_is_named_and_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("identity");
-        Identity::load_or_create(&path).unwrap();
-        let whole = std::fs::read(&path).unwrap();
+        Identity::load_or_create(&path, OpenIdentity::Refuse).unwrap();
+        let whole = fs::read(&path).unwrap();
         for at in 0..whole.len() {
             let mut bytes = whole.clone();
             bytes[at] ^= 1;
-            std::fs::write(&path, &bytes).unwrap();
-            let error = Identity::load_or_create(&path).unwrap_err();
+            fs::write(&path, &bytes).unwrap();
+            let error = Identity::load_or_create(&path, OpenIdentity::Refuse).unwrap_err();
             assert!(matches!(error, IdentityError::Corrupt { .. }), "byte {at}: {error}");
-            assert_eq!(std::fs::read(&path).unwrap(), bytes);
+            assert_eq!(fs::read(&path).unwrap(), bytes);
         }
         for length in 0..whole.len() {
             assert!(parse(&whole[..length]).is_err(), "{length} bytes");
@@ -280,5 +375,100 @@ mod tests {
         // A SHA-256 multihash, as RSA keys have.
         let other = PeerId::from_bytes(&[&[0x12, 0x20][..], &[7; 32]].concat()).unwrap();
         assert_eq!(node_id(other), Err(NotEd25519 { peer: other }));
+    }
+
+    #[cfg(unix)]
+    mod modes {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+
+        use super::*;
+
+        fn set_mode(path: &Path, mode: u32) {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        }
+
+        fn mode(path: &Path) -> u32 {
+            fs::metadata(path).unwrap().permissions().mode() & 0o777
+        }
+
+        #[test]
+        fn a_left_over_temporary_file_is_never_used() {
+            let folder = tempfile::tempdir().unwrap();
+            let (path, left) = (folder.path().join("identity"), folder.path().join("identity.new"));
+            fs::write(&left, b"").unwrap();
+            set_mode(&left, 0o644);
+            // A reader that opened the old file before must not see the key either.
+            let mut reader = File::open(&left).unwrap();
+            Identity::load_or_create(&path, OpenIdentity::Refuse).unwrap();
+            assert_eq!((mode(&path), left.exists()), (0o600, false));
+            assert_eq!(reader.read_to_end(&mut Vec::new()).unwrap(), 0);
+        }
+
+        #[test]
+        fn a_link_in_the_place_of_the_temporary_file_is_not_followed() {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("identity");
+            let elsewhere = folder.path().join("elsewhere");
+            fs::write(&elsewhere, b"precious").unwrap();
+            symlink(&elsewhere, folder.path().join("identity.new")).unwrap();
+            Identity::load_or_create(&path, OpenIdentity::Refuse).unwrap();
+            assert_eq!(fs::read(&elsewhere).unwrap(), b"precious");
+            assert!(fs::symlink_metadata(&path).unwrap().is_file());
+        }
+
+        #[test]
+        fn a_file_that_others_may_open_is_refused_unless_that_is_allowed() {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("identity");
+            let whole = Identity::load_or_create(&path, OpenIdentity::Refuse).unwrap().node_id();
+            for bits in [0o640, 0o604, 0o620, 0o602, 0o610, 0o644, 0o666, 0o777] {
+                set_mode(&path, bits);
+                let error = Identity::load_or_create(&path, OpenIdentity::Refuse).unwrap_err();
+                assert!(
+                    matches!(&error, IdentityError::Exposed { path: named, mode }
+                        if *named == path && *mode == bits),
+                    "{bits:o}: {error}"
+                );
+                let mend = format!("chmod 600 {}", path.display());
+                assert!(error.to_string().contains(&mend), "{error}");
+                assert!(error.to_string().contains(&format!("{bits:04o}")), "{error}");
+                let allowed = Identity::load_or_create(&path, OpenIdentity::Allow).unwrap();
+                assert_eq!(allowed.node_id(), whole, "{bits:o}");
+                assert_eq!(mode(&path), bits, "the mode is left alone");
+            }
+            for bits in [0o600, 0o400, 0o700] {
+                set_mode(&path, bits);
+                let loaded = Identity::load_or_create(&path, OpenIdentity::Refuse).unwrap();
+                assert_eq!(loaded.node_id(), whole, "{bits:o}");
+            }
+        }
+
+        #[test]
+        fn a_link_is_judged_by_the_file_behind_it() {
+            let folder = tempfile::tempdir().unwrap();
+            let (path, behind) = (folder.path().join("identity"), folder.path().join("behind"));
+            let whole = Identity::load_or_create(&behind, OpenIdentity::Refuse).unwrap().node_id();
+            symlink(&behind, &path).unwrap();
+            let through = Identity::load_or_create(&path, OpenIdentity::Refuse).unwrap();
+            assert_eq!(through.node_id(), whole);
+            set_mode(&behind, 0o644);
+            let error = Identity::load_or_create(&path, OpenIdentity::Refuse).unwrap_err();
+            assert!(matches!(error, IdentityError::Exposed { .. }), "{error}");
+            fs::remove_file(&behind).unwrap();
+            let error = Identity::load_or_create(&path, OpenIdentity::Refuse).unwrap_err();
+            assert!(matches!(error, IdentityError::Read { .. }), "{error}");
+            assert!(fs::symlink_metadata(&path).unwrap().is_symlink(), "the link is left alone");
+        }
+
+        #[test]
+        fn what_is_no_regular_file_is_refused() {
+            let folder = tempfile::tempdir().unwrap();
+            for (name, path) in
+                [("a folder", folder.path().to_owned()), ("a device", PathBuf::from("/dev/null"))]
+            {
+                let error = Identity::load_or_create(&path, OpenIdentity::Allow).unwrap_err();
+                assert!(matches!(error, IdentityError::NotAFile { .. }), "{name}: {error}");
+            }
+        }
     }
 }

@@ -4,7 +4,10 @@ use std::{num::NonZeroU16, path::PathBuf, time::Duration};
 
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 use meshraft_consensus::NodeId;
-use meshraft_transport::{KeyRing, NamespaceKey, PeerStatus, identity};
+use meshraft_transport::{
+    KeyRing, NamespaceKey, PeerStatus,
+    identity::{self, OpenIdentity},
+};
 use tokio::sync::oneshot;
 
 use super::{
@@ -100,6 +103,7 @@ pub struct NodeBuilder {
     pace: Pace,
     keys: Given,
     mdns: Option<bool>,
+    open_identity: OpenIdentity,
 }
 
 impl NodeBuilder {
@@ -180,13 +184,20 @@ impl NodeBuilder {
         self
     }
 
+    /// Whether to start with an identity file that others than its owner may read or change;
+    /// default false, which refuses such a file. For volumes whose modes can't be chosen.
+    pub const fn allow_open_identity(mut self, allowed: bool) -> Self {
+        self.open_identity = if allowed { OpenIdentity::Allow } else { OpenIdentity::Refuse };
+        self
+    }
+
     /// Starts the node on the current tokio runtime and waits until it listens. Not cancel-safe:
     /// cancelled, the node may go on until its data folder is opened, and ends then.
     ///
     /// # Errors
     /// Names what is wrong with the settings or the data folder; nothing was changed there.
     pub async fn start(self) -> Result<Node, StartError> {
-        let Self { data_dir, listen, peers, pace, keys, mdns } = self;
+        let Self { data_dir, listen, peers, pace, keys, mdns, open_identity } = self;
         let data_dir = data_dir.ok_or(StartError::NoDataDir)?;
         pace.core(None)?;
         let mut listen = addresses(listen)?;
@@ -198,7 +209,7 @@ impl NodeBuilder {
         let known = peers.iter().filter_map(network::named_node).collect();
         let targets = peers.len();
         let (stall, mdns) = (pace.stall(), mdns.unwrap_or(true));
-        let setup = Setup { data_dir, listen, peers, stall, mdns };
+        let setup = Setup { data_dir, listen, peers, stall, mdns, open_identity };
         Ok(Node { running: runtime::start(setup).await?, pace, keys, known, targets })
     }
 }

@@ -161,6 +161,10 @@ pub(crate) struct ServeArgs {
     /// Neither look for peers on the local network nor announce this node there.
     #[arg(long)]
     pub(crate) no_mdns: bool,
+    /// Start with an identity file that others than its owner may read or change, as on a volume
+    /// whose modes can't be chosen.
+    #[arg(long)]
+    pub(crate) allow_open_identity: bool,
     #[command(flatten)]
     pub(crate) founders: FoundersArgs,
     /// Time-outs for this distance between the nodes.

@@ -143,6 +143,7 @@ fn builder(args: &ServeArgs) -> meshraft::NodeBuilder {
                 TimingName::Global => Timing::Global,
             },
         );
+    builder = builder.allow_open_identity(args.allow_open_identity);
     for address in &args.listen {
         builder = builder.listen(address);
     }

@@ -17,7 +17,10 @@ use std::{path::PathBuf, time::Duration};
 use libp2p::Multiaddr;
 use meshraft_consensus::NodeId;
 use meshraft_storage::{Ack, DataDir, Opened, SnapshotOptions, Snapshots, Store, StoreOptions};
-use meshraft_transport::{Limits, Transport, TransportConfig, identity::Identity};
+use meshraft_transport::{
+    Limits, Transport, TransportConfig,
+    identity::{Identity, OpenIdentity},
+};
 use tokio::sync::{mpsc, watch};
 
 use self::command::Command;
@@ -42,6 +45,7 @@ pub(crate) struct Setup {
     pub(crate) peers: Vec<Multiaddr>,
     pub(crate) stall: Duration,
     pub(crate) mdns: bool,
+    pub(crate) open_identity: OpenIdentity,
 }
 
 /// The outer ends of a running node.
@@ -83,18 +87,22 @@ struct Folder {
 pub(crate) async fn start(setup: Setup) -> Result<Running, StartError> {
     listen::check(&setup.listen)?;
     let (acknowledge, acks) = mpsc::channel(ACKS_MAX);
-    let folder = open(setup.data_dir.clone(), acknowledge).await?;
+    let folder = open(setup.data_dir.clone(), setup.open_identity, acknowledge).await?;
     assemble(setup, folder, acks).await
 }
 
-async fn open(path: PathBuf, acknowledge: mpsc::Sender<Ack>) -> Result<Folder, StartError> {
+async fn open(
+    path: PathBuf,
+    open_identity: OpenIdentity,
+    acknowledge: mpsc::Sender<Ack>,
+) -> Result<Folder, StartError> {
     let opening = tokio::task::spawn_blocking(move || {
         let dir = DataDir::open(&path)?;
         let identity_path = dir.path().join("identity");
         if !identity_path.exists() && dir.has_log() {
             return Err(StartError::IdentityMissing { path: identity_path });
         }
-        let identity = Identity::load_or_create(identity_path)?;
+        let identity = Identity::load_or_create(identity_path, open_identity)?;
         // Fails only if the driver has ended, and then nobody waits for what is durable.
         let tell = move |ack| drop(acknowledge.blocking_send(ack));
         // The store holds the lock on the folder from here on.
@@ -228,9 +236,11 @@ mod tests {
             peers: Vec::new(),
             stall: Duration::from_secs(1),
             mdns: false,
+            open_identity: OpenIdentity::Refuse,
         };
         let (acknowledge, acks) = mpsc::channel(ACKS_MAX);
-        let folder = open(setup.data_dir.clone(), acknowledge.clone()).await.unwrap();
+        let opening = open(setup.data_dir.clone(), setup.open_identity, acknowledge.clone());
+        let folder = opening.await.unwrap();
         let running = assemble(setup, folder, acks).await.unwrap();
         let namespace = Namespace::new("/n").unwrap();
         let (answer, opened) = oneshot::channel();
