@@ -60,5 +60,8 @@ pub use meshraft_service::{
         WaitingCode,
     },
 };
-pub use meshraft_transport::{KeyRing, NamespaceKey, PeerStatus, Refusal, identity};
+pub use meshraft_transport::{
+    AddressError, AddressErrors, AddressProblem, DialFailure, KeyRing, NamespaceKey, PeerAddress,
+    PeerStatus, Refusal, Unreached, identity,
+};
 pub use shutdown::StopReason;

@@ -24,6 +24,7 @@ use meshraft_consensus::{Moment, NodeId};
 use tokio::time::{Sleep, sleep_until};
 
 use crate::{
+    dial_failure::unreached,
     dialer::{Dial, Dialer, Target},
     event::Event,
     finder::{self, Finder},
@@ -33,6 +34,7 @@ use crate::{
     identity::{node_id, peer_id},
     idlers::{self, Idlers},
     lan::{Heard, Lan},
+    names::Resolved,
     orders::Order,
     peer::Connection,
     roster::Roster,
@@ -72,6 +74,16 @@ enum Origin {
     Lan(NodeId),
 }
 
+impl Origin {
+    /// The peer that was looked for, if it was a certain one.
+    const fn sought(&self) -> Option<NodeId> {
+        match self {
+            Self::Book(Target::Peer(node)) | Self::Lan(node) => Some(*node),
+            Self::Book(Target::Address(_)) => None,
+        }
+    }
+}
+
 /// The behaviour of a transport.
 #[derive(Debug)]
 pub struct Behaviour {
@@ -85,10 +97,11 @@ pub struct Behaviour {
     dials: BTreeMap<ConnectionId, Origin>,
     handshakes: Handshakes,
     timer: Option<Pin<Box<Sleep>>>,
+    resolved: Resolved,
 }
 
 impl Behaviour {
-    pub(crate) fn new(hub: Arc<Hub>, seed: u64, lan: Option<Lan>) -> Self {
+    pub(crate) fn new(hub: Arc<Hub>, seed: u64, lan: Option<Lan>, resolved: Resolved) -> Self {
         Self {
             dialer: Dialer::new(hub.me, seed),
             finder: Finder::new(hub.me, seed.rotate_left(32)),
@@ -98,6 +111,7 @@ impl Behaviour {
             dials: BTreeMap::new(),
             handshakes: Handshakes::new(hub.limits.handshakes_max),
             timer: None,
+            resolved,
             hub,
         }
     }
@@ -133,8 +147,16 @@ impl Behaviour {
         }
         self.finder.connected(node);
         let (address, dialled) = match endpoint {
-            ConnectedPoint::Dialer { address, .. } => (address.clone(), true),
-            ConnectedPoint::Listener { send_back_addr, .. } => (send_back_addr.clone(), false),
+            ConnectedPoint::Dialer { address, .. } => {
+                self.hub.with_failures(|failures| failures.reached(peer, Some(address)));
+                // What peers are told of a peer is where it is, and no name.
+                let resolved = self.resolved.take(peer, address);
+                (resolved.unwrap_or_else(|| address.clone()), true)
+            }
+            ConnectedPoint::Listener { send_back_addr, .. } => {
+                self.hub.with_failures(|failures| failures.reached(peer, None));
+                (send_back_addr.clone(), false)
+            }
         };
         let since = self.hub.now();
         self.hub.connected(node, Connection { id, address, dialled, since });
@@ -143,6 +165,9 @@ impl Behaviour {
     fn dial_failed(&mut self, id: ConnectionId, error: &DialError) {
         let Some(origin) = self.dials.remove(&id) else { return };
         tracing::debug!(?origin, %error, "dial failed");
+        self.hub.with_failures(|failures| {
+            unreached(origin.sought(), error).into_iter().for_each(|one| failures.failed(one));
+        });
         let target = match origin {
             Origin::Book(target) => target,
             Origin::Lan(node) => return self.finder.failed(self.hub.now(), node),

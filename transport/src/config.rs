@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use libp2p::Multiaddr;
 
-use crate::{error::StartError, identity::Identity, types::Channel};
+use crate::{address, error::StartError, identity::Identity, resolve::NameServers, types::Channel};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -33,15 +33,18 @@ pub struct TransportConfig {
     /// effect on a node that listens on loopback addresses alone. What is found is dialled, and
     /// disconnected again if it shares no namespace within seconds.
     pub mdns: bool,
+    /// Who is asked for the addresses behind DNS names.
+    pub name_servers: NameServers,
     /// Bounds on memory, queues and peers.
     pub limits: Limits,
 }
 
 impl TransportConfig {
-    /// The default bounds, a stall of one second, and no multicast DNS.
+    /// The default bounds, a stall of one second, the system's name servers, and no multicast DNS.
     pub fn new(identity: Identity, listen: Vec<Multiaddr>) -> Self {
         let (stall, limits) = (Duration::from_secs(1), Limits::default());
-        Self { identity, listen, stall, mdns: false, limits }
+        let name_servers = NameServers::System;
+        Self { identity, listen, stall, mdns: false, name_servers, limits }
     }
 
     pub(crate) fn check(&self) -> Result<(), StartError> {
@@ -67,10 +70,10 @@ impl TransportConfig {
                 self.limits.inbox_bytes_max >= self.limits.message_bytes_max,
             ),
         ];
-        match rules.iter().find(|(_, kept)| !kept) {
-            Some((field, _)) => Err(StartError::Config { field }),
-            None => Ok(()),
+        if let Some((field, _)) = rules.iter().find(|(_, kept)| !kept) {
+            return Err(StartError::Config { field });
         }
+        address::check_listen(&self.listen).map_err(StartError::Addresses)
     }
 }
 

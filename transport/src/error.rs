@@ -6,7 +6,7 @@ use libp2p::Multiaddr;
 use meshraft_consensus::{ClusterId, Incarnation};
 use serde::{Deserialize, Serialize};
 
-use crate::types::Channel;
+use crate::{address::AddressErrors, types::Channel};
 
 /// Why one end does not talk to the other in a namespace. The order of variants and fields is the
 /// wire format.
@@ -130,6 +130,9 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
+    /// Addresses to listen on are none that a transport can listen on.
+    #[error(transparent)]
+    Addresses(AddressErrors),
     /// The operating system gave no randomness.
     #[error("the operating system gave no randomness")]
     Randomness(#[source] getrandom::Error),

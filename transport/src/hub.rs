@@ -18,6 +18,7 @@ use tokio::{sync::Notify, time};
 
 use crate::{
     config::{Limits, TransportConfig},
+    dial_failure::Failures,
     error::Refusal,
     event::Event,
     hello::sha256,
@@ -59,6 +60,7 @@ pub(crate) struct Hub {
     /// Told whenever a stream or a connection ends.
     pub(crate) ended: Notify,
     refusals: Mutex<Refusals>,
+    failures: Mutex<Failures>,
     roster: RwLock<Roster>,
     peers: RwLock<BTreeMap<NodeId, Arc<Peer>>>,
     /// Streams that peers opened to ask, by number: where replies go.
@@ -80,10 +82,16 @@ impl Hub {
             closing: AtomicBool::new(false),
             ended: Notify::new(),
             refusals: Mutex::default(),
+            failures: Mutex::default(),
             roster: RwLock::default(),
             peers: RwLock::default(),
             answering: RwLock::default(),
         })
+    }
+
+    /// Where dials failed last.
+    pub(crate) fn with_failures<R>(&self, change: impl FnOnce(&mut Failures) -> R) -> R {
+        change(&mut self.failures.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(crate) fn now(&self) -> Moment {

@@ -12,9 +12,11 @@
 //! 3. Every request ends in exactly one [`Event::Reply`].
 //! 4. Messages may be lost, never altered; those of one peer, channel and scope keep their order.
 
+pub mod address;
 mod behaviour;
 mod codec;
 mod config;
+mod dial_failure;
 mod dialer;
 mod dice;
 mod error;
@@ -32,10 +34,12 @@ mod inbox;
 mod key;
 mod lan;
 pub mod link;
+mod names;
 mod orders;
 mod peer;
 mod port;
 mod refusals;
+mod resolve;
 mod roster;
 pub mod seal;
 mod status;
@@ -45,9 +49,11 @@ mod types;
 
 pub use libp2p::{Multiaddr, PeerId};
 
+pub use address::{AddressError, AddressErrors, AddressProblem, PeerAddress};
 pub use behaviour::{Behaviour, Denied};
 pub use codec::DecodeError;
 pub use config::{Limits, TransportConfig};
+pub use dial_failure::{DialFailure, Unreached};
 pub use error::{NotSent, Refusal, RequestError, StartError};
 pub use event::Event;
 pub use fragment::FragmentError;
@@ -55,6 +61,7 @@ pub use frame::FrameError;
 pub use hello::GreetingError;
 pub use inbox::Events;
 pub use key::{KeyError, KeyId, KeyRing, NamespaceKey};
+pub use resolve::NameServers;
 pub use roster::Roster;
 pub use status::{HandleStatus, PeerNamespace, PeerStatus};
 pub use transport::Transport;

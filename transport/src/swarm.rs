@@ -9,17 +9,32 @@ use std::{
 
 use futures::StreamExt;
 use libp2p::{
-    Multiaddr, Swarm, SwarmBuilder, TransportError, core::upgrade::Version, multiaddr::Protocol,
-    noise, swarm::SwarmEvent, tcp, yamux,
+    Multiaddr, PeerId, Swarm, Transport as _, TransportError,
+    core::{
+        muxing::StreamMuxerBox,
+        transport::{Boxed, timeout::TransportTimeout},
+        upgrade::Version,
+    },
+    multiaddr::Protocol,
+    noise,
+    swarm::{Config, SwarmEvent},
+    tcp, yamux,
 };
 
-use crate::{behaviour::Behaviour, config::TransportConfig, error::StartError, hub::Hub};
+use crate::{
+    behaviour::Behaviour,
+    config::TransportConfig,
+    dial_failure::TcpError,
+    error::StartError,
+    hub::Hub,
+    names::{ATTEMPT_TIMEOUT, Names, Resolved},
+};
 
 /// The most that libp2p's yamux takes. It uses up a fixed budget of windows, so that none grows
 /// with the queue it causes: a heartbeat beside a bulk stream is nine times faster.
 const STREAMS_MAX: usize = 4_096;
-/// A handshake that takes longer has failed.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long TCP may take to connect; what is left of [`ATTEMPT_TIMEOUT`] is for the handshakes.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 /// Our own pulse closes dead paths; idle ones stay.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3_600);
 const EVENT_BUFFER: usize = 64;
@@ -31,27 +46,17 @@ const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 pub(crate) fn build(
     config: &TransportConfig,
     behaviour: Behaviour,
+    resolved: Resolved,
 ) -> Result<Swarm<Behaviour>, StartError> {
-    let builder = SwarmBuilder::with_existing_identity(config.identity.keypair().clone())
-        .with_tokio()
-        .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, || {
-            let mut yamux = yamux::Config::default();
-            yamux.set_max_num_streams(STREAMS_MAX);
-            yamux
-        })
-        .map_err(StartError::Noise)?;
-    let Ok(builder) = builder.with_behaviour(|_| behaviour);
-    let mut swarm = builder
-        .with_swarm_config(|config| {
-            config
-                .with_idle_connection_timeout(IDLE_TIMEOUT)
-                .with_per_connection_event_buffer_size(EVENT_BUFFER)
-                .with_max_negotiating_inbound_streams(NEGOTIATING_MAX)
-                // Whoever opens a stream writes a greeting at once: no round trip before it.
-                .with_substream_upgrade_protocol_override(Version::V1Lazy)
-        })
-        .with_connection_timeout(CONNECT_TIMEOUT)
-        .build();
+    let me = config.identity.keypair().public().to_peer_id();
+    let names = Names::new(tcp(config)?, me, config.name_servers.clone(), resolved);
+    let settings = Config::with_tokio_executor()
+        .with_idle_connection_timeout(IDLE_TIMEOUT)
+        .with_per_connection_event_buffer_size(EVENT_BUFFER)
+        .with_max_negotiating_inbound_streams(NEGOTIATING_MAX)
+        // Whoever opens a stream writes a greeting at once: no round trip before it.
+        .with_substream_upgrade_protocol_override(Version::V1Lazy);
+    let mut swarm = Swarm::new(names.boxed(), behaviour, me, settings);
     for address in &config.listen {
         let refused = |source| StartError::Listen { address: address.clone(), source };
         claim(address).map_err(refused)?;
@@ -61,6 +66,22 @@ pub(crate) fn build(
         })?;
     }
     Ok(swarm)
+}
+
+/// TCP, Noise and yamux. Handshakes of peers that dial this node have [`ATTEMPT_TIMEOUT`].
+fn tcp(config: &TransportConfig) -> Result<Boxed<(PeerId, StreamMuxerBox)>, StartError> {
+    let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
+    let tcp = TransportTimeout::with_outgoing_timeout(tcp, CONNECT_TIMEOUT)
+        .map_err(|error| TcpError::new(&error, CONNECT_TIMEOUT));
+    let noise = noise::Config::new(config.identity.keypair()).map_err(StartError::Noise)?;
+    let mut yamux = yamux::Config::default();
+    yamux.set_max_num_streams(STREAMS_MAX);
+    let upgraded = tcp
+        .upgrade(Version::V1Lazy)
+        .authenticate(noise)
+        .multiplex(yamux)
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+    Ok(TransportTimeout::with_ingoing_timeout(upgraded, ATTEMPT_TIMEOUT).boxed())
 }
 
 /// Finds out whether somebody listens there already. libp2p's own sockets would share the port

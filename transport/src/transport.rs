@@ -6,13 +6,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use libp2p::Multiaddr;
 use meshraft_consensus::{Incarnation, Namespace, NodeId};
 use tokio::time;
 
 use crate::{
+    address::PeerAddress,
     behaviour::Behaviour,
     config::TransportConfig,
+    dial_failure::Unreached,
     error::{NotSent, RequestError, StartError},
     event::Event,
     hub::Hub,
@@ -20,6 +21,7 @@ use crate::{
     inbox::{Events, Inbox},
     lan::{self, Lan},
     link::{Link, Outgoing, Question},
+    names::Resolved,
     orders::Order,
     port::Port,
     status::PeerStatus,
@@ -50,8 +52,9 @@ impl Transport {
         let dial_seed = getrandom::u64().map_err(StartError::Randomness)?;
         let inbox = Inbox::new(config.limits.inbox_bytes_max);
         let hub = Hub::new(&config, Arc::clone(&inbox), seed);
-        let behaviour = Behaviour::new(Arc::clone(&hub), dial_seed, listen_on_lan(&config));
-        let swarm = swarm::build(&config, behaviour)?;
+        let (lan, resolved) = (listen_on_lan(&config), Resolved::default());
+        let behaviour = Behaviour::new(Arc::clone(&hub), dial_seed, lan, resolved.clone());
+        let swarm = swarm::build(&config, behaviour, resolved)?;
         tokio::spawn(swarm::drive(swarm, Arc::clone(&hub)));
         let stopper = Arc::new(Stopper { hub: Arc::clone(&hub) });
         Ok((Self { hub, _stopper: stopper }, Events::new(inbox)))
@@ -94,9 +97,15 @@ impl Transport {
     }
 
     /// Remembers an address. It is dialled, with a jittered back-off, until its peer is connected,
-    /// and again after each loss. A `/p2p/` part counts as `peer`.
-    pub fn add_address(&self, peer: Option<NodeId>, address: Multiaddr) {
-        self.hub.orders.push(Order::Address { peer, address });
+    /// and again after each loss. A `/p2p/` part counts as `peer`. A name is looked up at each dial.
+    pub fn add_address(&self, peer: Option<NodeId>, address: PeerAddress) {
+        self.hub.orders.push(Order::Address { peer, address: address.into() });
+    }
+
+    /// The addresses that failed when they were dialled last, at most 256, with the reasons. Those
+    /// of a peer that is reached meanwhile are forgotten.
+    pub fn unreached(&self) -> Vec<Unreached> {
+        self.hub.with_failures(|failures| failures.all())
     }
 
     /// Sends a message; it may be lost. With `incarnation`, it goes to no other life of the peer:

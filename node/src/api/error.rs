@@ -9,10 +9,7 @@ use meshraft_consensus::{ConfigError, Namespace, NamespaceError};
 use meshraft_discovery::founding::ForceError;
 use meshraft_service::{ServiceError, wire::WireError};
 use meshraft_storage::DataDirError;
-use meshraft_transport::{
-    KeyError, Multiaddr,
-    identity::{IdentityError, NotEd25519},
-};
+use meshraft_transport::{AddressErrors, KeyError, Multiaddr, identity::IdentityError};
 
 use super::founders::FoundersError;
 use crate::{host::RecordError, shutdown::StopReason};
@@ -55,28 +52,9 @@ pub enum StartError {
         /// Why.
         source: meshraft_storage::SnapshotsError,
     },
-    /// Something given as an address is none.
-    #[error("{address:?} is not a multiaddr")]
-    Address {
-        /// What was given.
-        address: String,
-        /// Why it is none.
-        source: libp2p::multiaddr::Error,
-    },
-    /// The address is none that this version can use: it knows TCP, and resolves no names.
-    #[error("{address} is not of the form /ip4/ADDRESS/tcp/PORT or /ip6/ADDRESS/tcp/PORT")]
-    NotTcp {
-        /// What was given.
-        address: Multiaddr,
-    },
-    /// The peer that an address names has a key that no node has.
-    #[error("{address} names no node")]
-    NotANode {
-        /// What was given.
-        address: Multiaddr,
-        /// Why.
-        source: NotEd25519,
-    },
+    /// Addresses to listen on, or of peers, can't be used; all of them are named.
+    #[error(transparent)]
+    Addresses(#[from] AddressErrors),
     /// The times contradict each other.
     #[error("contradictory timing")]
     Timing(#[from] ConfigError),

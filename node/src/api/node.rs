@@ -2,10 +2,11 @@
 
 use std::{num::NonZeroU16, path::PathBuf, time::Duration};
 
-use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
+use libp2p::{Multiaddr, PeerId};
 use meshraft_consensus::NodeId;
 use meshraft_transport::{
-    KeyRing, NamespaceKey, PeerStatus,
+    AddressErrors, KeyRing, NamespaceKey, PeerAddress, PeerStatus,
+    address::parse_listen,
     identity::{self, OpenIdentity},
 };
 use tokio::sync::oneshot;
@@ -17,7 +18,7 @@ use super::{
 };
 use crate::{
     config::{Pace, Timing},
-    runtime::{self, Running, Setup, command::Command, network},
+    runtime::{self, Running, Setup, command::Command},
     shutdown::StopReason,
 };
 
@@ -120,8 +121,9 @@ impl NodeBuilder {
         self
     }
 
-    /// Multiaddrs of peers to start from, with or without `/p2p/`. One that answers is enough: the
-    /// others are learned from it.
+    /// Addresses of peers to start from: multiaddrs over TCP, with or without `/p2p/`, or
+    /// `host:port`. Names are looked up at each dial. One peer that answers is enough: the others
+    /// are learned from it.
     pub fn peers<A: ToString>(mut self, addresses: impl IntoIterator<Item = A>) -> Self {
         self.peers.extend(addresses.into_iter().map(|address| address.to_string()));
         self
@@ -200,13 +202,10 @@ impl NodeBuilder {
         let Self { data_dir, listen, peers, pace, keys, mdns, open_identity } = self;
         let data_dir = data_dir.ok_or(StartError::NoDataDir)?;
         pace.core(None)?;
-        let mut listen = addresses(listen)?;
-        if listen.is_empty() {
-            listen = addresses(vec![LISTEN_DEFAULT.to_owned()])?;
-        }
-        let peers = addresses(peers)?;
+        let listen = if listen.is_empty() { vec![LISTEN_DEFAULT.to_owned()] } else { listen };
+        let (listen, peers) = addresses(&listen, &peers)?;
         let keys = keys.ring()?.unwrap_or_default();
-        let known = peers.iter().filter_map(network::named_node).collect();
+        let known = peers.iter().filter_map(PeerAddress::node).collect();
         let targets = peers.len();
         let (stall, mdns) = (pace.stall(), mdns.unwrap_or(true));
         let setup = Setup { data_dir, listen, peers, stall, mdns, open_identity };
@@ -214,25 +213,15 @@ impl NodeBuilder {
     }
 }
 
-fn addresses(texts: Vec<String>) -> Result<Vec<Multiaddr>, StartError> {
-    texts.into_iter().map(usable).collect()
-}
-
-/// Parses an address and checks that a transport can use it: TCP over IP, perhaps with a node.
-fn usable(text: String) -> Result<Multiaddr, StartError> {
-    let address: Multiaddr = match text.parse() {
-        Ok(address) => address,
-        Err(source) => return Err(StartError::Address { address: text, source }),
-    };
-    let mut parts = address.iter();
-    let ip = matches!(parts.next(), Some(Protocol::Ip4(_) | Protocol::Ip6(_)));
-    let tcp = matches!(parts.next(), Some(Protocol::Tcp(_)));
-    match (parts.next(), parts.next()) {
-        (None, _) if ip && tcp => Ok(address),
-        (Some(Protocol::P2p(peer)), None) if ip && tcp => match identity::node_id(peer) {
-            Ok(_) => Ok(address),
-            Err(source) => Err(StartError::NotANode { address, source }),
-        },
-        _ => Err(StartError::NotTcp { address }),
-    }
+/// Where to listen, and the peers to start from: all that is wrong with them is told at once.
+fn addresses(
+    listen: &[String],
+    peers: &[String],
+) -> Result<(Vec<Multiaddr>, Vec<PeerAddress>), AddressErrors> {
+    let mut errors = Vec::new();
+    let listen = listen.iter().map(|text| parse_listen(text));
+    let listen = listen.filter_map(|read| read.map_err(|error| errors.push(error)).ok()).collect();
+    let peers = peers.iter().map(|text| text.parse());
+    let peers = peers.filter_map(|read| read.map_err(|error| errors.push(error)).ok()).collect();
+    AddressErrors::collect(errors).map_or(Ok((listen, peers)), Err)
 }

@@ -1,7 +1,8 @@
 //! The clap definition of the whole command line.
 //!
-//! Values are checked while they are parsed, so that a command never sees an invalid namespace or
-//! address: clap names the option and quotes the value, and exits with 2.
+//! Values are checked while they are parsed, so that a command never sees an invalid namespace:
+//! clap names the option and quotes the value, and exits with 2. Addresses are checked afterwards,
+//! all of them, so that each one that can't be used is told with its reason.
 
 use std::{
     num::{NonZeroU16, NonZeroU64},
@@ -11,9 +12,10 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use libp2p::{Multiaddr, PeerId};
+use libp2p::PeerId;
 use meshraft::{Founders, Voters};
 use meshraft_consensus::{Namespace, NamespaceError};
+use meshraft_transport::{AddressErrors, PeerAddress};
 
 use super::values;
 
@@ -154,10 +156,11 @@ pub(crate) struct ServeArgs {
     pub(crate) data_dir: PathBuf,
     /// Where to listen; may be given several times [default: /ip4/0.0.0.0/tcp/0].
     #[arg(long, value_name = "MULTIADDR")]
-    pub(crate) listen: Vec<Multiaddr>,
-    /// A peer to start from, with or without /p2p/; may be given several times.
-    #[arg(long = "peer", value_name = "MULTIADDR")]
-    pub(crate) peers: Vec<Multiaddr>,
+    pub(crate) listen: Vec<String>,
+    /// A peer to start from: HOST:PORT, or a multiaddr with or without /p2p/; may be given several
+    /// times. Names are looked up at each dial.
+    #[arg(long = "peer", value_name = "ADDRESS")]
+    pub(crate) peers: Vec<String>,
     /// Neither look for peers on the local network nor announce this node there.
     #[arg(long)]
     pub(crate) no_mdns: bool,
@@ -311,12 +314,22 @@ impl FromStr for KeyFileArg {
 /// How a client reaches the mesh.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct TargetArgs {
-    /// A member to start from, with or without /p2p/; may be given several times. Without any,
-    /// members are looked for on the local network.
-    #[arg(long = "peer", value_name = "MULTIADDR")]
-    pub(crate) peers: Vec<Multiaddr>,
+    /// A member to start from: HOST:PORT, or a multiaddr with or without /p2p/; may be given
+    /// several times. Without any, members are looked for on the local network.
+    #[arg(long = "peer", value_name = "ADDRESS")]
+    pub(crate) peers: Vec<String>,
     #[command(flatten)]
     pub(crate) keys: KeyArgs,
+}
+
+impl TargetArgs {
+    /// The members to start from.
+    ///
+    /// # Errors
+    /// Names all addresses that can't be dialled: clap would stop at the first.
+    pub(crate) fn addresses(&self) -> Result<Vec<PeerAddress>, AddressErrors> {
+        PeerAddress::parse_all(&self.peers)
+    }
 }
 
 /// A client, one member of its choice, and its patience.

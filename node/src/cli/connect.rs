@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use meshraft::{Client, ConnectError, KeyFileError, KeyRing, Namespace, read_key_file};
+use meshraft_transport::{AddressErrors, PeerAddress};
 
 use super::{Chain, Global, TargetArgs, failed, usage};
 
@@ -11,8 +12,10 @@ use super::{Chain, Global, TargetArgs, failed, usage};
 enum TargetError {
     #[error("{0}")]
     Namespace(&'static str),
-    #[error("--peer MULTIADDR is needed here, to say which node is meant")]
+    #[error("--peer ADDRESS is needed here, to say which node is meant")]
     NoPeer,
+    #[error("--peer: {0}")]
+    Addresses(#[from] AddressErrors),
     #[error(transparent)]
     Key(#[from] KeyFileError),
 }
@@ -33,7 +36,7 @@ pub(crate) fn with_client(
     reach: Reach,
     command: impl AsyncFnOnce(Client) -> ExitCode,
 ) -> ExitCode {
-    let (namespace, keys) = match checked(target, global, reach) {
+    let (namespace, keys, peers) = match checked(target, global, reach) {
         Ok(checked) => checked,
         Err(error) => return usage(Chain(&error)),
     };
@@ -42,7 +45,6 @@ pub(crate) fn with_client(
         Err(error) => return failed(&error),
     };
     let code = runtime.block_on(async {
-        let peers = target.peers.clone();
         let client = match reach {
             Reach::All if peers.is_empty() => Client::discover(namespace, keys).await,
             Reach::All => Client::connect(namespace, peers, keys).await,
@@ -50,7 +52,7 @@ pub(crate) fn with_client(
         };
         match client {
             Ok(client) => command(client).await,
-            Err(error @ (ConnectError::NotEd25519 { .. } | ConnectError::NoPeers)) => usage(error),
+            Err(error @ (ConnectError::Addresses(_) | ConnectError::NoPeers)) => usage(error),
             Err(error) => failed(&error),
         }
     });
@@ -63,12 +65,13 @@ fn checked(
     target: &TargetArgs,
     global: &Global,
     reach: Reach,
-) -> Result<(Namespace, KeyRing), TargetError> {
+) -> Result<(Namespace, KeyRing, Vec<PeerAddress>), TargetError> {
     let namespace = global.one_namespace().map_err(TargetError::Namespace)?.clone();
     if reach == Reach::Named && target.peers.is_empty() {
         return Err(TargetError::NoPeer);
     }
+    let peers = target.addresses()?;
     let files = target.keys.files(&namespace, &global.namespaces);
     let keys: Result<Vec<_>, _> = files.iter().map(read_key_file).collect();
-    Ok((namespace, KeyRing::new(keys?)))
+    Ok((namespace, KeyRing::new(keys?), peers))
 }

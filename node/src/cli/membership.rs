@@ -9,11 +9,13 @@ use std::{
     time::Duration,
 };
 
-use libp2p::{Multiaddr, multiaddr::Protocol};
 use meshraft::{CallError, Client, Member, NodeRole, ServiceError, Status};
 use meshraft_consensus::NodeId;
 use meshraft_service::limits;
-use meshraft_transport::identity::{node_id, peer_id};
+use meshraft_transport::{
+    PeerAddress,
+    identity::{node_id, peer_id},
+};
 use tokio::time::{Instant, sleep};
 
 use super::{
@@ -175,8 +177,12 @@ fn run(
         Ok(via) => via,
         Err(error) => return usage(format_args!("--via: {error}")),
     };
-    if reach == Reach::Named && via.is_none() && !names_one(&args.target.peers) {
-        return usage("name the node that is meant: by one --peer MULTIADDR, or by --via PEER");
+    match args.target.addresses() {
+        Err(error) => return usage(format_args!("--peer: {error}")),
+        Ok(peers) if reach == Reach::Named && via.is_none() && !names_one(&peers) => {
+            return usage("name the node that is meant: by one --peer ADDRESS, or by --via PEER");
+        }
+        Ok(_) => {}
     }
     let reach = if via.is_some() { Reach::All } else { reach };
     let json = global.json;
@@ -194,11 +200,8 @@ fn run(
 }
 
 /// Whether the command line leads to one node: by one address, or by several with the same id.
-fn names_one(peers: &[Multiaddr]) -> bool {
-    let name = |address: &Multiaddr| match address.iter().last() {
-        Some(Protocol::P2p(peer)) => Some(peer),
-        _ => None,
-    };
+fn names_one(peers: &[PeerAddress]) -> bool {
+    let name = PeerAddress::node;
     match peers {
         [] => false,
         [_] => true,
@@ -342,7 +345,7 @@ mod tests {
 
     #[test]
     fn one_node_is_meant_by_one_address_or_by_one_id() {
-        let address = |text: &str| text.parse::<Multiaddr>().unwrap();
+        let address = |text: &str| text.parse::<PeerAddress>().unwrap();
         let id = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
         let [one, two] = ["/ip4/10.0.0.1/tcp/1", "/ip6/::1/tcp/1"].map(address);
         let [named, also] = ["/ip4/10.0.0.1/tcp/1", "/ip6/::1/tcp/1"]

@@ -4,9 +4,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
+use libp2p::PeerId;
 use meshraft_consensus::NodeId;
 use meshraft_service::{limits, wire::Level};
+use meshraft_transport::{AddressError, PeerAddress, identity::peer_id};
 
 /// A request whose bounds are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +53,7 @@ pub(crate) struct Via {
     /// The member.
     pub(crate) peer: PeerId,
     /// Its address, if the request gave one.
-    pub(crate) address: Option<Multiaddr>,
+    pub(crate) address: Option<PeerAddress>,
 }
 
 /// Why a request is refused; nothing was sent.
@@ -107,6 +108,9 @@ pub(crate) enum RequestError {
     /// A time out of its bounds.
     #[error("`{field}` must be between {min} and {max} milliseconds")]
     BadTimeout { field: &'static str, min: u32, max: u32 },
+    /// An address that can't be dialled.
+    #[error("`via`: {0}")]
+    Address(AddressError),
     /// Planned and not built.
     #[error("`{what}` is not supported yet")]
     Unsupported { what: String },
@@ -126,15 +130,18 @@ impl RequestError {
 
 impl Via {
     /// Reads a peer id, or an address that ends in one.
-    pub(crate) fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Result<Self, RequestError> {
+        const EXPECTED: &str = "a peer id, or an address that ends in one";
+        let wrong = RequestError::WrongType { field: "via", expected: EXPECTED };
         if let Ok(peer) = text.parse() {
-            return Some(Self { peer, address: None });
+            return Ok(Self { peer, address: None });
         }
-        let address: Multiaddr = text.parse().ok()?;
-        match address.iter().last()? {
-            Protocol::P2p(peer) => Some(Self { peer, address: Some(address) }),
-            _ => None,
+        if !text.starts_with('/') {
+            return Err(wrong);
         }
+        let address: PeerAddress = text.parse().map_err(RequestError::Address)?;
+        let peer = peer_id(address.node().ok_or(wrong)?);
+        Ok(Self { peer, address: Some(address) })
     }
 }
 

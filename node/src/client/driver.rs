@@ -14,9 +14,8 @@ use meshraft_service::{
     wire::{self, Reply, Response},
 };
 use meshraft_transport::{
-    Channel, Event, Events, KeyRing, LocalNamespace, LocalRole, Multiaddr, Refusal, RequestError,
-    RequestId, Scope, Transport, TransportConfig,
-    identity::{Identity, node_id},
+    Channel, Event, Events, KeyRing, LocalNamespace, LocalRole, PeerAddress, Refusal, RequestError,
+    RequestId, Scope, Transport, TransportConfig, identity::Identity,
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -28,6 +27,9 @@ use crate::clock::Clock;
 
 /// Events and calls that are looked at between two drains of the routing.
 const BATCH_MAX: usize = 256;
+
+/// Addresses that an error names.
+const TRIED_MAX: usize = 16;
 
 /// What a handle asks of the task.
 pub(super) enum Submission {
@@ -43,7 +45,7 @@ pub(super) enum Submission {
         answer: oneshot::Sender<Result<Reply, CallError>>,
     },
     /// Remember an address of a member.
-    Address(Multiaddr),
+    Address(PeerAddress),
 }
 
 /// How a client finds members.
@@ -52,28 +54,12 @@ pub(super) enum Way {
     /// By addresses.
     Through {
         /// Those that it begins with.
-        peers: Vec<Multiaddr>,
+        peers: Vec<PeerAddress>,
         /// Whether it learns more.
         learns: bool,
     },
     /// On the local network.
     Discover,
-}
-
-/// Refuses an address that names a peer which can be no member.
-pub(super) fn check_address(address: &Multiaddr) -> Result<(), ConnectError> {
-    match peer_of(address) {
-        Some(Err(())) => Err(ConnectError::NotEd25519 { address: address.clone() }),
-        Some(Ok(_)) | None => Ok(()),
-    }
-}
-
-/// The peer that an address names, if it names one.
-fn peer_of(address: &Multiaddr) -> Option<Result<NodeId, ()>> {
-    match address.iter().last()? {
-        libp2p::multiaddr::Protocol::P2p(peer) => Some(node_id(peer).map_err(|_| ())),
-        _ => None,
-    }
 }
 
 /// Starts the transport, and the task on the current runtime; it ends with its last handle.
@@ -198,7 +184,7 @@ impl Driver {
             Event::Reply { id, result } if Learning::is_own(id) => {
                 let addresses = result.map(|payload| self.learning.learned(&payload));
                 for address in addresses.unwrap_or_default() {
-                    self.transport.add_address(peer_of(&address).and_then(Result::ok), address);
+                    self.transport.add_address(None, address);
                 }
             }
             Event::Reply { id, result } => {
@@ -246,10 +232,9 @@ impl Driver {
         }
     }
 
-    fn add_address(&mut self, address: Multiaddr) {
+    fn add_address(&mut self, address: PeerAddress) {
         if self.learning.take(&address) {
-            let peer = peer_of(&address).and_then(Result::ok);
-            self.transport.add_address(peer, address);
+            self.transport.add_address(None, address);
         }
     }
 
@@ -298,7 +283,15 @@ impl Driver {
     fn unreached(&self, waited: Duration) -> CallError {
         match &self.refused {
             Some(refusal) => CallError::Refused(refusal.clone()),
-            None => CallError::NotReached { waited },
+            // Where somebody is connected, the others are not why nobody answered.
+            None if !self.transport.peers().is_empty() => {
+                CallError::NotReached { waited, tried: Vec::new() }
+            }
+            None => {
+                let mut tried = self.transport.unreached();
+                tried.truncate(TRIED_MAX);
+                CallError::NotReached { waited, tried }
+            }
         }
     }
 }

@@ -15,7 +15,7 @@ use meshraft_service::{
     limits,
     wire::{self, Operation, Reply, Request},
 };
-use meshraft_transport::{Multiaddr, RequestId, identity::peer_id};
+use meshraft_transport::{Multiaddr, PeerAddress, RequestId, identity::peer_id};
 
 /// The client's own requests have this bit; those of the routing never reach it.
 const OWN: u64 = 1 << 63;
@@ -29,7 +29,7 @@ const SOON: Duration = Duration::from_millis(20);
 pub(super) struct Learning {
     learns: bool,
     up: BTreeSet<NodeId>,
-    known: BTreeSet<Multiaddr>,
+    known: BTreeSet<PeerAddress>,
     /// Who was asked last, so that the next one is another.
     asked: Option<NodeId>,
     next_at: Option<Moment>,
@@ -93,7 +93,7 @@ impl Learning {
     }
 
     /// The addresses of an answer that are new, each with its peer id. Anything else is dropped.
-    pub(super) fn learned(&mut self, payload: &[u8]) -> Vec<Multiaddr> {
+    pub(super) fn learned(&mut self, payload: &[u8]) -> Vec<PeerAddress> {
         let Ok(Ok(Reply::Addresses(told))) = wire::decode_response(payload) else {
             return Vec::new();
         };
@@ -101,7 +101,9 @@ impl Learning {
         for (node, bytes) in told {
             let Ok(address) = Multiaddr::try_from(bytes.to_vec()) else { continue };
             let Ok(address) = address.with_p2p(peer_id(node)) else { continue };
-            if self.take(&address) {
+            let Ok(address) = PeerAddress::try_from(address) else { continue };
+            // Names are looked up where a person gave them, not on the word of a peer.
+            if !address.is_name() && self.take(&address) {
                 new.push(address);
             }
         }
@@ -109,7 +111,7 @@ impl Learning {
     }
 
     /// Whether an address is new and there is room for it.
-    pub(super) fn take(&mut self, address: &Multiaddr) -> bool {
+    pub(super) fn take(&mut self, address: &PeerAddress) -> bool {
         self.known.len() < limits::ADDRESSES_MAX && self.known.insert(address.clone())
     }
 }
@@ -158,14 +160,17 @@ mod tests {
     fn only_new_addresses_are_taken_and_strange_answers_none() {
         let mut learning = Learning::new(true);
         let identity = meshraft_transport::identity::Identity::ephemeral().unwrap();
-        let address: Multiaddr = "/ip4/127.0.0.1/tcp/4001".parse().unwrap();
+        let of = |text: &str| text.parse::<Multiaddr>().unwrap();
+        let address = of("/ip4/127.0.0.1/tcp/4001");
         let told = vec![
             (identity.node_id(), Bytes::from(address.to_vec())),
             (identity.node_id(), Bytes::from_static(b"no address")),
+            (identity.node_id(), Bytes::from(of("/dns4/localhost/tcp/4001").to_vec())),
+            (identity.node_id(), Bytes::from(of("/ip4/127.0.0.1/udp/4001/quic-v1").to_vec())),
         ];
         let answer = wire::encode_response(&Ok(Reply::Addresses(told)));
         let full = address.with_p2p(peer_id(identity.node_id())).unwrap();
-        assert_eq!(learning.learned(&answer), [full]);
+        assert_eq!(learning.learned(&answer), [full.try_into().unwrap()]);
         assert_eq!(learning.learned(&answer), []);
         assert_eq!(learning.learned(b"strange"), []);
         assert_eq!(learning.learned(&wire::encode_response(&Ok(Reply::Members(vec![])))), []);

@@ -27,7 +27,7 @@ use meshraft_service::{
     limits,
     wire::{MemberStatus, Reply, Status},
 };
-use meshraft_transport::{KeyRing, Multiaddr};
+use meshraft_transport::{KeyRing, PeerAddress};
 use tokio::sync::{mpsc, oneshot};
 
 use self::driver::{Submission, Way};
@@ -47,7 +47,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to a namespace through these members; their addresses may end in `/p2p/` and an id.
+    /// Connects to a namespace through these members. An address is a multiaddr over TCP, which may
+    /// end in `/p2p/` and an id, or `host:port`; names are looked up at each dial.
     /// The addresses of the other members are learned, so that the client outlives those it began
     /// with. With an empty key ring the namespace is taken as open.
     ///
@@ -55,25 +56,25 @@ impl Client {
     /// within a tokio runtime, on which the client's task then runs.
     ///
     /// # Errors
-    /// No address was given, or the transport could not be started.
-    pub async fn connect(
+    /// No address was given, one can't be dialled, or the transport could not be started.
+    pub async fn connect<A: ToString>(
         namespace: Namespace,
-        peers: impl IntoIterator<Item = Multiaddr>,
+        peers: impl IntoIterator<Item = A>,
         keys: KeyRing,
     ) -> Result<Self, ConnectError> {
-        Self::start(namespace, peers.into_iter().collect(), keys, true).await
+        Self::start(namespace, texts(peers), keys, true).await
     }
 
     /// As [`Client::connect`], but asks only the members at these addresses.
     ///
     /// # Errors
-    /// No address was given, or the transport could not be started.
-    pub async fn connect_only(
+    /// No address was given, one can't be dialled, or the transport could not be started.
+    pub async fn connect_only<A: ToString>(
         namespace: Namespace,
-        peers: impl IntoIterator<Item = Multiaddr>,
+        peers: impl IntoIterator<Item = A>,
         keys: KeyRing,
     ) -> Result<Self, ConnectError> {
-        Self::start(namespace, peers.into_iter().collect(), keys, false).await
+        Self::start(namespace, texts(peers), keys, false).await
     }
 
     /// Connects to a namespace through the members that announce themselves on the local network,
@@ -90,16 +91,14 @@ impl Client {
 
     async fn start(
         namespace: Namespace,
-        peers: Vec<Multiaddr>,
+        peers: Vec<String>,
         keys: KeyRing,
         learns: bool,
     ) -> Result<Self, ConnectError> {
         if peers.is_empty() {
             return Err(ConnectError::NoPeers);
         }
-        for address in &peers {
-            driver::check_address(address)?;
-        }
+        let peers = PeerAddress::parse_all(peers)?;
         Self::begin(namespace, keys, Way::Through { peers, learns }).await
     }
 
@@ -122,11 +121,13 @@ impl Client {
         Self { via: Some(member), ..self.clone() }
     }
 
-    /// Remembers one more address of a member, and connects to it.
+    /// Remembers one more address of a member, as [`Client::connect`] takes them, and connects to
+    /// it.
     ///
     /// # Errors
-    /// The client's task has ended.
-    pub async fn add_peer(&self, address: Multiaddr) -> Result<(), CallError> {
+    /// The address can't be dialled, or the client's task has ended.
+    pub async fn add_peer(&self, address: impl ToString) -> Result<(), CallError> {
+        let address = address.to_string().parse()?;
         let sent = self.submissions.send(Submission::Address(address)).await;
         sent.map_err(|_| CallError::Closed)
     }
@@ -342,6 +343,10 @@ impl Client {
         self.submissions.send(submission).await.map_err(|_| CallError::Closed)?;
         answered.await.unwrap_or(Err(CallError::Lost { maybe }))
     }
+}
+
+fn texts<A: ToString>(addresses: impl IntoIterator<Item = A>) -> Vec<String> {
+    addresses.into_iter().map(|address| address.to_string()).collect()
 }
 
 fn millis(duration: Duration) -> i64 {

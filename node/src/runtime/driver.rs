@@ -407,7 +407,7 @@ impl Engine {
                 self.transport.open(LocalNamespace { namespace, keys, role });
             }
             Output::Unshare { namespace } => self.transport.close(&namespace),
-            Output::AddAddress { peer, address } => match network::multiaddr(&address) {
+            Output::AddAddress { peer, address } => match network::told(&address) {
                 Some(address) => self.transport.add_address(Some(peer), address),
                 None => warn!(%peer, "unusable address told by a peer"),
             },

@@ -18,7 +18,7 @@ use libp2p::Multiaddr;
 use meshraft_consensus::NodeId;
 use meshraft_storage::{Ack, DataDir, Opened, SnapshotOptions, Snapshots, Store, StoreOptions};
 use meshraft_transport::{
-    Limits, Transport, TransportConfig,
+    PeerAddress, Transport, TransportConfig,
     identity::{Identity, OpenIdentity},
 };
 use tokio::sync::{mpsc, watch};
@@ -42,7 +42,7 @@ const LISTEN_WAIT: Duration = Duration::from_secs(10);
 pub(crate) struct Setup {
     pub(crate) data_dir: PathBuf,
     pub(crate) listen: Vec<Multiaddr>,
-    pub(crate) peers: Vec<Multiaddr>,
+    pub(crate) peers: Vec<PeerAddress>,
     pub(crate) stall: Duration,
     pub(crate) mdns: bool,
     pub(crate) open_identity: OpenIdentity,
@@ -128,7 +128,8 @@ async fn assemble(
     let Folder { identity, store, opened, snapshots } = folder;
     let node = identity.node_id();
     let sockets = listen.len();
-    let config = TransportConfig { identity, listen, stall, mdns, limits: Limits::default() };
+    let mut config = TransportConfig::new(identity, listen);
+    (config.stall, config.mdns) = (stall, mdns);
     let started = match seed() {
         Ok(seed) => {
             Transport::start(config).await.map(|started| (started, seed)).map_err(Into::into)
@@ -144,7 +145,7 @@ async fn assemble(
         }
     };
     for peer in peers {
-        transport.add_address(network::named_node(&peer), peer);
+        transport.add_address(None, peer);
     }
     let clock = Clock::start();
     let host = Host::new(HostConfig { node, seed }, opened, clock.now());

@@ -1,9 +1,8 @@
 //! Between the transport's words and the host's: events in, addresses both ways.
 
 use libp2p::{Multiaddr, multiaddr::Protocol};
-use meshraft_consensus::NodeId;
 use meshraft_discovery::peers::Address;
-use meshraft_transport::{Event, identity};
+use meshraft_transport::{Event, PeerAddress};
 
 use crate::host::NetworkInput;
 
@@ -31,17 +30,11 @@ pub(crate) fn address(multiaddr: &Multiaddr) -> Option<Address> {
     Address::new(without_peer(multiaddr).to_vec()).ok()
 }
 
-/// The address behind a peer's words; `None` if they are no address.
-pub(crate) fn multiaddr(address: &Address) -> Option<Multiaddr> {
-    Multiaddr::try_from(address.as_bytes().to_vec()).ok()
-}
-
-/// The node that an address names in its last part, if it is one that can take part.
-pub(crate) fn named_node(multiaddr: &Multiaddr) -> Option<NodeId> {
-    match multiaddr.iter().last() {
-        Some(Protocol::P2p(peer)) => identity::node_id(peer).ok(),
-        _ => None,
-    }
+/// The address behind a peer's words; `None` if it can't be dialled, or is a name: what a name
+/// means is looked up where a person configured it, and never on the word of a peer.
+pub(crate) fn told(address: &Address) -> Option<PeerAddress> {
+    let multiaddr = Multiaddr::try_from(address.as_bytes().to_vec()).ok()?;
+    PeerAddress::try_from(multiaddr).ok().filter(|address| !address.is_name())
 }
 
 /// Whom an address leads to is told beside it, so that each address has one spelling.

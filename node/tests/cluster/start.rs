@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
-use meshraft::{FoundersError, KeyFileError, Node, OpenError, StartError, Timing};
+use meshraft::{
+    AddressError, AddressProblem, FoundersError, KeyFileError, Node, OpenError, StartError, Timing,
+};
 
 use crate::support::{PATIENCE, local};
 
@@ -87,20 +89,39 @@ async fn settings_are_checked_before_the_disk_is_touched() {
 
     let error = Node::builder().mdns(false).start().await.unwrap_err();
     assert!(matches!(error, StartError::NoDataDir));
+    let refused = |error: StartError| match error {
+        StartError::Addresses(errors) => errors.iter().cloned().collect::<Vec<_>>(),
+        other => panic!("{other:?}"),
+    };
+    let unusable = |address: &str, why| AddressError { address: address.to_owned(), why };
     let error = builder().listen("localhost:1").start().await.unwrap_err();
-    assert!(matches!(&error, StartError::Address { address, .. } if address == "localhost:1"));
+    assert_eq!(refused(error), [unusable("localhost:1", AddressProblem::NotAMultiaddr)]);
     let error = builder().peers(["/ip4/1.2.3"]).start().await.unwrap_err();
-    assert!(matches!(&error, StartError::Address { address, .. } if address == "/ip4/1.2.3"));
-    for unusable in ["/ip4/127.0.0.1/udp/1", "/dns4/example.org/tcp/1", "/ip4/127.0.0.1"] {
-        let error = builder().listen(unusable).start().await.unwrap_err();
-        assert!(error.to_string().contains(unusable), "{error}");
-        assert!(matches!(error, StartError::NotTcp { .. }), "{error:?}");
-        assert!(builder().peers([unusable]).start().await.is_err());
+    assert_eq!(refused(error), [unusable("/ip4/1.2.3", AddressProblem::BadPart)]);
+    let udp = AddressProblem::Unsupported { protocol: "udp".to_owned() };
+    for (address, listening, dialling) in [
+        ("/ip4/127.0.0.1/udp/1", Some(udp.clone()), Some(udp)),
+        ("/dns4/example.org/tcp/1", Some(AddressProblem::NameToListenOn), None),
+        ("/ip4/127.0.0.1", Some(AddressProblem::NoPort), Some(AddressProblem::NoPort)),
+        ("/ip4/127.0.0.1/tcp/0", None, Some(AddressProblem::PortZero)),
+    ] {
+        if let Some(why) = listening {
+            let error = builder().listen(address).start().await.unwrap_err();
+            assert!(error.to_string().contains(address), "{error}");
+            assert_eq!(refused(error), [unusable(address, why)]);
+        }
+        if let Some(why) = dialling {
+            let error = builder().peers([address]).start().await.unwrap_err();
+            assert_eq!(refused(error), [unusable(address, why)]);
+        }
     }
     // The peer id of a public example with an RSA key.
     let rsa = "/ip4/127.0.0.1/tcp/1/p2p/QmcgpsyWgH8Y8ajJz1Cu72KnS5uo2Aa2LpzU7kinSupNKC";
-    let error = builder().peers([rsa]).start().await.unwrap_err();
-    assert!(matches!(error, StartError::NotANode { .. }), "{error:?}");
+    let both = builder().listen("127.0.0.1:1").peers([rsa, "localhost:1", ""]);
+    let errors = refused(both.start().await.unwrap_err());
+    let named: Vec<_> = errors.iter().map(|error| error.address.as_str()).collect();
+    assert_eq!(named, ["127.0.0.1:1", rsa, ""], "all of them are named");
+    assert!(matches!(errors[1].why, AddressProblem::NotEd25519 { .. }), "{errors:?}");
     let contradiction = builder().timing(Timing::Lan).heartbeat(Duration::from_millis(126));
     assert!(matches!(contradiction.start().await, Err(StartError::Timing(_))));
     let error = builder().key_file(&short_key).start().await.unwrap_err();

@@ -84,6 +84,51 @@ const CASES: &[Case] = &[
         names: "127.0.0.1:80",
     },
     Case {
+        what: "a name to listen on",
+        prepare: NOTHING,
+        arguments: &["--data-dir", "DIR/new", "--listen", "/dns4/localhost/tcp/4001"],
+        names: "\"/dns4/localhost/tcp/4001\" can't be used: a node listens on IP addresses",
+    },
+    Case {
+        what: "an identity that others may read",
+        prepare: |folder| {
+            let identity = folder.join("data/identity");
+            fs::set_permissions(identity, fs::Permissions::from_mode(0o644)).unwrap();
+        },
+        arguments: &["--data-dir", "DIR/data"],
+        names: "DIR/data/identity has mode 0644: others than its owner may open the node's key; \
+                `chmod 600 DIR/data/identity` mends that",
+    },
+    Case {
+        what: "an identity that is a folder",
+        prepare: |folder| {
+            fs::remove_file(folder.join("data/identity")).unwrap();
+            fs::create_dir(folder.join("data/identity")).unwrap();
+        },
+        arguments: &["--data-dir", "DIR/data"],
+        names: "DIR/data/identity is no regular file",
+    },
+    Case {
+        what: "several peers that can't be dialled",
+        prepare: NOTHING,
+        arguments: &[
+            "--data-dir",
+            "DIR/new",
+            "--peer",
+            "/ip4/10.0.0.1/udp/1/quic-v1",
+            "--peer",
+            "localhost:4001",
+            "--peer",
+            "0.0.0.0:1",
+            "--listen",
+            "/memory/1",
+        ],
+        names: "\"/memory/1\" can't be used: the protocol memory is not supported, only TCP is; \
+                \"/ip4/10.0.0.1/udp/1/quic-v1\" can't be used: the protocol udp is not supported, \
+                only TCP is; \"0.0.0.0:1\" can't be used: 0.0.0.0 stands for every address of a \
+                machine and can't be dialled",
+    },
+    Case {
         what: "a peer's address that is none",
         prepare: NOTHING,
         arguments: &["--data-dir", "DIR/new", "--peer", "/ip4/1.2.3/tcp/1"],
@@ -293,6 +338,36 @@ fn clients_refuse_bad_input_before_anything_is_sent() {
         let arguments: Vec<_> = arguments.iter().chain(&target).map(ToString::to_string).collect();
         expect_refusal("a client's bad input", &arguments, names);
     }
+    let peers = [
+        ("/ip4/10.0.0.1/udp/1/quic-v1", "udp is not supported"),
+        ("/ip4/10.0.0.1/tcp/1/ws", "ws is not supported"),
+        ("/unix/tmp", "unix is not supported"),
+        ("/memory/1", "memory is not supported"),
+        ("/frob/1", "\"frob\" is unknown"),
+        ("/ip4/10.0.0.1", "no TCP port"),
+        ("localhost", "no TCP port"),
+        ("localhost:0", "port 0"),
+        ("localhost:http", "\"http\""),
+        ("::1:4001", "brackets"),
+        ("10.0.0.256:1", "neither an IP address nor a DNS name"),
+        ("http://localhost:80/", "host:port"),
+        ("/ip4/0.0.0.0/tcp/1", "0.0.0.0 stands for every address"),
+        ("224.0.0.251:1", "multicast"),
+        ("/p2p-circuit", "relay"),
+        ("/ip4/10.0.0.1/tcp/1/p2p/QmcgpsyWgH8Y8ajJz1Cu72KnS5uo2Aa2LpzU7kinSupNKC", "Ed25519"),
+    ];
+    for command in [&["get", "k"][..], &["status"], &["leave"], &["pipe"]] {
+        let bad = peers.iter().flat_map(|(peer, _)| ["--peer", peer]);
+        let good = ["-n", "/x", "--peer", "localhost:4001"];
+        let arguments: Vec<_> =
+            command.iter().copied().chain(good).chain(bad).map(str::to_owned).collect();
+        let output = run(&arguments);
+        for (peer, reason) in peers {
+            let told = format!("{peer:?} can't be used: ");
+            check_refusal(&format!("{command:?}"), &output, &told);
+            check_refusal(&format!("{command:?} {peer}"), &output, reason);
+        }
+    }
     let no_namespace = ["get", "--peer", "/ip4/127.0.0.1/tcp/1", "k"].map(str::to_owned);
     expect_refusal("no namespace", &no_namespace, "--namespace");
 }
@@ -303,7 +378,9 @@ fn an_unreachable_mesh_fails_within_the_time_out() {
     let output = run(arguments.into_iter().chain(["--timeout-ms", "300", "--json"]));
     assert_eq!(output.status.code(), Some(1));
     let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!((&answer["error"], &answer["maybe"]), (&json!("timeout"), &json!(false)));
+    assert_eq!((&answer["error"], &answer["maybe"]), (&json!("unreachable"), &json!(false)));
+    let told = "no member was reached within 300 ms: /ip4/127.0.0.1/tcp/1: connection refused";
+    assert_eq!(answer["message"], told);
 }
 
 fn expect_refusal(what: &str, arguments: &[String], names: &str) {

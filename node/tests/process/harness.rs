@@ -126,6 +126,11 @@ impl Nodes {
     pub(crate) async fn start_with(&mut self, node: usize, arguments: &[OsString]) {
         let mut command = self.command(node);
         command.arguments.extend_from_slice(arguments);
+        self.start_as(node, command).await;
+    }
+
+    /// Starts a node by this command, and waits until it listens.
+    pub(crate) async fn start_as(&mut self, node: usize, command: ServerCommand) {
         let mut server = command.spawn().unwrap();
         match server.listening(PATIENCE).await {
             Ok(listening) => self.running.insert(node, (server, listening)),
@@ -206,8 +211,7 @@ impl Nodes {
 
     /// A client of the library that knows all running nodes.
     pub(crate) async fn library(&self) -> Client {
-        let addresses = self.running.values().map(|(_, listening)| &listening.addresses[0]);
-        let peers = addresses.map(|address| address.parse().unwrap());
+        let peers = self.running.values().map(|(_, listening)| &listening.addresses[0]);
         let namespace = Namespace::new(&self.namespace).unwrap();
         Client::connect(namespace, peers, KeyRing::open()).await.unwrap()
     }

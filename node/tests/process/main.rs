@@ -1,6 +1,7 @@
 //! Real processes: what the `meshraft` binary does, end to end.
 #![expect(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
+mod addresses;
 mod bad_input;
 mod behind;
 mod conversation;

@@ -23,7 +23,7 @@ async fn hosting(namespaces: &[&str]) -> Nodes {
 
 async fn client(nodes: &Nodes, namespace: &str) -> Client {
     let numbers = nodes.numbers();
-    let peers = numbers.iter().map(|node| nodes.address(*node).parse().unwrap());
+    let peers = numbers.iter().map(|node| nodes.address(*node));
     let namespace = Namespace::new(namespace).unwrap();
     Client::connect(namespace, peers, KeyRing::open()).await.unwrap().timeout(PATIENCE)
 }

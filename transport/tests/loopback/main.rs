@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't be set up has failed")]
 
 mod cable;
+mod dials;
 mod net;
 mod paths;
 mod snapshot;

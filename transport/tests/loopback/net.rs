@@ -86,7 +86,7 @@ impl Node {
     pub(crate) fn dial(&self, other: &Self) {
         let mut address = other.address.clone();
         address.pop();
-        self.transport.add_address(None, address);
+        self.transport.add_address(None, address.try_into().unwrap());
     }
 
     /// Asks a peer in the scope of cluster 1.

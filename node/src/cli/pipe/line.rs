@@ -218,12 +218,10 @@ impl Fields {
     }
 
     fn via(&mut self) -> Result<Option<Via>, RequestError> {
-        const EXPECTED: &str = "a peer id, or an address that ends in one";
-        let wrong = RequestError::WrongType { field: "via", expected: EXPECTED };
         match self.take("via") {
             None => Ok(None),
-            Some(Value::String(text)) => Via::parse(&text).map(Some).ok_or(wrong),
-            Some(_) => Err(wrong),
+            Some(Value::String(text)) => Via::parse(&text).map(Some),
+            Some(_) => Err(RequestError::WrongType { field: "via", expected: "a text" }),
         }
     }
 }
