@@ -102,9 +102,10 @@ impl DialFailure {
         }
     }
 
-    /// Whether a person most likely gave a wrong address: waiting does not help.
+    /// Whether a person most likely gave a wrong address: waiting does not help. A handshake that
+    /// failed is none: a node that is killed at that moment looks like it.
     const fn is_mistake(&self) -> bool {
-        matches!(self, Self::NoSuchHost { .. } | Self::NotANode | Self::WrongPeer { .. })
+        matches!(self, Self::NoSuchHost { .. } | Self::WrongPeer { .. })
     }
 
     /// One reason for all addresses of a name.

@@ -9,6 +9,7 @@ mod connect;
 mod demo;
 mod events;
 mod json;
+mod key_args;
 mod membership;
 mod oneshot;
 mod pipe;

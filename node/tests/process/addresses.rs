@@ -16,6 +16,10 @@ use crate::harness::{Nodes, Pipe, alone, run, until};
 /// The peer id of nobody who runs.
 const NOBODY: &str = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
 
+/// What a web server says to bytes that are no request.
+const WEB_ANSWER: &[u8] = b"HTTP/1.1 400 Bad Request\r\nServer: web\r\nContent-Type: text/html\r\n\
+    Content-Length: 36\r\nConnection: close\r\n\r\n<html><h1>400 Bad Request</h1></html>";
+
 /// The port in `/ip4/…/tcp/PORT/p2p/…`.
 fn port(address: &str) -> &str {
     address.split('/').nth(4).unwrap()
@@ -75,7 +79,7 @@ fn a_client_says_why_nobody_was_reached() {
     thread::spawn(move || {
         while let Ok((mut stream, _)) = web.accept() {
             let _ = stream.read(&mut [0; 512]);
-            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
+            let _ = stream.write_all(WEB_ANSWER);
             // Kept open until the client has read it and leaves.
             let _ = stream.read_to_end(&mut Vec::new());
         }

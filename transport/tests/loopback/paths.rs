@@ -222,6 +222,11 @@ async fn a_start_that_can_not_be_is_refused_by_name() {
             Some(StartError::Listen { address: named, .. }) => {
                 assert_eq!(named.to_string(), address)
             }
+            Some(StartError::Addresses(errors)) => {
+                assert_eq!(address, "/ip4/127.0.0.1/udp/1");
+                let named: Vec<_> = errors.iter().map(|error| error.address.as_str()).collect();
+                assert_eq!(named, [address.as_str()]);
+            }
             Some(StartError::Config { field: "stall" }) => assert_eq!(stall_ms, 1),
             other => panic!("{other:?}"),
         }
