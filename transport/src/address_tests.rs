@@ -1,3 +1,5 @@
+//! Addresses that are taken, and those that are refused, with the reason for each.
+
 use proptest::prelude::*;
 
 use super::{AddressProblem as Why, *};
@@ -15,6 +17,10 @@ fn problem(text: &str) -> Why {
             error.why
         }
     }
+}
+
+fn bad_name(name: &str) -> Why {
+    Why::BadName { name: name.to_owned() }
 }
 
 #[test]
@@ -43,12 +49,9 @@ fn what_can_be_dialled_is_taken() {
 #[test]
 fn what_can_t_be_dialled_is_refused_with_the_reason() {
     let unsupported = |protocol: &str| Why::Unsupported { protocol: protocol.to_owned() };
-    let name = |name: &str| Why::BadName { name: name.to_owned() };
+    let name = bad_name;
     let port = |port: &str| Why::BadPort { port: port.to_owned() };
-    let surplus = |protocol: &str| Why::Surplus { protocol: protocol.to_owned() };
     let ip = |ip: &str| ip.parse::<IpAddr>().unwrap();
-    let long = format!("{}:1", "a".repeat(ADDRESS_BYTES_MAX));
-    let label = "a".repeat(64);
     for (text, why) in [
         ("", Why::Empty),
         ("/", Why::BadPart),
@@ -100,7 +103,14 @@ fn what_can_t_be_dialled_is_refused_with_the_reason() {
     ] {
         assert_eq!(problem(text), why, "{text}");
     }
-    assert_eq!(problem(&format!("{label}:1")), name(&label));
+}
+
+#[test]
+fn addresses_of_bounded_length_end_where_they_are_whole() {
+    let surplus = |protocol: &str| Why::Surplus { protocol: protocol.to_owned() };
+    let long = format!("{}:1", "a".repeat(ADDRESS_BYTES_MAX));
+    let label = "a".repeat(64);
+    assert_eq!(problem(&format!("{label}:1")), bad_name(&label));
     let error = long.parse::<PeerAddress>().unwrap_err();
     assert_eq!(error.why, Why::TooLong { bytes: ADDRESS_BYTES_MAX + 2 });
     assert_eq!(error.address.len(), ADDRESS_BYTES_MAX);
@@ -168,7 +178,8 @@ proptest! {
             Ok(address) => {
                 // What is taken is whole: printed and read again it is the same.
                 prop_assert_eq!(&address.to_string().parse::<PeerAddress>().unwrap(), &address);
-                prop_assert_eq!(named_peer(address.multiaddr()).is_some(), address.node().is_some());
+                let named = named_peer(address.multiaddr()).is_some();
+                prop_assert_eq!(named, address.node().is_some());
                 let hosts = address.multiaddr().iter().count();
                 prop_assert!((1..=3).contains(&hosts));
             }

@@ -237,8 +237,7 @@ fn read_seed(
     // An array and not a vector, which would leave copies behind wherever it grows.
     let mut bytes = Zeroizing::new([0; FILE_BYTES + 1]);
     let mut length = 0;
-    loop {
-        let Some(rest) = bytes.get_mut(length..).filter(|rest| !rest.is_empty()) else { break };
+    while let Some(rest) = bytes.get_mut(length..).filter(|rest| !rest.is_empty()) {
         match file.read(rest) {
             Ok(0) => break,
             Ok(count) => length += count,

@@ -97,7 +97,8 @@ impl Transport {
     }
 
     /// Remembers an address. It is dialled, with a jittered back-off, until its peer is connected,
-    /// and again after each loss. A `/p2p/` part counts as `peer`. A name is looked up at each dial.
+    /// and again after each loss. A `/p2p/` part counts as `peer`. A name is looked up at each
+    /// dial.
     pub fn add_address(&self, peer: Option<NodeId>, address: PeerAddress) {
         self.hub.orders.push(Order::Address { peer, address: address.into() });
     }

@@ -127,7 +127,7 @@ async fn connected(node: &mut Node) -> (meshraft_consensus::NodeId, String) {
 }
 
 /// Waits until a dial has failed for a reason that `pick` takes.
-async fn failure(node: &Node, what: &str, pick: impl Fn(&Unreached) -> bool) -> Unreached {
+async fn until_failed(node: &Node, what: &str, pick: impl Fn(&Unreached) -> bool) -> Unreached {
     within(what, async {
         loop {
             if let Some(found) = node.transport.unreached().into_iter().find(&pick) {
@@ -163,11 +163,11 @@ async fn a_name_is_looked_up_anew_at_each_dial() {
     let address = format!("/dns4/moves.example/tcp/{}", port(&two));
     dial(&one, &address);
     let nowhere = DialFailure::NoSuchHost { name: "moves.example".into() };
-    let failed = failure(&one, "a name that is not there", |one| one.why == nowhere).await;
+    let failed = until_failed(&one, "a name that is not there", |one| one.why == nowhere).await;
     assert_eq!(failed.address.to_string(), address);
     // Nobody listens at this address of the same machine.
     server.a("moves.example", &[[127, 0, 0, 99]]);
-    failure(&one, "a refused connection", |one| one.why == DialFailure::Refused).await;
+    until_failed(&one, "a refused connection", |one| one.why == DialFailure::Refused).await;
     server.a("moves.example", &[[127, 0, 0, 1]]);
     assert_eq!(connected(&mut one).await.0, two.id());
     assert_eq!(one.transport.unreached(), []);
@@ -209,7 +209,7 @@ async fn a_record_that_names_another_peer_than_is_there_is_told() {
     server.records("wrong.example", &[record]);
     dial(&one, "/dnsaddr/wrong.example");
     let why = DialFailure::WrongPeer { expected, found: peer(&two) };
-    failure(&one, "the wrong peer", |one| one.why == why).await;
+    until_failed(&one, "the wrong peer", |one| one.why == why).await;
     assert!(one.transport.peers().is_empty(), "nobody is connected");
 }
 
@@ -222,7 +222,7 @@ async fn records_that_lead_in_circles_end() {
     (0..20).for_each(|number| server.records(&format!("n{number}.example"), &many));
     dial(&one, "/dnsaddr/circle.example");
     let none = DialFailure::NoAddress { name: "circle.example".into() };
-    failure(&one, "a name without addresses", |one| one.why == none).await;
+    until_failed(&one, "a name without addresses", |one| one.why == none).await;
     let asked = server.asked.lock().unwrap().clone();
     let first = asked.iter().skip(1).position(|name| name == "_dnsaddr.circle.example");
     let lookups = first.map_or(asked.len(), |second| second + 1);
@@ -239,7 +239,7 @@ async fn records_are_followed_three_deep() {
     server.records("d.example", &[two.address.to_string()]);
     dial(&one, "/dnsaddr/a.example");
     let none = DialFailure::NoAddress { name: "a.example".into() };
-    failure(&one, "a chain that is too long", |one| one.why == none).await;
+    until_failed(&one, "a chain that is too long", |one| one.why == none).await;
     dial(&one, "/dnsaddr/b.example");
     assert_eq!(connected(&mut one).await.0, two.id());
 }
@@ -256,7 +256,7 @@ async fn each_failed_dial_says_why() {
     dial(&one, &refused);
     let at = |address: &str, why| Unreached { address: address.parse().unwrap(), why };
     let expected = at(&refused, DialFailure::Refused);
-    failure(&one, "a refused connection", |one| *one == expected).await;
+    until_failed(&one, "a refused connection", |one| *one == expected).await;
 
     let web = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let strange = format!("/ip4/127.0.0.1/tcp/{}", web.local_addr().unwrap().port());
@@ -270,14 +270,14 @@ async fn each_failed_dial_says_why() {
     });
     dial(&one, &strange);
     let expected = at(&strange, DialFailure::NotANode);
-    failure(&one, "a web server", |one| *one == expected).await;
+    until_failed(&one, "a web server", |one| *one == expected).await;
     serving.abort();
 
     let other = PeerId::from(Identity::ephemeral().unwrap().keypair().public());
     let wrong = format!("/ip4/127.0.0.1/tcp/{}/p2p/{other}", port(&two));
     dial(&one, &wrong);
     let expected = at(&wrong, DialFailure::WrongPeer { expected: other, found: peer(&two) });
-    failure(&one, "the wrong peer", |one| *one == expected).await;
+    until_failed(&one, "the wrong peer", |one| *one == expected).await;
 
     let door = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let closed = format!("/ip4/127.0.0.1/tcp/{}", door.local_addr().unwrap().port());
@@ -286,13 +286,13 @@ async fn each_failed_dial_says_why() {
     // Where the end falls into a handshake, it is no answer of a node.
     let ended = |one: &Unreached| matches!(one.why, DialFailure::HungUp | DialFailure::NotANode);
     let at_door = |one: &Unreached| one.address.to_string() == closed && ended(one);
-    failure(&one, "a host that hangs up", at_door).await;
+    until_failed(&one, "a host that hangs up", at_door).await;
     closing.abort();
 
     dial(&one, "/dns4/nobody.invalid/tcp/1");
     let expected =
         at("/dns4/nobody.invalid/tcp/1", DialFailure::NoSuchHost { name: "nobody.invalid".into() });
-    failure(&one, "a name that does not exist", |one| *one == expected).await;
+    until_failed(&one, "a name that does not exist", |one| *one == expected).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -302,7 +302,7 @@ async fn a_host_that_says_nothing_is_told_as_such() {
     let address = format!("/ip4/127.0.0.1/tcp/{}", mute.local_addr().unwrap().port());
     dial(&one, &address);
     let silent = |one: &Unreached| matches!(one.why, DialFailure::Silent { .. });
-    let failed = failure(&one, "a host that says nothing", silent).await;
+    let failed = until_failed(&one, "a host that says nothing", silent).await;
     assert_eq!(failed.address.to_string(), address);
     assert!(failed.why.is_timeout());
 }
