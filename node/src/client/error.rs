@@ -43,7 +43,7 @@ pub enum CallError {
     },
     /// The address that was to be added can't be dialled.
     #[error(transparent)]
-    Address(#[from] AddressError),
+    Address(Box<AddressError>),
     /// The members that were reached refused to talk until the deadline. Nothing was sent.
     #[error("{0}")]
     Refused(#[source] Refusal),

@@ -127,7 +127,8 @@ impl Client {
     /// # Errors
     /// The address can't be dialled, or the client's task has ended.
     pub async fn add_peer(&self, address: impl ToString) -> Result<(), CallError> {
-        let address = address.to_string().parse()?;
+        let address = address.to_string().parse();
+        let address = address.map_err(|error| CallError::Address(Box::new(error)))?;
         let sent = self.submissions.send(Submission::Address(address)).await;
         sent.map_err(|_| CallError::Closed)
     }
