@@ -1,7 +1,8 @@
 //! The one place where bytes become messages of consensus, and messages bytes.
 //!
 //! A message is `{version u8 = 1, kind u8, rest}`; the rest of kind 1 is postcard of the consensus
-//! message, the others carry opaque bytes, after an id where they have one.
+//! message, kind 5 an id and a reason, the others carry opaque bytes, after an id where they have
+//! one.
 
 use bytes::Bytes;
 use meshraft_consensus::Message;
@@ -14,6 +15,7 @@ const CONSENSUS: u8 = 1;
 const OPAQUE: u8 = 2;
 const REQUEST: u8 = 3;
 const REPLY: u8 = 4;
+const UNANSWERED: u8 = 5;
 
 /// What travels on a handle.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +30,23 @@ pub(crate) enum Packet {
     Request { id: u64, payload: Bytes },
     /// The answer to the request of that id.
     Reply { id: u64, payload: Bytes },
+    /// There will be no answer to the request of that id.
+    Unanswered { id: u64, why: Unanswered },
+}
+
+/// Why a request is not answered. The numbers are the wire format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unanswered {
+    /// There was no room for its reply: it was not taken.
+    Overloaded = 0,
+    /// Its reply is larger than a message may be.
+    TooLarge = 1,
+    /// More bytes of replies would wait than are held.
+    NoRoom = 2,
+}
+
+impl Unanswered {
+    const ALL: [Self; 3] = [Self::Overloaded, Self::TooLarge, Self::NoRoom];
 }
 
 impl Packet {
@@ -45,6 +64,7 @@ impl Packet {
                 Self::Request { payload, .. } | Self::Reply { payload, .. } => {
                     ID_BYTES + payload.len()
                 }
+                Self::Unanswered { .. } => ID_BYTES + 1,
             }
     }
 
@@ -65,6 +85,7 @@ impl Packet {
             }
             Self::Request { id, payload } => put(&mut out, REQUEST, *id, payload),
             Self::Reply { id, payload } => put(&mut out, REPLY, *id, payload),
+            Self::Unanswered { id, why } => put(&mut out, UNANSWERED, *id, &[*why as u8]),
         }
         if out.len() > bytes_max {
             return Err(EncodeError::TooLarge { bytes: out.len(), bytes_max });
@@ -90,6 +111,7 @@ impl Packet {
             OPAQUE => Ok(Self::Opaque(Bytes::copy_from_slice(rest))),
             REQUEST => take(rest).map(|(id, payload)| Self::Request { id, payload }),
             REPLY => take(rest).map(|(id, payload)| Self::Reply { id, payload }),
+            UNANSWERED => take_unanswered(rest),
             _ => Err(DecodeError::Kind { kind }),
         }
     }
@@ -106,6 +128,20 @@ fn take(rest: &[u8]) -> Result<(u64, Bytes), DecodeError> {
     Ok((u64::from_be_bytes(*id), Bytes::copy_from_slice(payload)))
 }
 
+fn take_unanswered(rest: &[u8]) -> Result<Packet, DecodeError> {
+    let (id, rest) = rest.split_first_chunk::<ID_BYTES>().ok_or(DecodeError::Truncated)?;
+    let id = u64::from_be_bytes(*id);
+    match rest {
+        [] => Err(DecodeError::Truncated),
+        [reason] => {
+            let why = Unanswered::ALL.into_iter().find(|why| *why as u8 == *reason);
+            why.map(|why| Packet::Unanswered { id, why })
+                .ok_or(DecodeError::Reason { reason: *reason })
+        }
+        _ => Err(DecodeError::Trailing),
+    }
+}
+
 /// Why a message can't be sent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum EncodeError {
@@ -115,7 +151,7 @@ pub(crate) enum EncodeError {
     Postcard { source: postcard::Error },
 }
 
-/// Why bytes are no message; the stream that brought them is closed.
+/// Why bytes are no message; the handle that brought them is closed, alone.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
@@ -133,6 +169,12 @@ pub enum DecodeError {
     Kind {
         /// What it says.
         kind: u8,
+    },
+    /// A reason that no version defines.
+    #[error("a request unanswered for reason {reason}")]
+    Reason {
+        /// What it says.
+        reason: u8,
     },
     /// Bytes are left over.
     #[error("a message has bytes left over")]
@@ -171,7 +213,7 @@ mod tests {
             commit: Position::new(Term::new(5), Index::new(4)),
             round: 300,
         };
-        let goldens: [(Packet, &[u8]); 5] = [
+        let goldens: [(Packet, &[u8]); 6] = [
             (Packet::Proof, b"\x01\x00"),
             (Packet::Consensus(Message::Heartbeat(beat)), b"\x01\x01\x02\x05\x05\x04\xac\x02"),
             (Packet::Opaque(Bytes::from_static(b"ab")), b"\x01\x02ab"),
@@ -180,6 +222,10 @@ mod tests {
                 b"\x01\x03\0\0\0\0\0\0\x01\x02q",
             ),
             (Packet::Reply { id: 1, payload: Bytes::new() }, b"\x01\x04\0\0\0\0\0\0\0\x01"),
+            (
+                Packet::Unanswered { id: 1, why: Unanswered::NoRoom },
+                b"\x01\x05\0\0\0\0\0\0\0\x01\x02",
+            ),
         ];
         for (packet, bytes) in goldens {
             assert_eq!(packet.encode(100).unwrap(), bytes);
@@ -196,6 +242,8 @@ mod tests {
         assert_eq!(Packet::decode(&[1, 9]), Err(DecodeError::Kind { kind: 9 }));
         assert_eq!(Packet::decode(&[1, 3, 0]), Err(DecodeError::Truncated));
         assert_eq!(Packet::decode(&[1, 0, 0]), Err(DecodeError::Trailing));
+        let reason = Packet::decode(b"\x01\x05\0\0\0\0\0\0\0\x01\x03");
+        assert_eq!(reason, Err(DecodeError::Reason { reason: 3 }));
         let longer = [beat.as_slice(), &[0]].concat();
         assert_eq!(Packet::decode(&longer), Err(DecodeError::Trailing));
         for length in HEAD_BYTES..beat.len() {

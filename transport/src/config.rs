@@ -4,7 +4,13 @@ use std::time::Duration;
 
 use libp2p::Multiaddr;
 
-use crate::{address, error::StartError, identity::Identity, resolve::NameServers, types::Channel};
+use crate::{
+    address,
+    error::StartError,
+    identity::Identity,
+    resolve::NameServers,
+    types::{Channel, Scope},
+};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -69,6 +75,25 @@ impl TransportConfig {
                 "limits.inbox_bytes_max",
                 self.limits.inbox_bytes_max >= self.limits.message_bytes_max,
             ),
+            ("limits.guest_message_bytes_max", self.limits.guest_message_bytes_max >= 64 * KIB),
+            (
+                "limits.guest_unfinished",
+                self.limits.guest_unfinished.fits(self.limits.guest_message_bytes_max),
+            ),
+            (
+                "limits.member_unfinished",
+                self.limits.member_unfinished.fits(self.limits.message_bytes_max),
+            ),
+            ("limits.guest_replies", self.limits.guest_replies.fits(64 * KIB)),
+            (
+                "limits.member_replies",
+                self.limits.member_replies.fits(self.limits.message_bytes_max),
+            ),
+            ("limits.unfinished_pause_max", !self.limits.unfinished_pause_max.is_zero()),
+            ("limits.unfinished_time_max", !self.limits.unfinished_time_max.is_zero()),
+            ("limits.guest_inbox", self.limits.guest_inbox.fits(64 * KIB)),
+            ("limits.control_bytes_max", self.limits.control_bytes_max >= 8 * MIB),
+            ("limits.guest_control_bytes_max", self.limits.guest_control_bytes_max >= 8 * MIB),
         ];
         if let Some((field, _)) = rules.iter().find(|(_, kept)| !kept) {
             return Err(StartError::Config { field });
@@ -77,7 +102,19 @@ impl TransportConfig {
     }
 }
 
+/// Bytes that peers may make this node hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// For one peer, all its streams and namespaces together.
+    pub peer_bytes_max: usize,
+    /// For all peers together. Beyond three quarters of it, the peer that holds most gives way.
+    pub bytes_max: usize,
+}
+
 /// Every bound that a transport keeps; each holds whatever peers send.
+///
+/// A *guest* is a peer on a handle without a cluster: a client, a candidate, a stranger. What
+/// guests hold is bounded apart from what members of a cluster hold, and never taken from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Connected peers. More are turned away, but those whose address was given always get in.
@@ -97,20 +134,61 @@ pub struct Limits {
     /// use up to `message_bytes_max` of it. When it is used up, the namespace that holds most gives
     /// way: it can't keep others from what they need.
     pub assembly_bytes_max: usize,
+    /// The largest message of a guest in bytes. Replies to guests may have `message_bytes_max`.
+    pub guest_message_bytes_max: usize,
+    /// Bytes of unfinished messages of members, and of replies to what this node asked.
+    pub member_unfinished: Share,
+    /// Bytes of unfinished messages of guests.
+    pub guest_unfinished: Share,
+    /// How long an unfinished message may have no new fragment; also how long a frame may stay
+    /// cut off. It is noticed at most a quarter of that later.
+    pub unfinished_pause_max: Duration,
+    /// How long a message may take from its first fragment to its last.
+    pub unfinished_time_max: Duration,
+    /// Bytes of members' open requests and of their replies until they are written. A request
+    /// counts as 256 bytes.
+    pub member_replies: Share,
+    /// The same of guests.
+    pub guest_replies: Share,
     /// Messages that wait in one namespace towards one peer on one channel.
     pub messages_max: usize,
     /// Bytes that wait in one namespace towards one peer on one channel.
     pub queue_bytes_max: usize,
-    /// Requests without a reply in one namespace towards one peer.
+    /// Requests without a reply in one namespace towards one peer, and those of one handle of a
+    /// peer that are not answered, or whose replies are not written. More are refused at once.
     pub requests_max: usize,
-    /// Bytes of received messages that wait for the caller; senders are held back beyond it.
+    /// Bytes of received messages that wait for the caller; senders are held back beyond it. One
+    /// member may use up a quarter. Messages of guests wait in `guest_inbox`.
     pub inbox_bytes_max: usize,
+    /// The same for messages of guests.
+    pub guest_inbox: Share,
+    /// Bytes of control messages that wait for the caller; the oldest of the same peer give way
+    /// beyond it. Of one namespace an eighth, of one member in it a 32nd may wait. Each message
+    /// counts as 256 bytes more than it has.
+    pub control_bytes_max: usize,
+    /// The same for control messages of guests.
+    pub guest_control_bytes_max: usize,
+}
+
+impl Share {
+    /// Whether one peer has room for `bytes`, and all together for what one peer may have.
+    const fn fits(self, bytes: usize) -> bool {
+        self.peer_bytes_max >= bytes && self.bytes_max >= self.peer_bytes_max
+    }
 }
 
 impl Limits {
     /// The most bytes of a snapshot that one reply on [`Channel::Snapshot`] carries. What a layer
     /// above says beside them has 4 KiB more.
     pub const SNAPSHOT_REPLY_BYTES_MAX: usize = 512 * KIB;
+
+    /// The largest message on a handle of this scope, from its opener.
+    pub(crate) fn bytes_max(&self, scope: Scope) -> usize {
+        match scope {
+            Scope::Cluster(_) => self.message_bytes_max,
+            Scope::Free => self.message_bytes_max.min(self.guest_message_bytes_max),
+        }
+    }
 
     /// The bounds of one channel's streams.
     pub(crate) fn of(&self, channel: Channel) -> Self {
@@ -144,10 +222,20 @@ impl Default for Limits {
             handles_max: 16_384,
             message_bytes_max: 16 * MIB,
             assembly_bytes_max: 64 * MIB,
+            guest_message_bytes_max: 2 * MIB,
+            member_unfinished: Share { peer_bytes_max: 64 * MIB, bytes_max: 256 * MIB },
+            guest_unfinished: Share { peer_bytes_max: 4 * MIB, bytes_max: 16 * MIB },
+            unfinished_pause_max: Duration::from_secs(10),
+            unfinished_time_max: Duration::from_secs(60),
+            member_replies: Share { peer_bytes_max: 64 * MIB, bytes_max: 256 * MIB },
+            guest_replies: Share { peer_bytes_max: 12 * MIB, bytes_max: 32 * MIB },
             messages_max: 1_024,
             queue_bytes_max: 32 * MIB,
             requests_max: 4_096,
             inbox_bytes_max: 128 * MIB,
+            guest_inbox: Share { peer_bytes_max: 4 * MIB, bytes_max: 16 * MIB },
+            control_bytes_max: 32 * MIB,
+            guest_control_bytes_max: 8 * MIB,
         }
     }
 }

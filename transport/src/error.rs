@@ -49,7 +49,7 @@ pub enum Refusal {
     /// A client asked for what only members may have.
     #[error("only a member may open this")]
     MembersOnly,
-    /// A bound of the refusing end is reached: handles, or bytes held for this peer.
+    /// A bound of the refusing end is reached: handles, open requests, or bytes held for this peer.
     #[error("a limit of the peer is reached")]
     Limit,
     /// The hello can't be read, or contradicts itself.
@@ -58,12 +58,26 @@ pub enum Refusal {
     /// This node itself does not have the namespace open, or does not speak for the cluster.
     #[error("this node does not speak for that cluster itself")]
     NotOurs,
+    /// A message on the handle can't be decoded: another release, or damage. Its handle was closed,
+    /// alone.
+    #[error("a message can't be decoded")]
+    Undecodable,
+    /// A message on the handle was begun and not finished in time.
+    #[error("a message was not finished in time")]
+    Unfinished,
 }
 
 impl Refusal {
     /// Whether the same hello may succeed later although nothing changes on this side.
     pub const fn may_pass(&self) -> bool {
-        matches!(self, Self::UnknownNamespace | Self::WrongCluster { .. } | Self::Limit)
+        matches!(
+            self,
+            Self::UnknownNamespace
+                | Self::WrongCluster { .. }
+                | Self::Limit
+                | Self::Undecodable
+                | Self::Unfinished
+        )
     }
 }
 
@@ -112,9 +126,51 @@ pub enum RequestError {
     /// It may have been delivered, and may yet have its effect.
     #[error("the request may have been delivered, its reply is lost")]
     Lost,
-    /// The peer refused the hello; surely not delivered.
+    /// The peer refused the hello, or the request for want of room; surely without effect.
     #[error("refused: {0}")]
     Refused(#[source] Refusal),
+    /// The peer took the request, and it may have had its effect, but the peer can't send the
+    /// reply.
+    #[error("the peer can't send its reply: {0}")]
+    NotReplied(#[source] NotReplied),
+}
+
+/// Why a peer that took a request does not send the reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotReplied {
+    /// The reply is larger than a message may be.
+    #[error("the reply is too large")]
+    TooLarge,
+    /// More bytes of replies would wait for this node than the peer holds for it.
+    #[error("too many bytes of replies wait")]
+    NoRoom,
+}
+
+/// Why a reply is not sent. Unless whoever asked is gone, that end is told too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReplyError {
+    /// The stream or the handle that the request came on is gone; whoever asked knows.
+    #[error("the way back is gone")]
+    Gone,
+    /// No such request is open: it was answered before, or never came.
+    #[error("no such request is open")]
+    NotOpen,
+    /// The reply is larger than a message may be.
+    #[error("a reply of {bytes} bytes is over the limit of {bytes_max}")]
+    TooLarge {
+        /// Its size in bytes.
+        bytes: usize,
+        /// The limit in bytes.
+        bytes_max: usize,
+    },
+    /// More bytes of replies would wait than a bound allows: of the handle, the peer or all peers.
+    #[error("more than {bytes_max} bytes of replies would wait")]
+    NoRoom {
+        /// The bound that would be passed.
+        bytes_max: usize,
+    },
 }
 
 /// Why a transport does not start.

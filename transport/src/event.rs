@@ -85,3 +85,25 @@ pub enum Event {
         result: Result<Bytes, RequestError>,
     },
 }
+
+impl Event {
+    /// Where a message or a request came from.
+    pub(crate) const fn source(&self) -> Option<&Source> {
+        match self {
+            Self::Received { from, .. } | Self::Request { from, .. } => Some(from),
+            _ => None,
+        }
+    }
+
+    /// The peer that a notice is about.
+    pub(crate) const fn subject(&self) -> Option<NodeId> {
+        match self {
+            Self::Connected { peer, .. }
+            | Self::Disconnected { peer }
+            | Self::Shared { peer, .. }
+            | Self::Unshared { peer, .. }
+            | Self::Refused { peer, .. } => Some(*peer),
+            _ => None,
+        }
+    }
+}

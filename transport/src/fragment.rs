@@ -4,6 +4,13 @@
 //! `{handle u32, flags u8, message u32, length u16, bytes}`, big-endian, at most 32 KiB of bytes.
 //! The messages of one handle and direction are numbered from zero and never interleave.
 
+use meshraft_consensus::Moment;
+
+use crate::{
+    budget::{Budget, Purse},
+    config::Limits,
+};
+
 /// The most bytes that a fragment may carry, its seal included.
 pub(crate) const FRAGMENT_BYTES_MAX: usize = 32 * 1024;
 /// The bytes before a fragment's payload.
@@ -75,6 +82,13 @@ pub(crate) struct Fragment<'a> {
     pub(crate) bytes: &'a mut [u8],
 }
 
+impl Fragment<'_> {
+    /// Whether it is a message by itself, which is not kept.
+    pub(crate) const fn is_whole(&self) -> bool {
+        self.header.first && self.header.last
+    }
+}
+
 /// Why a frame's fragments can't be used; the stream that sent them is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -113,32 +127,6 @@ pub enum FragmentError {
     },
 }
 
-/// Bytes of unfinished messages, over all handles of a stream.
-#[derive(Clone, Debug)]
-pub(crate) struct Budget {
-    held: usize,
-    held_max: usize,
-    message_max: usize,
-}
-
-impl Budget {
-    pub(crate) const fn new(held_max: usize, message_max: usize) -> Self {
-        Self { held: 0, held_max, message_max }
-    }
-
-    /// Whether a fragment can be kept; whole messages are not kept at all.
-    pub(crate) const fn has_room_for(&self, fragment: &Fragment<'_>) -> bool {
-        let Header { first, last, .. } = fragment.header;
-        (first && last) || self.held.saturating_add(fragment.bytes.len()) <= self.held_max
-    }
-
-    /// Bytes that are held now.
-    #[cfg(test)]
-    pub(crate) const fn held(&self) -> usize {
-        self.held
-    }
-}
-
 /// A message whose last fragment arrived.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Whole<'a> {
@@ -157,17 +145,33 @@ impl AsRef<[u8]> for Whole<'_> {
     }
 }
 
+/// A message whose last fragment has not arrived.
+#[derive(Clone, Debug)]
+struct Partial {
+    bytes: Vec<u8>,
+    begun: Moment,
+    grown: Moment,
+}
+
 /// Joins the fragments of one handle and direction.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Assembly {
+    purse: Purse,
+    message_bytes_max: usize,
     next: u32,
-    partial: Option<Vec<u8>>,
+    partial: Option<Partial>,
 }
 
 impl Assembly {
+    /// Messages of at most so many bytes, counted in `purse` while they are unfinished.
+    pub(crate) const fn new(purse: Purse, message_bytes_max: usize) -> Self {
+        Self { purse, message_bytes_max, next: 0, partial: None }
+    }
+
     /// Takes one fragment; `Some` if it ends a message.
     pub(crate) fn join<'a>(
         &mut self,
+        now: Moment,
         header: Header,
         bytes: &'a [u8],
         budget: &mut Budget,
@@ -184,32 +188,48 @@ impl Assembly {
         if header.first && header.last {
             return Ok(Some(Whole::Single(bytes)));
         }
-        let partial = self.partial.get_or_insert_default();
-        if partial.len().saturating_add(bytes.len()) > budget.message_max {
-            return Err(FragmentError::OverBudget { bytes_max: budget.message_max });
+        let fresh = || Partial { bytes: Vec::new(), begun: now, grown: now };
+        let partial = self.partial.get_or_insert_with(fresh);
+        if partial.bytes.len().saturating_add(bytes.len()) > self.message_bytes_max {
+            return Err(FragmentError::OverBudget { bytes_max: self.message_bytes_max });
         }
-        if budget.held.saturating_add(bytes.len()) > budget.held_max {
-            return Err(FragmentError::OverBudget { bytes_max: budget.held_max });
+        if let Some(bytes_max) = budget.bound(self.purse, bytes.len()) {
+            return Err(FragmentError::OverBudget { bytes_max });
         }
-        partial.extend_from_slice(bytes);
-        budget.held += bytes.len();
+        partial.bytes.extend_from_slice(bytes);
+        partial.grown = now;
+        budget.take(self.purse, bytes.len());
         if !header.last {
             return Ok(None);
         }
-        let whole = self.partial.take().unwrap_or_default();
-        budget.held = budget.held.saturating_sub(whole.len());
+        let whole = self.partial.take().map_or_else(Vec::new, |partial| partial.bytes);
+        budget.give_back(self.purse, whole.len());
         Ok(Some(Whole::Joined(whole)))
+    }
+
+    /// Where an unfinished message is counted.
+    pub(crate) const fn purse(&self) -> Purse {
+        self.purse
     }
 
     /// What an unfinished message holds.
     pub(crate) fn held(&self) -> usize {
-        self.partial.as_ref().map_or(0, Vec::len)
+        self.partial.as_ref().map_or(0, |partial| partial.bytes.len())
+    }
+
+    /// Whether a message is unfinished for longer than it may be.
+    pub(crate) fn is_overdue(&self, now: Moment, limits: &Limits) -> bool {
+        self.partial.as_ref().is_some_and(|partial| {
+            now.since(partial.grown) >= limits.unfinished_pause_max
+                || now.since(partial.begun) >= limits.unfinished_time_max
+        })
     }
 
     /// Gives back what an unfinished message holds; for a handle that goes.
     pub(crate) fn release(&mut self, budget: &mut Budget) {
-        let held = self.partial.take().map_or(0, |partial| partial.len());
-        budget.held = budget.held.saturating_sub(held);
+        let held = self.held();
+        self.partial = None;
+        budget.give_back(self.purse, held);
     }
 }
 
@@ -218,6 +238,15 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::budget::{Account, Budgets};
+
+    fn budget(bytes_max: usize) -> Budget {
+        Budget::new(bytes_max, Account::new(Budgets::new(&Limits::default())))
+    }
+
+    fn assembly() -> Assembly {
+        Assembly::new(Purse::MemberMessages, 10)
+    }
 
     fn header(message: u32, first: bool, last: bool) -> Header {
         Header { handle: 1, first, last, message, length: 0 }
@@ -240,32 +269,38 @@ mod tests {
 
     #[test]
     fn messages_join_in_order_only() {
-        let mut budget = Budget::new(100, 10);
-        let mut assembly = Assembly::default();
-        let single = assembly.join(header(0, true, true), b"one", &mut budget);
+        let mut budget = budget(100);
+        let mut assembly = assembly();
+        let single = assembly.join(Moment::ZERO, header(0, true, true), b"one", &mut budget);
         assert_eq!(single, Ok(Some(Whole::Single(b"one"))));
-        assert_eq!(assembly.join(header(1, true, false), b"tw", &mut budget), Ok(None));
-        let other = assembly.clone().join(header(1, true, true), b"x", &mut budget);
+        assert_eq!(
+            assembly.join(Moment::ZERO, header(1, true, false), b"tw", &mut budget),
+            Ok(None)
+        );
+        let other = assembly.clone().join(Moment::ZERO, header(1, true, true), b"x", &mut budget);
         assert_eq!(other, Err(FragmentError::Interleaved));
-        let joined = assembly.join(header(1, false, true), b"o", &mut budget);
+        let joined = assembly.join(Moment::ZERO, header(1, false, true), b"o", &mut budget);
         assert_eq!(joined, Ok(Some(Whole::Joined(b"two".to_vec()))));
-        let replayed = assembly.join(header(1, true, true), b"two", &mut budget);
+        let replayed = assembly.join(Moment::ZERO, header(1, true, true), b"two", &mut budget);
         assert_eq!(replayed, Err(FragmentError::OutOfOrder { expected: 2, found: 1 }));
-        let headless = assembly.join(header(2, false, true), b"x", &mut budget);
+        let headless = assembly.join(Moment::ZERO, header(2, false, true), b"x", &mut budget);
         assert_eq!(headless, Err(FragmentError::Interleaved));
     }
 
     #[test]
     fn no_handle_holds_more_than_a_message_nor_all_more_than_the_budget() {
-        let mut budget = Budget::new(15, 10);
-        let [mut one, mut two] = [Assembly::default(), Assembly::default()];
-        assert_eq!(one.join(header(0, true, false), &[0; 10], &mut budget), Ok(None));
-        let over = one.join(header(0, false, true), &[0; 1], &mut budget);
+        let mut budget = budget(15);
+        let [mut one, mut two] = [assembly(), assembly()];
+        assert_eq!(one.join(Moment::ZERO, header(0, true, false), &[0; 10], &mut budget), Ok(None));
+        let over = one.join(Moment::ZERO, header(0, false, true), &[0; 1], &mut budget);
         assert_eq!(over, Err(FragmentError::OverBudget { bytes_max: 10 }));
-        let over = two.join(header(0, true, false), &[0; 6], &mut budget);
+        let over = two.join(Moment::ZERO, header(0, true, false), &[0; 6], &mut budget);
         assert_eq!(over, Err(FragmentError::OverBudget { bytes_max: 15 }));
         one.release(&mut budget);
-        assert_eq!(two.clone().join(header(0, false, false), &[0; 6], &mut budget), Ok(None));
+        assert_eq!(
+            two.clone().join(Moment::ZERO, header(0, false, false), &[0; 6], &mut budget),
+            Ok(None)
+        );
     }
 
     proptest! {

@@ -43,6 +43,11 @@ impl FrameReader {
         self.bytes.extend_from_slice(bytes);
     }
 
+    /// Whether a frame is cut off; after [`Self::next`] gave `None`.
+    pub(crate) fn is_cut_off(&self) -> bool {
+        self.start < self.bytes.len()
+    }
+
     /// The next whole frame, without its length.
     pub(crate) fn next(&mut self) -> Result<Option<&mut [u8]>, FrameError> {
         let Some(rest) = self.bytes.get_mut(self.start..) else { return Ok(None) };

@@ -17,12 +17,13 @@ use meshraft_consensus::{Moment, Namespace, NodeId};
 use tokio::{sync::Notify, time};
 
 use crate::{
+    budget::{Account, Budgets},
     config::{Limits, TransportConfig},
     dial_failure::Failures,
     error::Refusal,
     event::Event,
     hello::sha256,
-    inbox::Inbox,
+    inbox::{Inbox, Room},
     link::{Inbound, Link, LinkConfig, LinkEvent, Outbound},
     orders::{Order, Orders},
     peer::{Connection, Loss, Peer},
@@ -50,6 +51,7 @@ pub(crate) struct Hub {
     pub(crate) me: NodeId,
     stall: Duration,
     pub(crate) limits: Limits,
+    budgets: Arc<Budgets>,
     origin: time::Instant,
     seed: [u8; 32],
     numbers: AtomicU64,
@@ -73,6 +75,7 @@ impl Hub {
             me: config.identity.node_id(),
             stall: config.stall,
             limits: config.limits.clone(),
+            budgets: Budgets::new(&config.limits),
             origin: time::Instant::now(),
             seed,
             numbers: AtomicU64::new(0),
@@ -127,7 +130,7 @@ impl Hub {
         let (address, dialled) = (connection.address.clone(), connection.dialled);
         let mut peers = self.peers.write().unwrap_or_else(PoisonError::into_inner);
         let known = peers.contains_key(&node);
-        let peer = Arc::clone(peers.entry(node).or_insert_with(|| Peer::new(self.me, node)));
+        let peer = Arc::clone(peers.entry(node).or_insert_with(|| self.new_peer(node)));
         let dead = peer.connect(connection);
         drop(peers);
         for connection in dead {
@@ -140,6 +143,11 @@ impl Hub {
             self.inbox.notify(Event::Connected { peer: node, address, dialled });
         }
         self.open_standing(&peer);
+    }
+
+    fn new_peer(&self, node: NodeId) -> Arc<Peer> {
+        let account = Account::new(Arc::clone(&self.budgets));
+        Peer::new(self.me, node, account, Room::new(&self.limits))
     }
 
     /// A connection is gone, or is given up.
@@ -179,7 +187,7 @@ impl Hub {
         let now = self.now();
         peer.outbound(now, channel, |connection| {
             let number = self.number();
-            let config = self.link_config(channel, peer.node(), number);
+            let config = self.link_config(channel, peer, number);
             let link = self.with_roster(|roster| Outbound::new(config, now, roster));
             let port = Port::new(number, channel, connection, Link::Outbound(link));
             self.orders.push(Order::Open { peer: peer.node(), port: Arc::clone(&port) });
@@ -215,7 +223,8 @@ impl Hub {
     ) {
         let Some(peer) = self.peer(node) else { return };
         let number = self.number();
-        let link = Link::Inbound(Inbound::new(self.link_config(channel, node, number), self.now()));
+        let link =
+            Link::Inbound(Inbound::new(self.link_config(channel, &peer, number), self.now()));
         let port = Port::new(number, channel, connection, link);
         if !peer.accept(&port) {
             // As often as the peer likes, so it is no news.
@@ -354,16 +363,29 @@ impl Hub {
     }
 
     /// Hands a message to the caller. Control never waits; every other channel's reader does.
-    pub(crate) async fn deliver(&self, channel: Channel, delivery: Delivery) {
+    pub(crate) async fn deliver(&self, peer: &Peer, channel: Channel, delivery: Delivery) {
         match channel {
             Channel::Control => self.inbox.control(delivery.event, delivery.bytes),
-            _ => self.inbox.bulk(delivery.event, delivery.bytes).await,
+            _ => self.inbox.bulk(peer.room(), delivery.event, delivery.bytes).await,
         }
     }
 
-    /// Waits while the caller has too many notices to take.
-    pub(crate) async fn notice_room(&self) {
-        self.inbox.notice_room().await;
+    /// While peers hold more than three quarters of a purse, the one that holds most gives way.
+    pub(crate) fn make_room(self: &Arc<Self>) {
+        while let Some(purse) = self.budgets.crowded() {
+            let peers = self.peers();
+            let held = |peer: &&Arc<Peer>| peer.account().held(purse);
+            let Some(peer) = peers.iter().max_by_key(held) else { return };
+            let gave_way = peer.ports().iter().any(|port| {
+                let now = self.now();
+                let (gave_way, events) = port.with_link(|link| link.give_way(now, purse));
+                self.settle_all(peer, port, events);
+                gave_way
+            });
+            if !gave_way {
+                return;
+            }
+        }
     }
 
     fn refused(&self, peer: &Peer, port: &Port, namespace: Namespace, why: Refusal) {
@@ -459,14 +481,15 @@ impl Hub {
         self.numbers.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn link_config(&self, channel: Channel, peer: NodeId, number: u64) -> LinkConfig {
+    fn link_config(&self, channel: Channel, peer: &Peer, number: u64) -> LinkConfig {
         LinkConfig {
             channel,
             me: self.me,
-            peer,
+            peer: peer.node(),
             stall: self.stall,
             limits: self.limits.of(channel),
             seed: sha256(&[b"meshraft stream", &self.seed, &number.to_be_bytes()]),
+            account: Arc::clone(peer.account()),
         }
     }
 }

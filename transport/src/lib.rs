@@ -14,6 +14,7 @@
 
 pub mod address;
 mod behaviour;
+mod budget;
 mod codec;
 mod config;
 mod dial_failure;
@@ -52,9 +53,9 @@ pub use libp2p::{Multiaddr, PeerId};
 pub use address::{AddressError, AddressErrors, AddressProblem, PeerAddress};
 pub use behaviour::{Behaviour, Denied};
 pub use codec::DecodeError;
-pub use config::{Limits, TransportConfig};
+pub use config::{Limits, Share, TransportConfig};
 pub use dial_failure::{DialFailure, Unreached};
-pub use error::{NotSent, Refusal, RequestError, StartError};
+pub use error::{NotReplied, NotSent, Refusal, ReplyError, RequestError, StartError};
 pub use event::Event;
 pub use fragment::FragmentError;
 pub use frame::FrameError;

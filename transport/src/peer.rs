@@ -10,7 +10,9 @@ use libp2p::{Multiaddr, swarm::ConnectionId};
 use meshraft_consensus::{Moment, Namespace, NodeId};
 
 use crate::{
+    budget::Account,
     error::Refusal,
+    inbox::Room,
     port::Port,
     status::{PeerNamespace, PeerStatus},
     types::{Channel, PeerFacts},
@@ -79,12 +81,26 @@ pub(crate) struct Peer {
     node: NodeId,
     /// Whether connections that we dialled are preferred.
     ours_first: bool,
+    /// What it holds on all its streams.
+    account: Arc<Account>,
+    /// Where its messages wait for the caller.
+    room: Room,
     state: Mutex<State>,
 }
 
 impl Peer {
-    pub(crate) fn new(me: NodeId, node: NodeId) -> Arc<Self> {
-        Arc::new(Self { node, ours_first: me < node, state: Mutex::default() })
+    pub(crate) fn new(me: NodeId, node: NodeId, account: Arc<Account>, room: Room) -> Arc<Self> {
+        Arc::new(Self { node, ours_first: me < node, account, room, state: Mutex::default() })
+    }
+
+    /// Where its messages wait for the caller.
+    pub(crate) const fn room(&self) -> &Room {
+        &self.room
+    }
+
+    /// What it holds on all its streams.
+    pub(crate) const fn account(&self) -> &Arc<Account> {
+        &self.account
     }
 
     pub(crate) const fn node(&self) -> NodeId {
@@ -311,6 +327,7 @@ impl Peer {
 mod tests {
     use super::*;
     use crate::{
+        budget::Budgets,
         config::Limits,
         link::{Link, LinkConfig, Outbound},
         roster::Roster,
@@ -330,7 +347,13 @@ mod tests {
     }
 
     fn peer(me: u8, other: u8) -> Arc<Peer> {
-        Peer::new(NodeId::new([me; 32]), NodeId::new([other; 32]))
+        let account = Account::new(Budgets::new(&Limits::default()));
+        Peer::new(
+            NodeId::new([me; 32]),
+            NodeId::new([other; 32]),
+            account,
+            Room::new(&Limits::default()),
+        )
     }
 
     #[test]
@@ -372,6 +395,7 @@ mod tests {
                     stall: Duration::from_secs(1),
                     limits: Limits::default(),
                     seed: [0; 32],
+                    account: Account::new(Budgets::new(&Limits::default())),
                 };
                 let link = Outbound::new(config, now, &Roster::default());
                 Port::new(number, Channel::Snapshot, connection, Link::Outbound(link))

@@ -164,11 +164,11 @@ impl Port {
                 hub.with_roster(|roster| self.with_link(|link| link.receive(now, roster, bytes)));
             for event in events {
                 if let Some(delivery) = hub.settle(peer, self, event) {
-                    hub.deliver(self.channel, delivery).await;
+                    hub.deliver(peer, self.channel, delivery).await;
                 }
             }
             taken?;
-            hub.notice_room().await;
+            hub.make_room();
         }
     }
 

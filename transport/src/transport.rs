@@ -14,7 +14,7 @@ use crate::{
     behaviour::Behaviour,
     config::TransportConfig,
     dial_failure::Unreached,
-    error::{NotSent, RequestError, StartError},
+    error::{NotSent, ReplyError, RequestError, StartError},
     event::Event,
     hub::Hub,
     identity::peer_id,
@@ -50,7 +50,7 @@ impl Transport {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(StartError::Randomness)?;
         let dial_seed = getrandom::u64().map_err(StartError::Randomness)?;
-        let inbox = Inbox::new(config.limits.inbox_bytes_max);
+        let inbox = Inbox::new(&config.limits);
         let hub = Hub::new(&config, Arc::clone(&inbox), seed);
         let (lan, resolved) = (listen_on_lan(&config), Resolved::default());
         let behaviour = Behaviour::new(Arc::clone(&hub), dial_seed, lan, resolved.clone());
@@ -181,22 +181,21 @@ impl Transport {
         self.hub.settle_all(&peer, &port, events);
     }
 
-    /// Answers a request, on the channel that it came on. If whoever asked is gone, or asked too
-    /// much, the reply is lost.
-    pub fn reply(&self, token: ReplyToken, payload: Bytes) {
-        let now = self.hub.now();
-        let replied = self.hub.answering(token).map(|port: Arc<Port>| {
-            let (replied, _) = port.with_link(|link| match link {
-                Link::Inbound(inbound) => {
-                    inbound.reply(now, token.handle(), token.request(), payload)
-                }
-                Link::Outbound(_) => false,
-            });
-            replied
+    /// Answers a request, on the channel that it came on.
+    ///
+    /// # Errors
+    /// The reply can't be sent. Unless whoever asked is gone, that end is told so, at once.
+    pub fn reply(&self, token: ReplyToken, payload: Bytes) -> Result<(), ReplyError> {
+        let port: Arc<Port> = self.hub.answering(token).ok_or(ReplyError::Gone)?;
+        let (replied, _) = port.with_link(|link| match link {
+            Link::Inbound(inbound) => inbound.reply(token.handle(), token.request(), payload),
+            Link::Outbound(_) => Err(ReplyError::Gone),
         });
-        if replied != Some(true) {
-            tracing::debug!(?token, "reply dropped");
+        if let Err(error) = replied {
+            tracing::debug!(?token, %error, "reply not sent");
         }
+        self.hub.make_room();
+        replied
     }
 
     /// The connected peers, ordered by id.

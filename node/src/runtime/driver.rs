@@ -391,7 +391,10 @@ impl Engine {
             Output::Request { id, to, namespace, scope, channel, payload, timeout } => {
                 self.transport.request(id, to, &namespace, scope, channel, payload, timeout);
             }
-            Output::Reply { token, payload } => self.transport.reply(token, payload),
+            Output::Reply { token, payload } => {
+                // A reply that can't be sent is told to its asker, and logged, by the transport.
+                drop(self.transport.reply(token, payload));
+            }
             Output::Snapshot(job) => self.snapshots.want(job),
             Output::Answer { id, response } => {
                 if let Some(pending) = self.pending.remove(&id) {

@@ -9,9 +9,10 @@ use super::{
     wire::Wire,
 };
 use crate::{
+    budget::Purse,
     codec::Packet,
     error::{Refusal, RequestError},
-    fragment::{self, Fragment},
+    fragment::{self, Assembly, Fragment, FragmentError},
     hello::{Answer, Closing, Facts, Greeting, VERSION_NEWEST, VERSION_OLDEST},
     roster::Roster,
     seal::{Direction, Handshake},
@@ -36,6 +37,7 @@ impl Outbound {
             }
         }
         self.wire.reader = reader;
+        self.wire.heard(now);
         if let Some(idle) = &mut self.idle {
             idle.touch(now);
         }
@@ -111,8 +113,9 @@ impl Outbound {
             return Ok(());
         }
         self.handles.insert(handle, key.clone());
+        let assembly = assembly(&self.wire.config, key.1);
         let Some(secret) = secret else {
-            outlet.state = State::Open { pipe: Pipe::new(handle, None), facts, bond };
+            outlet.state = State::Open { pipe: Pipe::new(handle, None, assembly), facts, bond };
             self.opened(now, key);
             return Ok(());
         };
@@ -126,7 +129,8 @@ impl Outbound {
             [&hello.random, &random],
         );
         let seals = Seals::new(secret, &handshake, Direction::Forward);
-        outlet.state = State::Proving { pipe: Pipe::new(handle, Some(seals)), facts, bond };
+        outlet.state =
+            State::Proving { pipe: Pipe::new(handle, Some(seals), assembly), facts, bond };
         Ok(())
     }
 
@@ -201,23 +205,30 @@ impl Outbound {
             return if given { Ok(()) } else { Err(LinkError::UnknownHandle { handle }) };
         };
         let key = key.clone();
-        if !self.wire.budget.has_room_for(&fragment) {
-            self.make_room(now, &fragment);
+        if !fragment.is_whole() {
+            self.make_room(now, Purse::of_answers(key.1), fragment.bytes.len());
         }
         let Some(outlet) = self.outlets.get_mut(&key) else { return Ok(()) };
         let Some(pipe) = outlet.pipe() else { return Ok(()) };
-        let read = pipe.read(fragment, &mut self.wire.budget);
+        let read = pipe.read(now, fragment, &mut self.wire.budget);
         let proving = matches!(outlet.state, State::Proving { .. });
         let whole = match read {
             Err(LinkError::Seal(_)) if proving => {
-                self.close_handle(&key, Closing::Refused(Refusal::KeyMismatch));
-                self.refused(now, &key, Refusal::KeyMismatch);
+                self.refuse(now, &key, Refusal::KeyMismatch);
+                return Ok(());
+            }
+            Err(LinkError::Fragment(FragmentError::OverBudget { .. })) => {
+                self.refuse(now, &key, Refusal::Limit);
                 return Ok(());
             }
             read => read?,
         };
         let Some(whole) = whole else { return Ok(()) };
-        match (Packet::decode(whole.as_ref())?, proving) {
+        let Ok(packet) = Packet::decode(whole.as_ref()) else {
+            self.refuse(now, &key, Refusal::Undecodable);
+            return Ok(());
+        };
+        match (packet, proving) {
             (Packet::Proof, true) => {
                 prove(outlet);
                 self.opened(now, key);
@@ -229,20 +240,55 @@ impl Outbound {
                 self.wire.events.extend(event);
                 Ok(())
             }
+            (Packet::Unanswered { id, why }, false) if self.wire.config.channel.asks() => {
+                let event = self.requests.unanswered(id, &key, why);
+                self.wire.events.extend(event);
+                Ok(())
+            }
             _ => Err(LinkError::Misplaced),
         }
     }
 
+    /// Closes a handle for what came on it, and tells both ends.
+    fn refuse(&mut self, now: Moment, key: &Key, why: Refusal) {
+        self.close_handle(key, Closing::Refused(why.clone()));
+        self.refused(now, key, why);
+    }
+
     /// Closes handles until there is room for a fragment of a reply, perhaps its own.
-    fn make_room(&mut self, now: Moment, fragment: &Fragment<'_>) {
-        while !self.wire.budget.has_room_for(fragment) {
-            let holders = self.outlets.iter();
-            let holders = holders.map(|(key, outlet)| (key, &key.0, outlet.held()));
-            let Some(key) = fair::largest(holders).cloned() else { return };
-            self.close_handle(&key, Closing::Refused(Refusal::Limit));
-            self.refused(now, &key, Refusal::Limit);
+    fn make_room(&mut self, now: Moment, purse: Purse, bytes: usize) {
+        while self.wire.budget.bound(purse, bytes).is_some() {
+            if !self.give_way(now, purse) {
+                return;
+            }
         }
     }
+
+    /// Closes the handle that holds most of a purse; `false` if none holds any.
+    pub(crate) fn give_way(&mut self, now: Moment, purse: Purse) -> bool {
+        let holders = self.outlets.iter();
+        let holders = holders.map(|(key, outlet)| (key, &key.0, outlet.held(purse)));
+        let Some(key) = fair::largest(holders).cloned() else { return false };
+        self.refuse(now, &key, Refusal::Limit);
+        true
+    }
+
+    /// Closes the handles whose messages are unfinished for too long.
+    pub(super) fn close_overdue(&mut self, now: Moment) {
+        let limits = &self.wire.config.limits;
+        let overdue = |(_, outlet): &(&Key, &Outlet)| outlet.is_overdue(now, limits);
+        let overdue = self.outlets.iter().filter(overdue).map(|(key, _)| key.clone());
+        for key in overdue.collect::<Vec<_>>() {
+            self.refuse(now, &key, Refusal::Unfinished);
+        }
+    }
+}
+
+/// What joins what comes back on a handle: replies, or nothing but a proof.
+fn assembly(config: &LinkConfig, scope: Scope) -> Assembly {
+    let limits = &config.limits;
+    let bytes_max = if config.channel.asks() { limits.message_bytes_max } else { 0 };
+    Assembly::new(Purse::of_answers(scope), bytes_max)
 }
 
 /// The other end has proven that it holds the key.

@@ -1,4 +1,4 @@
-//! Who gives way when unfinished messages use up what one stream may hold.
+//! Who gives way when unfinished messages use up what one stream, its peer or all peers may hold.
 //!
 //! Messages are cut and take turns, so many can be under way at once, each held until its last
 //! fragment arrives. Whatever a busy namespace does, the others must get through: of all that hold

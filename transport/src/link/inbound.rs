@@ -8,13 +8,14 @@ use meshraft_consensus::{Moment, Namespace};
 use super::{
     Key, LinkConfig, LinkError, LinkEvent, fair,
     pipe::{Pipe, Seals, WRITE_BYTES_MAX},
-    queue::{Queue, Queued},
+    replies::{Replies, Taken},
     wire::Wire,
 };
 use crate::{
+    budget::Purse,
     codec::Packet,
-    error::Refusal,
-    fragment::{self, Fragment},
+    error::{Refusal, ReplyError},
+    fragment::{self, Assembly, Fragment, FragmentError},
     frame::FrameWriter,
     hello::{Answer, Closing, Facts, Greeting, Hello, VERSION_NEWEST, VERSION_OLDEST},
     key::{KeyId, KeyRing},
@@ -39,11 +40,17 @@ struct Inlet {
     key: Option<KeyId>,
     pipe: Pipe,
     proven: bool,
-    replies: Queue,
+    replies: Replies,
     in_turn: bool,
 }
 
 impl Inlet {
+    /// What it holds of a purse.
+    fn held(&self, purse: Purse) -> usize {
+        let messages = if self.pipe.purse() == purse { self.pipe.held() } else { 0 };
+        messages + if self.replies.purse() == purse { self.replies.held() } else { 0 }
+    }
+
     fn key_of_counts(&self) -> Key {
         (self.source.namespace.clone(), self.source.scope)
     }
@@ -82,7 +89,7 @@ impl Inbound {
     ///
     /// # Errors
     /// The peer broke the protocol: close the stream.
-    pub fn receive(&mut self, roster: &Roster, bytes: &[u8]) -> Result<(), LinkError> {
+    pub fn receive(&mut self, now: Moment, roster: &Roster, bytes: &[u8]) -> Result<(), LinkError> {
         let mut reader = core::mem::take(&mut self.wire.reader);
         reader.extend(bytes);
         while let Some(mut frame) = reader.next()? {
@@ -90,11 +97,12 @@ impl Inbound {
                 let fragment = fragment::split(&mut frame)?;
                 match fragment.header.handle {
                     0 => self.greeting(roster, &fragment)?,
-                    handle => self.fragment(handle, fragment)?,
+                    handle => self.fragment(now, handle, fragment)?,
                 }
             }
         }
         self.wire.reader = reader;
+        self.wire.heard(now);
         self.wire.check_flood()
     }
 
@@ -109,11 +117,11 @@ impl Inbound {
             }
             let Some(handle) = self.turns.pop_front() else { break };
             let Some(inlet) = self.inlets.get_mut(&handle) else { continue };
-            let replies = &mut inlet.replies;
+            let (replies, budget) = (&mut inlet.replies, &mut self.wire.budget);
             inlet.in_turn = inlet.pipe.take_turn(&mut writer, || {
                 // Too large a reply is refused when it is queued.
-                std::iter::from_fn(|| replies.pop())
-                    .find_map(|queued| queued.packet.encode(bytes_max).ok())
+                std::iter::from_fn(|| replies.pop(budget))
+                    .find_map(|packet| packet.encode(bytes_max).ok())
             });
             if inlet.in_turn {
                 self.turns.push_back(handle);
@@ -127,19 +135,27 @@ impl Inbound {
     }
 
     /// When to call [`Self::tick`] next.
-    pub const fn deadline(&self) -> Option<Moment> {
-        self.silent_until
+    pub fn deadline(&self) -> Option<Moment> {
+        self.silent_until.into_iter().chain(self.wire.look_at()).min()
     }
 
     /// Does what is due.
     ///
     /// # Errors
-    /// The opener has not said anything: close the stream.
+    /// The opener has not said anything, or not all of a frame: close the stream.
     pub fn tick(&mut self, now: Moment) -> Result<(), LinkError> {
-        match self.silent_until {
-            Some(until) if until <= now => Err(LinkError::Silent),
-            _ => Ok(()),
+        if self.silent_until.is_some_and(|until| until <= now) {
+            return Err(LinkError::Silent);
         }
+        if self.wire.looks(now)? {
+            let limits = &self.wire.config.limits;
+            let overdue = |(_, inlet): &(&u32, &Inlet)| inlet.pipe.is_overdue(now, limits);
+            let overdue = self.inlets.iter().filter(overdue).map(|(handle, _)| *handle);
+            for handle in overdue.collect::<Vec<_>>() {
+                self.refuse(handle, Refusal::Unfinished);
+            }
+        }
+        Ok(())
     }
 
     /// The next event.
@@ -147,22 +163,29 @@ impl Inbound {
         self.wire.events.pop_front()
     }
 
-    /// Answers a request; `false` if its handle is gone, or the queue is full, or it is too large:
-    /// then the reply is lost.
-    pub fn reply(&mut self, now: Moment, handle: u32, request: u64, payload: Bytes) -> bool {
-        let config = &self.wire.config;
-        let Some(inlet) = self.inlets.get_mut(&handle).filter(|inlet| inlet.proven) else {
-            return false;
-        };
-        let packet = Packet::Reply { id: request, payload };
-        if packet.cost_bytes() > config.limits.message_bytes_max {
-            return false;
+    /// Answers a request.
+    ///
+    /// # Errors
+    /// The reply can't be sent. If the handle still lives and the request is open, whoever asked is
+    /// told so instead.
+    pub fn reply(&mut self, handle: u32, request: u64, payload: Bytes) -> Result<(), ReplyError> {
+        let inlet = self.inlets.get_mut(&handle).filter(|inlet| inlet.proven);
+        let inlet = inlet.ok_or(ReplyError::Gone)?;
+        let Wire { config, budget, .. } = &mut self.wire;
+        let answered = inlet.replies.answer(request, payload, &config.limits, budget);
+        if answered != Err(ReplyError::NotOpen) {
+            take_turn(&mut self.turns, handle, inlet);
         }
-        let queued = Queued { packet, expected: None, since: now };
-        if inlet.replies.push(queued, config.channel, &config.limits).is_err() {
-            return false;
-        }
-        take_turn(&mut self.turns, handle, inlet);
+        answered
+    }
+
+    /// Closes the handle that holds most of a purse; `false` if none holds any.
+    pub(crate) fn give_way(&mut self, purse: Purse) -> bool {
+        let holders = self.inlets.iter();
+        let holders =
+            holders.map(|(handle, inlet)| (*handle, &inlet.source.namespace, inlet.held(purse)));
+        let Some(handle) = fair::largest(holders) else { return false };
+        self.refuse(handle, Refusal::Limit);
         true
     }
 
@@ -309,8 +332,8 @@ impl Inbound {
             told,
             key: hello.key,
             proven: seals.is_none(),
-            pipe: Pipe::new(handle, seals),
-            replies: Queue::default(),
+            pipe: Pipe::new(handle, seals, self.assembly(hello.scope.into())),
+            replies: Replies::new(Purse::of_replies(hello.scope.into())),
             in_turn: false,
         };
         if inlet.proven {
@@ -323,16 +346,27 @@ impl Inbound {
         self.inlets.insert(handle, inlet);
     }
 
+    #[cfg(test)]
+    pub(super) const fn wire_mut(&mut self) -> &mut Wire {
+        &mut self.wire
+    }
+
+    /// What joins the messages of a handle of this scope.
+    fn assembly(&self, scope: Scope) -> Assembly {
+        Assembly::new(Purse::of_messages(scope), self.wire.config.limits.bytes_max(scope))
+    }
+
     /// Bytes of unfinished messages.
     #[cfg(test)]
-    pub(super) const fn held(&self) -> usize {
-        self.wire.budget.held()
+    pub(super) fn held(&self) -> usize {
+        self.wire.budget.unfinished()
     }
 
     /// Takes a handle out of use, and gives back what it holds.
     fn remove(&mut self, handle: u32) -> Option<Inlet> {
         let mut inlet = self.inlets.remove(&handle)?;
         inlet.pipe.release(&mut self.wire.budget);
+        inlet.replies.release(&mut self.wire.budget);
         let key = inlet.key_of_counts();
         let count = self.counts.get_mut(&key)?;
         *count -= 1;
@@ -362,30 +396,47 @@ impl Inbound {
         }
     }
 
-    fn fragment(&mut self, handle: u32, fragment: Fragment<'_>) -> Result<(), LinkError> {
-        if !self.inlets.contains_key(&handle) {
+    /// Closes a handle for what came on it, and tells both ends.
+    fn refuse(&mut self, handle: u32, why: Refusal) {
+        let Some(inlet) = self.remove(handle) else { return };
+        self.wire.greet(0, &Greeting::Close { handle, why: Closing::Refused(why.clone()) });
+        let Source { namespace, scope, .. } = inlet.source;
+        self.event(LinkEvent::Refused { namespace, scope, why });
+    }
+
+    fn fragment(
+        &mut self,
+        now: Moment,
+        handle: u32,
+        fragment: Fragment<'_>,
+    ) -> Result<(), LinkError> {
+        let Some(inlet) = self.inlets.get(&handle) else {
             // What was on its way when the handle was closed is dropped; what names a handle that
             // was never given is a breach.
             let given = handle <= self.newest;
             return if given { Ok(()) } else { Err(LinkError::UnknownHandle { handle }) };
-        }
-        if !self.wire.budget.has_room_for(&fragment) {
-            self.make_room(&fragment);
+        };
+        if !fragment.is_whole() {
+            self.make_room(inlet.pipe.purse(), fragment.bytes.len());
         }
         let Some(inlet) = self.inlets.get_mut(&handle) else { return Ok(()) };
-        let whole = match inlet.pipe.read(fragment, &mut self.wire.budget) {
+        let whole = match inlet.pipe.read(now, fragment, &mut self.wire.budget) {
             Err(LinkError::Seal(_)) if !inlet.proven => {
-                let Source { namespace, scope, .. } = inlet.source.clone();
-                let why = Refusal::KeyMismatch;
-                self.close(handle, Closing::Refused(why.clone()));
-                self.event(LinkEvent::Refused { namespace, scope, why });
+                self.refuse(handle, Refusal::KeyMismatch);
+                return Ok(());
+            }
+            Err(LinkError::Fragment(FragmentError::OverBudget { .. })) => {
+                self.refuse(handle, Refusal::Limit);
                 return Ok(());
             }
             read => read?,
         };
         let Some(whole) = whole else { return Ok(()) };
         let bytes = whole.as_ref().len();
-        let packet = Packet::decode(whole.as_ref())?;
+        let Ok(packet) = Packet::decode(whole.as_ref()) else {
+            self.refuse(handle, Refusal::Undecodable);
+            return Ok(());
+        };
         if !inlet.proven {
             if packet != Packet::Proof {
                 return Err(LinkError::Misplaced);
@@ -395,18 +446,30 @@ impl Inbound {
             return Ok(());
         }
         let event = deliver(self.wire.config.channel, handle, inlet, packet, bytes)?;
+        if let LinkEvent::Request { request, .. } = &event {
+            let Wire { config, budget, .. } = &mut self.wire;
+            match inlet.replies.take(*request, &config.limits, budget) {
+                Taken::Yes => {}
+                Taken::Refused => {
+                    take_turn(&mut self.turns, handle, inlet);
+                    return Ok(());
+                }
+                Taken::Flooded => {
+                    self.refuse(handle, Refusal::Limit);
+                    return Ok(());
+                }
+            }
+        }
         self.wire.events.push_back(event);
         Ok(())
     }
 
     /// Closes handles until there is room for a fragment, perhaps its own.
-    fn make_room(&mut self, fragment: &Fragment<'_>) {
-        while !self.wire.budget.has_room_for(fragment) {
-            let holders = self.inlets.iter();
-            let holders = holders
-                .map(|(handle, inlet)| (*handle, &inlet.source.namespace, inlet.pipe.held()));
-            let Some(handle) = fair::largest(holders) else { return };
-            self.close(handle, Closing::Refused(Refusal::Limit));
+    fn make_room(&mut self, purse: Purse, bytes: usize) {
+        while self.wire.budget.bound(purse, bytes).is_some() {
+            if !self.give_way(purse) {
+                return;
+            }
         }
     }
 

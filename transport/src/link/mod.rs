@@ -9,9 +9,10 @@
 //! 1. A handle is bound to namespace, scope, both incarnations, both ends' clusters and one key; a
 //!    change of any of them closes it.
 //! 2. On a sealed handle, nothing is delivered and nothing is shared before the other end's proof.
-//! 3. What a peer sends is never asserted: it is parsed, or refused with a [`LinkError`], which
-//!    ends the stream.
-//! 4. All that a link holds is bounded by its [`Limits`].
+//! 3. What a peer sends is never asserted: it is parsed, or refused. A message that can't be decoded,
+//!    is too large or is not finished in time closes its handle; only a [`LinkError`] ends the stream.
+//! 4. All that a link holds is bounded by its [`Limits`], and counted in what its peer holds.
+//! 5. A request that was taken is answered, or its asker is told why not.
 
 mod answers;
 mod fair;
@@ -22,13 +23,14 @@ mod outlet;
 mod pipe;
 mod pulse;
 mod queue;
+mod replies;
 mod requests;
 mod wire;
 
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use meshraft_consensus::{Moment, Namespace, NodeId};
@@ -38,7 +40,7 @@ pub use self::{
     outbound::{Outbound, Outgoing, Question},
 };
 use crate::{
-    codec::DecodeError,
+    budget::{Account, Purse},
     config::Limits,
     error::{Refusal, RequestError},
     fragment::FragmentError,
@@ -68,6 +70,8 @@ pub struct LinkConfig {
     pub limits: Limits,
     /// Fresh randomness, never used for another link.
     pub seed: [u8; 32],
+    /// What the peer holds on all its streams.
+    pub(crate) account: Arc<Account>,
 }
 
 /// What a link found out. Take them by `poll` after every call.
@@ -93,7 +97,8 @@ pub enum LinkEvent {
         /// The namespace.
         namespace: Namespace,
     },
-    /// A hello or a handle was refused, by either end.
+    /// A hello or a handle was refused, by either end; also one that is closed for a message that
+    /// can't be decoded, is not finished in time, or for which there is no room.
     Refused {
         /// The namespace.
         namespace: Namespace,
@@ -149,9 +154,6 @@ pub enum LinkError {
     /// No greeting.
     #[error(transparent)]
     Greeting(#[from] GreetingError),
-    /// No message.
-    #[error(transparent)]
-    Message(#[from] DecodeError),
     /// A fragment of a proven handle does not open.
     #[error(transparent)]
     Seal(#[from] SealBroken),
@@ -170,6 +172,9 @@ pub enum LinkError {
     /// A stream was opened and nothing was said on it.
     #[error("nothing was said on a stream that was opened")]
     Silent,
+    /// A frame was begun and not finished in time.
+    #[error("a frame was not finished in time")]
+    CutOff,
     /// A hello is not answered.
     #[error("a hello was not answered in time")]
     Unanswered,
@@ -193,7 +198,7 @@ impl Link {
     pub fn receive(&mut self, now: Moment, roster: &Roster, bytes: &[u8]) -> Result<(), LinkError> {
         match self {
             Self::Outbound(outbound) => outbound.receive(now, roster, bytes),
-            Self::Inbound(inbound) => inbound.receive(roster, bytes),
+            Self::Inbound(inbound) => inbound.receive(now, roster, bytes),
         }
     }
 
@@ -237,6 +242,14 @@ impl Link {
         match self {
             Self::Outbound(outbound) => outbound.tick(now, roster),
             Self::Inbound(inbound) => inbound.tick(now),
+        }
+    }
+
+    /// Closes the handle that holds most of a purse; `false` if none holds any.
+    pub(crate) fn give_way(&mut self, now: Moment, purse: Purse) -> bool {
+        match self {
+            Self::Outbound(outbound) => outbound.give_way(now, purse),
+            Self::Inbound(inbound) => inbound.give_way(purse),
         }
     }
 

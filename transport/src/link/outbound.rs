@@ -205,16 +205,20 @@ impl Outbound {
         let pulse = self.pulse.as_ref().map(Pulse::deadline);
         let asked = self.asked.first_key_value().map(|(_, (_, since))| since.plus(HELLO_TIMEOUT));
         let retry = self.retries.first().map(|(at, _)| *at);
-        let deadlines = [pulse, asked, retry, self.requests.deadline(), self.idle_deadline()];
+        let (requests, idle) = (self.requests.deadline(), self.idle_deadline());
+        let deadlines = [pulse, asked, retry, requests, idle, self.wire.look_at()];
         deadlines.into_iter().flatten().min()
     }
 
     /// Does what is due.
     ///
     /// # Errors
-    /// The peer does not answer: close the stream.
+    /// The peer does not answer, or not all of a frame: close the stream.
     pub fn tick(&mut self, now: Moment, roster: &Roster) -> Result<(), LinkError> {
         self.requests.expire(now, &mut self.wire.events);
+        if self.wire.looks(now)? {
+            self.close_overdue(now);
+        }
         while let Some((at, _)) = self.retries.first()
             && *at <= now
             && let Some((at, key)) = self.retries.pop_first()
@@ -334,6 +338,13 @@ impl Outbound {
         self.outlets.iter().filter_map(open).collect()
     }
 
+    /// Writes bytes on a handle as if they were a message.
+    #[cfg(test)]
+    pub(super) fn write_raw(&mut self, key: &Key, bytes: Vec<u8>) {
+        self.outlets.get_mut(key).and_then(Outlet::pipe).expect("an open handle").put(bytes);
+        self.take_turn(key.clone());
+    }
+
     fn keys(&self, namespace: &Namespace) -> Vec<Key> {
         let from = (namespace.clone(), Scope::Free);
         let keys = self.outlets.range(from..).map(|(key, _)| key);
@@ -370,7 +381,7 @@ impl Outbound {
         if !local.speaks_for(key.1) {
             return Err(RequestError::Refused(Refusal::NotOurs));
         }
-        let (bytes, bytes_max) = (queued.packet.cost_bytes(), limits.message_bytes_max);
+        let (bytes, bytes_max) = (queued.packet.cost_bytes(), limits.bytes_max(key.1));
         if bytes > bytes_max {
             return Err(RequestError::NotSent(NotSent::TooLarge { bytes, bytes_max }));
         }

@@ -7,6 +7,8 @@ use meshraft_consensus::{Incarnation, Moment};
 
 use super::{pipe::Pipe, queue::Queue};
 use crate::{
+    budget::Purse,
+    config::Limits,
     error::Refusal,
     hello::{Facts, Hello},
     key::KeyId,
@@ -85,11 +87,20 @@ impl Outlet {
         }
     }
 
-    /// Bytes of a reply that is not whole yet.
-    pub(super) fn held(&self) -> usize {
+    /// What a reply that is not whole yet holds of a purse.
+    pub(super) fn held(&self, purse: Purse) -> usize {
+        self.open_pipe().filter(|pipe| pipe.purse() == purse).map_or(0, Pipe::held)
+    }
+
+    /// Whether a reply is unfinished for longer than it may be.
+    pub(super) fn is_overdue(&self, now: Moment, limits: &Limits) -> bool {
+        self.open_pipe().is_some_and(|pipe| pipe.is_overdue(now, limits))
+    }
+
+    const fn open_pipe(&self) -> Option<&Pipe> {
         match &self.state {
-            State::Proving { pipe, .. } | State::Open { pipe, .. } => pipe.held(),
-            State::Idle | State::Wanting | State::Asked { .. } | State::Refused { .. } => 0,
+            State::Proving { pipe, .. } | State::Open { pipe, .. } => Some(pipe),
+            State::Idle | State::Wanting | State::Asked { .. } | State::Refused { .. } => None,
         }
     }
 
@@ -104,7 +115,12 @@ impl Outlet {
             Refusal::UnknownNamespace => RETRY_UNKNOWN_MAX,
             _ => RETRY_MAX,
         };
-        let pause = RETRY_FIRST.saturating_mul(1 << self.refusals.min(10)).min(longest);
+        let doubled = RETRY_FIRST.saturating_mul(1 << self.refusals.min(10)).min(longest);
+        // An open handle counts no refusals, and the next message may not be decoded either.
+        let pause = match why {
+            Refusal::Undecodable | Refusal::Unfinished => RETRY_MAX,
+            _ => doubled,
+        };
         self.refusals = self.refusals.saturating_add(1);
         let retry_at = why.may_pass().then(|| now.plus(pause));
         if retry_at.is_none() {

@@ -1,9 +1,13 @@
 //! One open handle's fragments, out and in: cutting, sealing, opening, joining.
 
+use meshraft_consensus::Moment;
+
 use super::LinkError;
 use crate::{
+    budget::{Budget, Purse},
     codec::Packet,
-    fragment::{Assembly, Budget, Fragment, Header, Whole},
+    config::Limits,
+    fragment::{Assembly, Fragment, Header, Whole},
     frame::{CHUNK_BYTES_MAX, FrameWriter},
     key::NamespaceKey,
     seal::{Direction, Handshake, Opener, SEAL_BYTES, Sealer},
@@ -48,11 +52,11 @@ pub(super) struct Pipe {
 }
 
 impl Pipe {
-    pub(super) fn new(handle: u32, seals: Option<Seals>) -> Self {
+    pub(super) fn new(handle: u32, seals: Option<Seals>, assembly: Assembly) -> Self {
         Self {
             handle,
             seals: seals.map(Box::new),
-            assembly: Assembly::default(),
+            assembly,
             message: None,
             number: 0,
             deficit_bytes: 0,
@@ -63,6 +67,11 @@ impl Pipe {
     pub(super) fn prove(&mut self) {
         let proof = Packet::Proof.encode(CHUNK_BYTES_MAX).unwrap_or_default();
         self.message = Some((proof, 0));
+    }
+
+    #[cfg(test)]
+    pub(super) fn put(&mut self, bytes: Vec<u8>) {
+        self.message = Some((bytes, 0));
     }
 
     pub(super) const fn handle(&self) -> u32 {
@@ -132,6 +141,7 @@ impl Pipe {
     /// Takes a fragment of this handle; `Some` if it ends a message.
     pub(super) fn read<'a>(
         &mut self,
+        now: Moment,
         fragment: Fragment<'a>,
         budget: &mut Budget,
     ) -> Result<Option<Whole<'a>>, LinkError> {
@@ -139,7 +149,17 @@ impl Pipe {
             Some(seals) => seals.opener.open(&fragment.raw, fragment.bytes)?,
             None => fragment.bytes,
         };
-        Ok(self.assembly.join(fragment.header, bytes, budget)?)
+        Ok(self.assembly.join(now, fragment.header, bytes, budget)?)
+    }
+
+    /// Where an unfinished message is counted.
+    pub(super) const fn purse(&self) -> Purse {
+        self.assembly.purse()
+    }
+
+    /// Whether a message is unfinished for longer than it may be.
+    pub(super) fn is_overdue(&self, now: Moment, limits: &Limits) -> bool {
+        self.assembly.is_overdue(now, limits)
     }
 
     /// What an unfinished message holds.

@@ -7,7 +7,8 @@ use meshraft_consensus::Moment;
 
 use super::{Key, LinkEvent};
 use crate::{
-    error::{NotSent, RequestError},
+    codec::Unanswered,
+    error::{NotReplied, NotSent, Refusal, RequestError},
     types::RequestId,
 };
 
@@ -71,6 +72,22 @@ impl Requests {
     pub(super) fn reply(&mut self, number: u64, key: &Key, payload: Bytes) -> Option<LinkEvent> {
         self.pending.get(&number).filter(|pending| pending.key == *key && pending.written)?;
         self.end(number).map(|pending| LinkEvent::Reply { id: pending.id, result: Ok(payload) })
+    }
+
+    /// The news on `key`'s handle that there will be no reply.
+    pub(super) fn unanswered(
+        &mut self,
+        number: u64,
+        key: &Key,
+        why: Unanswered,
+    ) -> Option<LinkEvent> {
+        self.pending.get(&number).filter(|pending| pending.key == *key && pending.written)?;
+        let error = match why {
+            Unanswered::Overloaded => RequestError::Refused(Refusal::Limit),
+            Unanswered::TooLarge => RequestError::NotReplied(NotReplied::TooLarge),
+            Unanswered::NoRoom => RequestError::NotReplied(NotReplied::NoRoom),
+        };
+        self.end(number).map(|pending| LinkEvent::Reply { id: pending.id, result: Err(error) })
     }
 
     /// Ends one request that could not be sent.

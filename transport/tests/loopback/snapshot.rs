@@ -71,7 +71,7 @@ async fn heartbeats_do_not_wait_behind_a_snapshot() {
         .await;
     let begun = Instant::now();
     for token in tokens {
-        server.transport.reply(token, Bytes::from(vec![0x5a; REPLY_BYTES]));
+        server.transport.reply(token, Bytes::from(vec![0x5a; REPLY_BYTES])).unwrap();
     }
     // One heartbeat after the other, the same way as the replies, until all of those are there.
     let (mut rounds, mut slowest, mut replies) = (1, Duration::ZERO, 0);
@@ -105,7 +105,7 @@ async fn a_reply_that_is_too_large_is_not_sent() {
                 _ => None,
             })
             .await;
-        server.transport.reply(token, Bytes::from(vec![0; bytes]));
+        drop(server.transport.reply(token, Bytes::from(vec![0; bytes])));
     };
     asker.ask(1, server.id(), Channel::Snapshot, Bytes::new());
     answer(&mut server, 2 * REPLY_BYTES).await;

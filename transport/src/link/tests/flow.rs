@@ -3,10 +3,16 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::error::{NotSent, RequestError};
+use crate::error::{NotSent, ReplyError, RequestError};
 
 fn name(index: u8) -> Namespace {
     Namespace::new(&format!("/{index}")).unwrap()
+}
+
+/// Messages without a cluster as large as those in one.
+fn large_guests(limits: &mut Limits) {
+    limits.guest_message_bytes_max = limits.message_bytes_max;
+    limits.guest_unfinished = limits.member_unfinished;
 }
 
 /// Two members that share as many namespaces, all handshakes done.
@@ -49,7 +55,7 @@ fn heartbeat_like(index: u8) -> Body {
 
 #[test]
 fn a_busy_namespace_does_not_delay_another_by_more_than_its_turn() {
-    let mut pair = crowd(Channel::Entries, 3, |_| {});
+    let mut pair = crowd(Channel::Entries, 3, large_guests);
     for index in [0, 1] {
         send_in(&mut pair, index, opaque(index, 8_000_000)).unwrap();
     }
@@ -76,7 +82,9 @@ fn a_busy_namespace_does_not_delay_another_by_more_than_its_turn() {
 #[test]
 fn large_messages_cross_whole_sealed_or_not() {
     for keys in [KeyRing::open(), key(1)] {
-        let mut pair = Pair::members(Channel::Entries, keys);
+        let mut pair = Pair::with(Channel::Entries, large_guests);
+        pair.acceptor.open(at(0), keys.clone(), member(2, [1]));
+        pair.opener.open(at(0), keys, member(1, [1]));
         for length in [0, 1, 32_000, 32_741, 32_742, 65_536, 2 << 20] {
             pair.send(Scope::Free, opaque(7, length));
             pair.pump();
@@ -157,7 +165,7 @@ fn large_replies_give_way_to_small_ones() {
         if let LinkEvent::Request { from, handle, request, .. } = event {
             let bytes = if from.namespace == name(8) { 40_000 } else { LARGE };
             let reply = Bytes::from(vec![7; bytes]);
-            assert!(pair.acceptor.inbound().reply(at(0), handle, request, reply));
+            assert_eq!(pair.acceptor.inbound().reply(handle, request, reply), Ok(()));
         }
     }
     pair.pump();
@@ -187,7 +195,7 @@ fn a_full_queue_refuses_new_entries_and_drops_old_control() {
     assert_eq!(control.acceptor.bodies(), [opaque(1, 9), opaque(2, 9)]);
 }
 
-fn replies(end: &mut End) -> Vec<(u64, Result<Bytes, RequestError>)> {
+pub(super) fn replies(end: &mut End) -> Vec<(u64, Result<Bytes, RequestError>)> {
     let reply = |event| match event {
         LinkEvent::Reply { id, result } => Some((id.get(), result)),
         _ => None,
@@ -215,9 +223,9 @@ fn a_request_times_out_as_lost_or_unsent() {
         _ => None,
     });
     let (handle, request) = request.unwrap();
-    for number in [request, request + 7] {
-        assert!(pair.acceptor.inbound().reply(at(1), handle, number, Bytes::new()));
-    }
+    let mut reply = |number| pair.acceptor.inbound().reply(handle, number, Bytes::new());
+    assert_eq!(reply(request), Ok(()));
+    assert_eq!([request, request + 7].map(reply), [Err(ReplyError::NotOpen); 2]);
     pair.pump();
     assert!(replies(&mut pair.opener).is_empty());
 }
@@ -234,8 +242,8 @@ fn a_stream_for_snapshots_ends_when_nothing_is_asked_on_it() {
     let (handle, request) = asked.expect("the request arrived");
     pair.now = at(900);
     assert_eq!(pair.opener.link.deadline(), Some(at(1_000)), "only the request's time runs");
-    let now = pair.now;
-    assert!(pair.acceptor.inbound().reply(now, handle, request, Bytes::from_static(b"bytes")));
+    let reply = Bytes::from_static(b"bytes");
+    assert_eq!(pair.acceptor.inbound().reply(handle, request, reply), Ok(()));
     pair.pump();
     assert_eq!(replies(&mut pair.opener), [(1, Ok(Bytes::from_static(b"bytes")))]);
 
@@ -322,8 +330,7 @@ proptest! {
                 }
                 Step::Answer => for (handle, request) in waiting.drain(..) {
                     // The handle may be gone; then the reply is lost, and so is the request.
-                    let now = pair.now;
-                    pair.acceptor.inbound().reply(now, handle, request, Bytes::new());
+                    let _ = pair.acceptor.inbound().reply(handle, request, Bytes::new());
                 },
                 Step::Pump => pair.pump(),
                 Step::Pass(millis) => {

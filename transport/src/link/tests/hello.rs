@@ -302,8 +302,12 @@ fn what_this_node_may_not_send_is_refused_here() {
     assert_eq!(send("/other", Scope::Free, opaque(1, 1)), not_open);
     let not_ours = Err(RequestError::Refused(Refusal::NotOurs));
     assert_eq!(send("/jobs", Scope::Cluster(cluster(9)), heartbeat(1)), not_ours);
-    let bytes_max = Limits::default().message_bytes_max;
-    let too_large = NotSent::TooLarge { bytes: bytes_max + 2, bytes_max };
-    let sent = send("/jobs", Scope::Free, opaque(1, bytes_max));
-    assert_eq!(sent, Err(RequestError::NotSent(too_large)));
+    let Limits { message_bytes_max, guest_message_bytes_max, .. } = Limits::default();
+    for (scope, bytes_max) in
+        [(Scope::Free, guest_message_bytes_max), (Scope::Cluster(cluster(1)), message_bytes_max)]
+    {
+        let too_large = NotSent::TooLarge { bytes: bytes_max + 2, bytes_max };
+        let sent = send("/jobs", scope, opaque(1, bytes_max));
+        assert_eq!(sent, Err(RequestError::NotSent(too_large)));
+    }
 }

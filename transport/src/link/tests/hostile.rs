@@ -10,18 +10,23 @@ use crate::{
 };
 
 fn frame(handle: u32, message: u32, bytes: &[u8]) -> Vec<u8> {
+    piece(handle, true, true, message, bytes)
+}
+
+/// A frame of one fragment.
+pub(super) fn piece(handle: u32, first: bool, last: bool, message: u32, bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     let length = u16::try_from(bytes.len()).unwrap();
-    let header = Header { handle, first: true, last: true, message, length };
+    let header = Header { handle, first, last, message, length };
     FrameWriter::new(&mut out).fragment(header, bytes, |_, _, _| {});
     out
 }
 
-fn greet(message: u32, greeting: &Greeting) -> Vec<u8> {
+pub(super) fn greet(message: u32, greeting: &Greeting) -> Vec<u8> {
     frame(0, message, &greeting.encode())
 }
 
-fn hello(scope: Option<ClusterId>, random: u8) -> Greeting {
+pub(super) fn hello(scope: Option<ClusterId>, random: u8) -> Greeting {
     Greeting::Hello(Hello {
         oldest: 1,
         newest: 1,

@@ -1,5 +1,6 @@
 //! Two links face to face, without a socket: every byte and every moment is the test's.
 
+mod bounds;
 mod flow;
 mod hello;
 mod hostile;
@@ -15,6 +16,7 @@ use meshraft_consensus::{
 
 use super::{Inbound, Link, LinkConfig, LinkError, LinkEvent, Outbound, Outgoing, Question};
 use crate::{
+    budget::{Account, Budgets},
     config::Limits,
     key::{KeyRing, NamespaceKey},
     roster::Roster,
@@ -65,6 +67,7 @@ fn config(channel: Channel, me: u8, peer: u8) -> LinkConfig {
         stall: STALL,
         limits: Limits::default(),
         seed: [me; 32],
+        account: Account::new(Budgets::new(&Limits::default())),
     }
 }
 
@@ -163,6 +166,9 @@ impl Pair {
         let [mut ours, mut theirs] = [config(channel, 1, 2), config(channel, 2, 1)];
         limit(&mut ours.limits);
         limit(&mut theirs.limits);
+        for config in [&mut ours, &mut theirs] {
+            config.account = Account::new(Budgets::new(&config.limits));
+        }
         let outbound = Outbound::new(ours, at(0), &Roster::default());
         let opener = End::new(Link::Outbound(outbound));
         let acceptor = End::new(Link::Inbound(Inbound::new(theirs, at(0))));

@@ -50,7 +50,7 @@ fn no_payload_leaves_in_clear_on_any_channel() {
                 arrived |= matches!(event, LinkEvent::Received { .. } | LinkEvent::Request { .. });
                 if let LinkEvent::Request { handle, request, .. } = event {
                     let payload = Bytes::from(vec![0xa5; 100]);
-                    assert!(pair.acceptor.inbound().reply(at(0), handle, request, payload));
+                    assert_eq!(pair.acceptor.inbound().reply(handle, request, payload), Ok(()));
                 }
             }
             let back = pair.acceptor.transmit();
