@@ -192,7 +192,10 @@ pub(crate) fn transport(node: NodeId, event: &TransportEvent) {
 fn refused(node: NodeId, peer: NodeId, namespace: &Namespace, why: &Refusal) {
     let peer = peer_id(peer);
     match why {
-        Refusal::KeyMismatch | Refusal::Version { .. } | Refusal::Malformed => {
+        Refusal::KeyMismatch
+        | Refusal::Version { .. }
+        | Refusal::Malformed
+        | Refusal::Undecodable => {
             warn!(%node, %peer, %namespace, error = %why, "hello refused");
         }
         _ => debug!(%node, %peer, %namespace, error = %why, "hello refused"),

@@ -69,7 +69,9 @@ async fn echo(mut node: Node) {
                 let Node { transport, .. } = &node;
                 transport.send(from.node, &from.namespace, from.scope, None, channel, body);
             }
-            Event::Request { token, payload, .. } => drop(node.transport.reply(token, payload)),
+            Event::Request { token, payload, .. } => {
+                let _ = node.transport.reply(token, payload);
+            }
             _ => {}
         }
     }

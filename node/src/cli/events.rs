@@ -199,6 +199,9 @@ const fn refusal(why: &Refusal) -> &'static str {
         Refusal::WrongCluster { .. } => "wrong_cluster",
         Refusal::WrongIncarnation { .. } => "wrong_incarnation",
         Refusal::Version { .. } => "version",
+        Refusal::Undecodable => "undecodable",
+        Refusal::Unfinished => "unfinished",
+        Refusal::Limit => "limit",
         _ => "refused",
     }
 }

@@ -393,7 +393,7 @@ impl Engine {
             }
             Output::Reply { token, payload } => {
                 // A reply that can't be sent is told to its asker, and logged, by the transport.
-                drop(self.transport.reply(token, payload));
+                let _ = self.transport.reply(token, payload);
             }
             Output::Snapshot(job) => self.snapshots.want(job),
             Output::Answer { id, response } => {

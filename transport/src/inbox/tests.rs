@@ -1,6 +1,9 @@
 //! Floods beside honest traffic: who waits for what, and how much is held.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use meshraft_consensus::{ClusterId, Namespace, NodeId};
@@ -300,8 +303,8 @@ proptest! {
                 // One honest heartbeat of each namespace waits at one time.
                 Act::Heartbeat { namespace } => {
                     let id = 1_000_000 + u64::from(namespace);
-                    if !waiting.contains_key(&id) {
-                        waiting.insert(id, 0);
+                    if let Entry::Vacant(place) = waiting.entry(id) {
+                        place.insert(0);
                         inbox.control(message(1, namespace, MEMBER, id), 50);
                         beats += 1;
                     }

@@ -6,23 +6,22 @@ use bytes::Bytes;
 use meshraft_consensus::{Moment, Namespace};
 
 use super::{
-    Key, LinkConfig, LinkError, LinkEvent, fair,
+    Key, LinkConfig, LinkError, LinkEvent,
     pipe::{Pipe, Seals, WRITE_BYTES_MAX},
-    replies::{Replies, Taken},
+    replies::Replies,
     wire::Wire,
 };
 use crate::{
     budget::Purse,
-    codec::Packet,
     error::{Refusal, ReplyError},
-    fragment::{self, Assembly, Fragment, FragmentError},
+    fragment::{self, Assembly, Fragment},
     frame::FrameWriter,
     hello::{Answer, Closing, Facts, Greeting, Hello, VERSION_NEWEST, VERSION_OLDEST},
     key::{KeyId, KeyRing},
     roster::Roster,
     seal::{Direction, Handshake},
     status::HandleStatus,
-    types::{Body, Channel, LocalNamespace, LocalRole, PeerFacts, Scope, Source},
+    types::{Channel, LocalNamespace, LocalRole, PeerFacts, Scope, Source},
 };
 
 /// Handles of one namespace and scope on one stream: the one in use, and those it replaced while
@@ -31,22 +30,22 @@ const SAME_MAX: usize = 4;
 
 /// A handle that was given.
 #[derive(Debug)]
-struct Inlet {
-    source: Source,
+pub(super) struct Inlet {
+    pub(super) source: Source,
     /// What the peer said of itself.
-    facts: Facts,
+    pub(super) facts: Facts,
     /// What this end said of itself.
-    told: Facts,
-    key: Option<KeyId>,
-    pipe: Pipe,
-    proven: bool,
-    replies: Replies,
-    in_turn: bool,
+    pub(super) told: Facts,
+    pub(super) key: Option<KeyId>,
+    pub(super) pipe: Pipe,
+    pub(super) proven: bool,
+    pub(super) replies: Replies,
+    pub(super) in_turn: bool,
 }
 
 impl Inlet {
     /// What it holds of a purse.
-    fn held(&self, purse: Purse) -> usize {
+    pub(super) fn held(&self, purse: Purse) -> usize {
         let messages = if self.pipe.purse() == purse { self.pipe.held() } else { 0 };
         messages + if self.replies.purse() == purse { self.replies.held() } else { 0 }
     }
@@ -59,11 +58,11 @@ impl Inlet {
 /// The end that accepted a stream.
 #[derive(Debug)]
 pub struct Inbound {
-    wire: Wire,
-    inlets: BTreeMap<u32, Inlet>,
+    pub(super) wire: Wire,
+    pub(super) inlets: BTreeMap<u32, Inlet>,
     /// The newest handle; none is given twice.
-    newest: u32,
-    turns: VecDeque<u32>,
+    pub(super) newest: u32,
+    pub(super) turns: VecDeque<u32>,
     /// How many handles each namespace and scope has: what a peer can hold is bounded by what is
     /// open here, whoever it is.
     counts: BTreeMap<Key, usize>,
@@ -177,16 +176,6 @@ impl Inbound {
             take_turn(&mut self.turns, handle, inlet);
         }
         answered
-    }
-
-    /// Closes the handle that holds most of a purse; `false` if none holds any.
-    pub(crate) fn give_way(&mut self, purse: Purse) -> bool {
-        let holders = self.inlets.iter();
-        let holders =
-            holders.map(|(handle, inlet)| (*handle, &inlet.source.namespace, inlet.held(purse)));
-        let Some(handle) = fair::largest(holders) else { return false };
-        self.refuse(handle, Refusal::Limit);
-        true
     }
 
     /// The roster's facts of a namespace changed: handles bound to others are closed.
@@ -363,7 +352,7 @@ impl Inbound {
     }
 
     /// Takes a handle out of use, and gives back what it holds.
-    fn remove(&mut self, handle: u32) -> Option<Inlet> {
+    pub(super) fn remove(&mut self, handle: u32) -> Option<Inlet> {
         let mut inlet = self.inlets.remove(&handle)?;
         inlet.pipe.release(&mut self.wire.budget);
         inlet.replies.release(&mut self.wire.budget);
@@ -396,96 +385,19 @@ impl Inbound {
         }
     }
 
-    /// Closes a handle for what came on it, and tells both ends.
-    fn refuse(&mut self, handle: u32, why: Refusal) {
-        let Some(inlet) = self.remove(handle) else { return };
-        self.wire.greet(0, &Greeting::Close { handle, why: Closing::Refused(why.clone()) });
-        let Source { namespace, scope, .. } = inlet.source;
-        self.event(LinkEvent::Refused { namespace, scope, why });
-    }
-
-    fn fragment(
-        &mut self,
-        now: Moment,
-        handle: u32,
-        fragment: Fragment<'_>,
-    ) -> Result<(), LinkError> {
-        let Some(inlet) = self.inlets.get(&handle) else {
-            // What was on its way when the handle was closed is dropped; what names a handle that
-            // was never given is a breach.
-            let given = handle <= self.newest;
-            return if given { Ok(()) } else { Err(LinkError::UnknownHandle { handle }) };
-        };
-        if !fragment.is_whole() {
-            self.make_room(inlet.pipe.purse(), fragment.bytes.len());
-        }
-        let Some(inlet) = self.inlets.get_mut(&handle) else { return Ok(()) };
-        let whole = match inlet.pipe.read(now, fragment, &mut self.wire.budget) {
-            Err(LinkError::Seal(_)) if !inlet.proven => {
-                self.refuse(handle, Refusal::KeyMismatch);
-                return Ok(());
-            }
-            Err(LinkError::Fragment(FragmentError::OverBudget { .. })) => {
-                self.refuse(handle, Refusal::Limit);
-                return Ok(());
-            }
-            read => read?,
-        };
-        let Some(whole) = whole else { return Ok(()) };
-        let bytes = whole.as_ref().len();
-        let Ok(packet) = Packet::decode(whole.as_ref()) else {
-            self.refuse(handle, Refusal::Undecodable);
-            return Ok(());
-        };
-        if !inlet.proven {
-            if packet != Packet::Proof {
-                return Err(LinkError::Misplaced);
-            }
-            inlet.proven = true;
-            share(&mut self.wire.events, inlet);
-            return Ok(());
-        }
-        let event = deliver(self.wire.config.channel, handle, inlet, packet, bytes)?;
-        if let LinkEvent::Request { request, .. } = &event {
-            let Wire { config, budget, .. } = &mut self.wire;
-            match inlet.replies.take(*request, &config.limits, budget) {
-                Taken::Yes => {}
-                Taken::Refused => {
-                    take_turn(&mut self.turns, handle, inlet);
-                    return Ok(());
-                }
-                Taken::Flooded => {
-                    self.refuse(handle, Refusal::Limit);
-                    return Ok(());
-                }
-            }
-        }
-        self.wire.events.push_back(event);
-        Ok(())
-    }
-
-    /// Closes handles until there is room for a fragment, perhaps its own.
-    fn make_room(&mut self, purse: Purse, bytes: usize) {
-        while self.wire.budget.bound(purse, bytes).is_some() {
-            if !self.give_way(purse) {
-                return;
-            }
-        }
-    }
-
-    fn event(&mut self, event: LinkEvent) {
+    pub(super) fn event(&mut self, event: LinkEvent) {
         self.wire.events.push_back(event);
     }
 }
 
 /// Queues a handle for its next turn to write.
-fn take_turn(turns: &mut VecDeque<u32>, handle: u32, inlet: &mut Inlet) {
+pub(super) fn take_turn(turns: &mut VecDeque<u32>, handle: u32, inlet: &mut Inlet) {
     if !core::mem::replace(&mut inlet.in_turn, true) {
         turns.push_back(handle);
     }
 }
 
-fn share(events: &mut VecDeque<LinkEvent>, inlet: &Inlet) {
+pub(super) fn share(events: &mut VecDeque<LinkEvent>, inlet: &Inlet) {
     if inlet.source.scope == Scope::Free {
         let namespace = inlet.source.namespace.clone();
         events.push_back(LinkEvent::Shared { namespace, facts: PeerFacts::from(&inlet.facts) });
@@ -505,27 +417,4 @@ fn still_bound(inlet: &Inlet, local: Option<&LocalNamespace>) -> bool {
     holds(&local.keys, inlet.key)
         && local.speaks_for(scope)
         && Facts::told(&local.role, scope.cluster(), inlet.facts.is_client()) == inlet.told
-}
-
-/// What a packet on a proven handle means, if this channel and scope may carry it.
-fn deliver(
-    channel: Channel,
-    handle: u32,
-    inlet: &Inlet,
-    packet: Packet,
-    bytes: usize,
-) -> Result<LinkEvent, LinkError> {
-    let from = inlet.source.clone();
-    match (packet, channel, from.scope) {
-        (Packet::Consensus(message), Channel::Control | Channel::Entries, Scope::Cluster(_)) => {
-            Ok(LinkEvent::Received { from, body: Body::Consensus(message), bytes })
-        }
-        (Packet::Opaque(opaque), Channel::Control | Channel::Entries | Channel::Peers, _) => {
-            Ok(LinkEvent::Received { from, body: Body::Bytes(opaque), bytes })
-        }
-        (Packet::Request { id, payload }, Channel::Command | Channel::Snapshot, _) => {
-            Ok(LinkEvent::Request { from, handle, request: id, payload })
-        }
-        _ => Err(LinkError::Misplaced),
-    }
 }

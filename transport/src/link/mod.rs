@@ -18,6 +18,7 @@ mod answers;
 mod fair;
 mod idle;
 mod inbound;
+mod intake;
 mod outbound;
 mod outlet;
 mod pipe;

@@ -87,7 +87,7 @@ fn echo(mut node: Node) -> tokio::task::JoinHandle<()> {
     tokio::spawn(async move {
         while let Some(event) = node.events.recv().await {
             if let Event::Request { token, payload, .. } = event {
-                drop(node.transport.reply(token, payload.iter().rev().copied().collect()));
+                let _ = node.transport.reply(token, payload.iter().rev().copied().collect());
             }
         }
     })

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use meshraft_transport::{Body, Channel, Event, KeyRing, Limits, Scope, identity::Identity};
+use meshraft_transport::{
+    Body, Channel, Event, KeyRing, Limits, NotReplied, ReplyError, RequestError, RequestId, Scope,
+    identity::Identity,
+};
 use tokio::time::Instant;
 
 use crate::{
@@ -105,12 +108,15 @@ async fn a_reply_that_is_too_large_is_not_sent() {
                 _ => None,
             })
             .await;
-        drop(server.transport.reply(token, Bytes::from(vec![0; bytes])));
+        server.transport.reply(token, Bytes::from(vec![0; bytes]))
     };
     asker.ask(1, server.id(), Channel::Snapshot, Bytes::new());
-    answer(&mut server, 2 * REPLY_BYTES).await;
+    let replied = answer(&mut server, 2 * REPLY_BYTES).await;
+    assert!(matches!(replied, Err(ReplyError::TooLarge { .. })), "{replied:?}");
+    let told = Err(RequestError::NotReplied(NotReplied::TooLarge));
+    assert_eq!(crate::reply(&mut asker).await, (RequestId::new(1), told));
     asker.ask(2, server.id(), Channel::Snapshot, Bytes::new());
-    answer(&mut server, REPLY_BYTES + 4_000).await;
+    assert_eq!(answer(&mut server, REPLY_BYTES + 4_000).await, Ok(()));
     let (id, result) = crate::reply(&mut asker).await;
     assert_eq!((id.get(), result.map(|bytes| bytes.len())), (2, Ok(REPLY_BYTES + 4_000)));
 }
