@@ -118,7 +118,10 @@ pub use error::{InstallError, LoadError, ReadError, RejectReason};
 pub use event::{DropReason, Event, Role};
 pub use identity::{ClusterId, Incarnation, Member, Namespace, NamespaceError, NodeId};
 pub use input::{Fate, Input, ReadLevel};
-pub use membership::{Change, ChangeStep, Configuration, ConfigurationError};
+pub use membership::{
+    Card, CardError, Change, ChangeStep, Configuration, ConfigurationError, Judgement,
+    KnownMembers, Signature, Signatures,
+};
 pub use message::{
     Amnesia, AppendRequest, AppendResponse, AppendResult, Committed, Dismissed, Heartbeat,
     HeartbeatResponse, Message, Quiesce, ReadRequest, ReadResponse, RepairRequest, RepairResponse,
