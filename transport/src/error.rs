@@ -3,10 +3,14 @@
 use std::io;
 
 use libp2p::Multiaddr;
-use meshraft_consensus::{ClusterId, Incarnation};
+use meshraft_consensus::{CardError, ClusterId, Incarnation, Index};
 use serde::{Deserialize, Serialize};
 
-use crate::{address::AddressErrors, types::Channel};
+use crate::{
+    address::AddressErrors,
+    bounded,
+    types::{Channel, LocalRole},
+};
 
 /// Why one end does not talk to the other in a namespace. The order of variants and fields is the
 /// wire format.
@@ -16,8 +20,10 @@ pub enum Refusal {
     /// The refusing end has no such namespace open; it may open it later.
     #[error("the peer does not have this namespace open")]
     UnknownNamespace,
-    /// The two ends do not hold the same namespace key, or only one of them holds one.
-    #[error("the namespace keys of the two ends differ")]
+    /// The two ends do not hold the same namespace key, or only one of them holds one; or the
+    /// refusing end has no such namespace open. Under a key the two are not told apart: a stranger
+    /// would learn the names of namespaces.
+    #[error("wrong key, or no such namespace")]
     KeyMismatch,
     /// The refusing end does not speak for that cluster.
     #[error("the peer does not speak for cluster {asked}")]
@@ -25,6 +31,7 @@ pub enum Refusal {
         /// The cluster that the hello named.
         asked: ClusterId,
         /// The clusters that the refusing end speaks for.
+        #[serde(deserialize_with = "bounded::list::<{ LocalRole::CLUSTERS_MAX }, _, _>")]
         speaks_for: Vec<ClusterId>,
     },
     /// The peer is not in the life that the sender expected.
@@ -65,6 +72,21 @@ pub enum Refusal {
     /// A message on the handle was begun and not finished in time.
     #[error("a message was not finished in time")]
     Unfinished,
+    /// The refused end, in its incarnation, is no member that the refusing end knows, and showed
+    /// no card.
+    #[error("not a member as of the configuration at {index}")]
+    NotAMember {
+        /// The slot of the newest configuration that the refusing end knows to be committed.
+        index: Index,
+    },
+    /// The refused end is no member that the refusing end knows, and its cards do not count.
+    #[error("not known as a member as of the configuration at {index}: {why}")]
+    UnknownMember {
+        /// The slot of the newest configuration that the refusing end knows to be committed.
+        index: Index,
+        /// Why the cards do not count.
+        why: CardError,
+    },
 }
 
 impl Refusal {
@@ -77,6 +99,8 @@ impl Refusal {
                 | Self::Limit
                 | Self::Undecodable
                 | Self::Unfinished
+                | Self::NotAMember { .. }
+                | Self::UnknownMember { .. }
         )
     }
 }

@@ -2,10 +2,11 @@
 
 use bytes::Bytes;
 use libp2p::Multiaddr;
-use meshraft_consensus::{Namespace, NodeId};
+use meshraft_consensus::{Card, ClusterId, Index, Member, Namespace, NodeId};
 
 use crate::{
     error::{Refusal, RequestError},
+    key::KeyId,
     types::{Body, Channel, PeerFacts, ReplyToken, RequestId, Source},
 };
 
@@ -56,6 +57,25 @@ pub enum Event {
         namespace: Namespace,
         /// Why.
         why: Refusal,
+        /// With [`Refusal::KeyMismatch`] the fingerprints of the keys that are held here for the
+        /// namespace, the active one first; else none. To be compared by people with those of the
+        /// other end.
+        keys: Vec<KeyId>,
+    },
+    /// A peer that is not among the known members of a cluster showed cards that count: it is
+    /// heard. To be kept durably, so that it goes on counting.
+    Vouched {
+        /// The peer in its incarnation.
+        member: Member,
+        /// The namespace of the cluster.
+        namespace: Namespace,
+        /// The cluster.
+        cluster: ClusterId,
+        /// The slot that the peer's own card names.
+        at: Index,
+        /// The cards that were shown, at most [`Card::KEPT_MAX`]; a chain to the peer is among
+        /// them.
+        cards: Vec<Card>,
     },
     /// A message.
     Received {

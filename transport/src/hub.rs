@@ -1,7 +1,7 @@
 //! What the façade, the swarm's task and the streams' tasks share.
 //!
 //! Locks are taken in this order and never the other way: peers, one peer, refusals, roster, one
-//! link. None is held across an await.
+//! link, efforts. None is held across an await.
 
 use std::{
     collections::BTreeMap,
@@ -20,6 +20,7 @@ use crate::{
     budget::{Account, Budgets},
     config::{Limits, TransportConfig},
     dial_failure::Failures,
+    effort::Effort,
     error::Refusal,
     event::Event,
     hello::sha256,
@@ -30,6 +31,7 @@ use crate::{
     port::Port,
     refusals::Refusals,
     roster::Roster,
+    sign::NodeSignatures,
     types::{Channel, PeerFacts, ReplyToken},
 };
 
@@ -52,6 +54,9 @@ pub(crate) struct Hub {
     stall: Duration,
     pub(crate) limits: Limits,
     budgets: Arc<Budgets>,
+    signatures: NodeSignatures,
+    /// How much work all peers together may cause; each peer has a part of its own.
+    effort: Effort,
     origin: time::Instant,
     seed: [u8; 32],
     numbers: AtomicU64,
@@ -76,6 +81,8 @@ impl Hub {
             stall: config.stall,
             limits: config.limits.clone(),
             budgets: Budgets::new(&config.limits),
+            signatures: config.identity.signatures(),
+            effort: Effort::default(),
             origin: time::Instant::now(),
             seed,
             numbers: AtomicU64::new(0),
@@ -147,7 +154,7 @@ impl Hub {
 
     fn new_peer(&self, node: NodeId) -> Arc<Peer> {
         let account = Account::new(Arc::clone(&self.budgets));
-        Peer::new(self.me, node, account, Room::new(&self.limits))
+        Peer::new(self.me, node, account, Room::new(&self.limits), self.effort.of_new_peer())
     }
 
     /// A connection is gone, or is given up.
@@ -223,8 +230,8 @@ impl Hub {
     ) {
         let Some(peer) = self.peer(node) else { return };
         let number = self.number();
-        let link =
-            Link::Inbound(Inbound::new(self.link_config(channel, &peer, number), self.now()));
+        let config = self.link_config(channel, &peer, number);
+        let link = Link::Inbound(Inbound::new(config, self.now()));
         let port = Port::new(number, channel, connection, link);
         if !peer.accept(&port) {
             // As often as the peer likes, so it is no news.
@@ -325,7 +332,7 @@ impl Hub {
                 return Some(Delivery { event, bytes });
             }
             LinkEvent::Reply { id, result } => self.inbox.notify(Event::Reply { id, result }),
-            LinkEvent::Helloed { namespace, facts } => self.hint(peer, &namespace, &facts, false),
+            LinkEvent::Helloed { namespace, facts } => self.hint(peer, &namespace, &facts),
             LinkEvent::Shared { namespace, facts } => {
                 let event = Event::Shared {
                     peer: node,
@@ -333,11 +340,18 @@ impl Hub {
                     facts: facts.clone(),
                 };
                 if peer.share(&namespace, &facts, || self.inbox.notify(event)) {
-                    self.hint(peer, &namespace, &facts, true);
+                    self.hint(peer, &namespace, &facts);
                 }
             }
             LinkEvent::Unshared { namespace } => self.told_gone(peer, namespace),
             LinkEvent::Refused { namespace, why, .. } => self.refused(peer, port, namespace, why),
+            LinkEvent::Vouched { member, namespace, cluster, at, cards } => {
+                tracing::info!(peer = %node, %namespace, %at, "a peer is heard by its cards");
+                let event = Event::Vouched { member, namespace, cluster, at, cards };
+                self.inbox.notify(event);
+            }
+            // The peer refuses our own hello as well, and that names the namespace.
+            LinkEvent::Unmatched => tracing::debug!(peer = %node, "no key here makes this tag"),
             LinkEvent::Idle => {
                 peer.retire(port);
                 port.drain();
@@ -398,8 +412,16 @@ impl Hub {
             Refusal::KeyMismatch if ours => self.unshare(peer, namespace.clone()),
             _ => {}
         }
-        let event =
-            Event::Refused { peer: peer.node(), namespace: namespace.clone(), why: why.clone() };
+        let held = |roster: &Roster| match (&why, roster.get(&namespace)) {
+            (Refusal::KeyMismatch, Some(local)) => local.keys.ids().collect(),
+            _ => Vec::new(),
+        };
+        let event = Event::Refused {
+            peer: peer.node(),
+            namespace: namespace.clone(),
+            why: why.clone(),
+            keys: self.with_roster(held),
+        };
         peer.refuse(&namespace, &why, || {
             // That a client accepts no hello is no news to anyone.
             if why != Refusal::Client && self.is_news(peer.node(), &namespace, &why) {
@@ -430,19 +452,13 @@ impl Hub {
     }
 
     /// What the peer refused before, it may accept now.
-    fn hint(
-        self: &Arc<Self>,
-        peer: &Arc<Peer>,
-        namespace: &Namespace,
-        facts: &PeerFacts,
-        proven: bool,
-    ) {
+    fn hint(self: &Arc<Self>, peer: &Arc<Peer>, namespace: &Namespace, facts: &PeerFacts) {
         let now = self.now();
         for port in peer.ports() {
             let ((), events) = self.with_roster(|roster| {
                 port.with_link(|link| {
                     if let Link::Outbound(outbound) = link {
-                        outbound.hint(now, roster, (namespace, facts), proven);
+                        outbound.hint(now, roster, (namespace, facts));
                     }
                 })
             });
@@ -488,6 +504,8 @@ impl Hub {
             peer: peer.node(),
             stall: self.stall,
             limits: self.limits.of(channel),
+            signatures: self.signatures.clone(),
+            effort: peer.effort().clone(),
             seed: sha256(&[b"meshraft stream", &self.seed, &number.to_be_bytes()]),
             account: Arc::clone(peer.account()),
         }

@@ -6,8 +6,9 @@
 use std::fmt;
 
 use ring::hkdf;
-use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
+
+use crate::tag::TagKey;
 
 const KEY_BYTES: usize = 32;
 
@@ -47,7 +48,7 @@ impl NamespaceKey {
         Ok(Self(key))
     }
 
-    /// Its name on the wire; says nothing of the key to who does not hold it.
+    /// Its fingerprint for people: nodes show it in events and status and never send it.
     pub fn id(&self) -> KeyId {
         let mut id = [0; KeyId::BYTES];
         let derived = self.derive(b"meshraft key id", &[], KeyIdLength);
@@ -105,8 +106,8 @@ impl hkdf::KeyType for KeyIdLength {
     }
 }
 
-/// A key's name on the wire: 8 bytes by HKDF.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// The fingerprint of a key: 8 bytes by HKDF, which say nothing of the key. Never on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyId([u8; Self::BYTES]);
 
 impl KeyId {
@@ -120,11 +121,20 @@ impl fmt::Display for KeyId {
     }
 }
 
-/// The keys that a node holds for one namespace. The first is active: hellos are made with it;
-/// peers that use any of them are accepted. Empty means that the namespace is open.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// The keys that a node holds for one namespace. The first is active: hellos are made with it, and
+/// with the others where a peer does not hold the active one; peers that use any of them are
+/// accepted. Empty means that the namespace is open.
+#[derive(Clone, Debug, Default)]
 pub struct KeyRing {
-    keys: Vec<(KeyId, NamespaceKey)>,
+    keys: Vec<HeldKey>,
+}
+
+/// A key with what is derived from it once.
+#[derive(Clone, Debug)]
+pub(crate) struct HeldKey {
+    pub(crate) id: KeyId,
+    pub(crate) secret: NamespaceKey,
+    pub(crate) tags: TagKey,
 }
 
 impl KeyRing {
@@ -136,10 +146,11 @@ impl KeyRing {
     /// These keys, the first active; a key that comes twice is held once.
     pub fn new(keys: impl IntoIterator<Item = NamespaceKey>) -> Self {
         let mut ring = Self::open();
-        for key in keys {
-            let id = key.id();
+        for secret in keys {
+            let id = secret.id();
             if ring.get(id).is_none() {
-                ring.keys.push((id, key));
+                let tags = TagKey::of(&secret);
+                ring.keys.push(HeldKey { id, secret, tags });
             }
         }
         ring
@@ -152,17 +163,32 @@ impl KeyRing {
 
     /// The ids of all keys, the active one first.
     pub fn ids(&self) -> impl Iterator<Item = KeyId> + '_ {
-        self.keys.iter().map(|(id, _)| *id)
+        self.keys.iter().map(|key| key.id)
     }
 
-    pub(crate) fn active(&self) -> Option<(KeyId, &NamespaceKey)> {
-        self.keys.first().map(|(id, key)| (*id, key))
+    /// All keys, the active one first.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &HeldKey> {
+        self.keys.iter()
+    }
+
+    /// The key at this place of the ring; the active one is at zero.
+    pub(crate) fn at(&self, place: usize) -> Option<&HeldKey> {
+        self.keys.get(place)
     }
 
     pub(crate) fn get(&self, id: KeyId) -> Option<&NamespaceKey> {
-        self.keys.iter().find_map(|(own, key)| (*own == id).then_some(key))
+        self.keys.iter().find_map(|key| (key.id == id).then_some(&key.secret))
     }
 }
+
+impl PartialEq for KeyRing {
+    /// The same keys in the same order.
+    fn eq(&self, other: &Self) -> bool {
+        self.ids().eq(other.ids())
+    }
+}
+
+impl Eq for KeyRing {}
 
 impl From<NamespaceKey> for KeyRing {
     fn from(key: NamespaceKey) -> Self {
@@ -225,7 +251,7 @@ mod tests {
         let [one, two] = [1, 2].map(|byte| NamespaceKey::new([byte; 32]));
         let ring = KeyRing::new([one.clone(), two.clone(), one.clone()]);
         assert_eq!(ring.ids().collect::<Vec<_>>(), [one.id(), two.id()]);
-        assert_eq!(ring.active().map(|(id, _)| id), Some(one.id()));
+        assert_eq!(ring.at(0).map(|key| key.id), Some(one.id()));
         assert!(ring.get(two.id()).is_some());
         assert!(!ring.is_open() && KeyRing::open().is_open());
     }

@@ -7,19 +7,24 @@
 //! Invariants:
 //! 1. No message is delivered but on a handle that both ends bound to its namespace, scope, both
 //!    incarnations and both ends' clusters.
-//! 2. Where a namespace has a key, nothing of it leaves unsealed, and nothing is delivered before
-//!    the sender has proven that it holds the key.
-//! 3. Every request ends in exactly one [`Event::Reply`].
-//! 4. Messages may be lost, never altered; those of one peer, channel and scope keep their order.
+//! 2. A handle in the scope of a cluster is open only while each end knows the other, in its
+//!    incarnation, as a member of that cluster.
+//! 3. Where a namespace has a key, nothing of it leaves unsealed, and nothing is delivered before
+//!    the sender has proven that it holds the key. To peers without the key nothing is told: no
+//!    name, no hash of it, no key id, no fact.
+//! 4. Every request ends in exactly one [`Event::Reply`].
+//! 5. Messages may be lost, never altered; those of one peer, channel and scope keep their order.
 
 pub mod address;
 mod behaviour;
+mod bounded;
 mod budget;
 mod codec;
 mod config;
 mod dial_failure;
 mod dialer;
 mod dice;
+mod effort;
 mod error;
 mod event;
 mod finder;
@@ -32,6 +37,7 @@ mod hub;
 pub mod identity;
 mod idlers;
 mod inbox;
+mod introduction;
 mod key;
 mod lan;
 pub mod link;
@@ -43,8 +49,10 @@ mod refusals;
 mod resolve;
 mod roster;
 pub mod seal;
+mod sign;
 mod status;
 mod swarm;
+mod tag;
 mod transport;
 mod types;
 
@@ -55,6 +63,7 @@ pub use behaviour::{Behaviour, Denied};
 pub use codec::DecodeError;
 pub use config::{Limits, Share, TransportConfig};
 pub use dial_failure::{DialFailure, Unreached};
+pub use effort::Effort;
 pub use error::{NotReplied, NotSent, Refusal, ReplyError, RequestError, StartError};
 pub use event::Event;
 pub use fragment::FragmentError;
@@ -64,6 +73,7 @@ pub use inbox::Events;
 pub use key::{KeyError, KeyId, KeyRing, NamespaceKey};
 pub use resolve::NameServers;
 pub use roster::Roster;
+pub use sign::NodeSignatures;
 pub use status::{HandleStatus, PeerNamespace, PeerStatus};
 pub use transport::Transport;
 pub use types::{

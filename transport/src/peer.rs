@@ -11,6 +11,7 @@ use meshraft_consensus::{Moment, Namespace, NodeId};
 
 use crate::{
     budget::Account,
+    effort::Effort,
     error::Refusal,
     inbox::Room,
     port::Port,
@@ -85,12 +86,21 @@ pub(crate) struct Peer {
     account: Arc<Account>,
     /// Where its messages wait for the caller.
     room: Room,
+    /// How much work it may cause, on all its streams together.
+    effort: Effort,
     state: Mutex<State>,
 }
 
 impl Peer {
-    pub(crate) fn new(me: NodeId, node: NodeId, account: Arc<Account>, room: Room) -> Arc<Self> {
-        Arc::new(Self { node, ours_first: me < node, account, room, state: Mutex::default() })
+    pub(crate) fn new(
+        me: NodeId,
+        node: NodeId,
+        account: Arc<Account>,
+        room: Room,
+        effort: Effort,
+    ) -> Arc<Self> {
+        let (ours_first, state) = (me < node, Mutex::default());
+        Arc::new(Self { node, ours_first, account, room, effort, state })
     }
 
     /// Where its messages wait for the caller.
@@ -101,6 +111,10 @@ impl Peer {
     /// What it holds on all its streams.
     pub(crate) const fn account(&self) -> &Arc<Account> {
         &self.account
+    }
+
+    pub(crate) const fn effort(&self) -> &Effort {
+        &self.effort
     }
 
     pub(crate) const fn node(&self) -> NodeId {
@@ -331,6 +345,7 @@ mod tests {
         config::Limits,
         link::{Link, LinkConfig, Outbound},
         roster::Roster,
+        sign::NodeSignatures,
     };
 
     fn connection(id: usize, dialled: bool, since_ms: u64) -> Connection {
@@ -353,6 +368,7 @@ mod tests {
             NodeId::new([other; 32]),
             account,
             Room::new(&Limits::default()),
+            Effort::default(),
         )
     }
 
@@ -394,6 +410,8 @@ mod tests {
                     peer: NodeId::new([2; 32]),
                     stall: Duration::from_secs(1),
                     limits: Limits::default(),
+                    signatures: NodeSignatures::of_byte(1),
+                    effort: Effort::default(),
                     seed: [0; 32],
                     account: Account::new(Budgets::new(&Limits::default())),
                 };

@@ -1,4 +1,5 @@
-//! Sealing: AES-256-GCM over every fragment of a namespace that has a key; here and nowhere else.
+//! Sealing: AES-256-GCM over every fragment of a namespace that has a key, and over what a hello
+//! and its answer say there; here and nowhere else.
 //!
 //! Each handle and direction has a key of its own: HKDF-SHA256 of the namespace key, salted with
 //! the randomness of both ends, over everything the handle is bound to and the transcript of its
@@ -121,6 +122,60 @@ impl Sequence {
         self.counter = self.counter.checked_add(1).expect("no handle lives for 2^64 fragments");
         self.names.iter_mut().zip(header).for_each(|(to, from)| *to = *from);
         (Nonce::assume_unique_for_key(nonce), Aad::from(&self.names))
+    }
+}
+
+/// Where the introduction of one hello or answer is sealed, and for whom.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct IntroductionNames<'a> {
+    pub(crate) channel: Channel,
+    pub(crate) namespace: &'a Namespace,
+    pub(crate) opener: NodeId,
+    pub(crate) acceptor: NodeId,
+    pub(crate) direction: Direction,
+    /// In a hello the randomness of the stream and of the hello; in an answer also its own.
+    pub(crate) randoms: &'a [&'a [u8; 32]],
+}
+
+/// Seals one introduction, or opens it. Its key is of one use: HKDF-SHA256 of the namespace key,
+/// salted with the randomness of the stream, of the hello and, in an answer, of the answer.
+pub(crate) struct IntroductionSeal {
+    key: LessSafeKey,
+}
+
+impl IntroductionSeal {
+    pub(crate) fn new(key: &NamespaceKey, names: &IntroductionNames<'_>) -> Self {
+        let salt: Vec<u8> = names.randoms.iter().copied().flatten().copied().collect();
+        let namespace = NamespaceHash::of(names.namespace);
+        let info: [&[u8]; 6] = [
+            b"meshraft introduction 1",
+            &[names.channel.number()],
+            namespace.as_bytes(),
+            names.opener.as_bytes(),
+            names.acceptor.as_bytes(),
+            &[names.direction.number()],
+        ];
+        let derived = key.derive(&salt, &info, &AES_256_GCM);
+        Self { key: LessSafeKey::new(UnboundKey::from(derived.okm())) }
+    }
+
+    /// Encrypts `plain`, bound to what stands beside it in clear; [`SEAL_BYTES`] longer.
+    pub(crate) fn seal(self, clear: &[u8], mut plain: Vec<u8>) -> Vec<u8> {
+        // The key seals nothing else.
+        let nonce = Nonce::assume_unique_for_key([0; NONCE_LEN]);
+        let sealed = self.key.seal_in_place_append_tag(nonce, Aad::from(clear), &mut plain);
+        sealed.expect("a greeting is far below GCM's limit");
+        plain
+    }
+
+    /// Decrypts what [`Self::seal`] made under the same key, names and clear bytes.
+    pub(crate) fn open(self, clear: &[u8], sealed: &[u8]) -> Result<Vec<u8>, SealBroken> {
+        let nonce = Nonce::assume_unique_for_key([0; NONCE_LEN]);
+        let mut bytes = sealed.to_vec();
+        let plain = self.key.open_in_place(nonce, Aad::from(clear), &mut bytes);
+        let length = plain.map_err(|_| SealBroken)?.len();
+        bytes.truncate(length);
+        Ok(bytes)
     }
 }
 

@@ -1,9 +1,14 @@
 //! What callers say to the transport and hear from it: channels, scopes, bodies, names of requests.
 
-use std::{collections::BTreeSet, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use bytes::Bytes;
-use meshraft_consensus::{ClusterId, ClusterVersion, Incarnation, Message, Namespace, NodeId};
+use meshraft_consensus::{
+    ClusterId, ClusterVersion, Incarnation, KnownMembers, Message, Namespace, NodeId,
+};
 
 use crate::key::KeyRing;
 
@@ -84,7 +89,7 @@ impl From<Option<ClusterId>> for Scope {
 /// A namespace that this node opens to its peers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalNamespace {
-    /// Its name; peers without it learn only a hash.
+    /// Its name. Peers without it learn only a hash, and under a key nothing at all.
     pub namespace: Namespace,
     /// The keys that seal it; empty if it is open.
     pub keys: KeyRing,
@@ -103,7 +108,9 @@ pub enum LocalRole {
         incarnation: Incarnation,
         /// The clusters that this node speaks for now: a founder set's group or the living
         /// cluster. At most [`LocalRole::CLUSTERS_MAX`]; the transport tells no more than that.
-        clusters: BTreeSet<ClusterId>,
+        /// With each, the members that are known in it: a handle in the scope of a cluster is
+        /// opened to nobody else, and closed when its peer is not known any more.
+        clusters: BTreeMap<ClusterId, KnownMembers>,
         /// The newest version of commands that this node supports; peers are told.
         supports: ClusterVersion,
     },
@@ -118,6 +125,23 @@ impl LocalRole {
         match self {
             Self::Client => None,
             Self::Member { incarnation, .. } => Some(*incarnation),
+        }
+    }
+
+    /// The clusters of a member, and who is known in each.
+    pub(crate) fn clusters(&self) -> impl Iterator<Item = (&ClusterId, &KnownMembers)> {
+        let clusters = match self {
+            Self::Client => None,
+            Self::Member { clusters, .. } => Some(clusters),
+        };
+        clusters.into_iter().flatten()
+    }
+
+    /// The members that are known in a cluster that this node speaks for.
+    pub(crate) fn known(&self, cluster: ClusterId) -> Option<&KnownMembers> {
+        match self {
+            Self::Client => None,
+            Self::Member { clusters, .. } => clusters.get(&cluster),
         }
     }
 }

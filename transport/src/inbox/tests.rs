@@ -244,6 +244,7 @@ fn strangers_that_come_and_go_leave_bounded_traces() {
             peer: peer(stranger),
             namespace: name(1),
             why: Refusal::KeyMismatch,
+            keys: Vec::new(),
         });
         inbox.notify(disconnected(stranger));
     }

@@ -3,17 +3,20 @@
 use meshraft_consensus::Moment;
 
 use super::{
-    Key, LinkConfig, LinkError, LinkEvent, Outbound, fair,
+    Key, LinkConfig, LinkError, LinkEvent, Outbound, fair, heard,
     outlet::{Outlet, State},
     pipe::{Pipe, Seals},
+    sealed::Envelope,
     wire::Wire,
 };
 use crate::{
     budget::Purse,
     codec::Packet,
-    error::{Refusal, RequestError},
+    error::Refusal,
     fragment::{self, Assembly, Fragment, FragmentError},
-    hello::{Answer, Closing, Facts, Greeting, VERSION_NEWEST, VERSION_OLDEST},
+    hello::{Answer, Closing, Greeting, Said, VERSION_NEWEST, VERSION_OLDEST},
+    introduction::{Facts, Introduction},
+    key::NamespaceKey,
     roster::Roster,
     seal::{Direction, Handshake},
     types::{Channel, PeerFacts, Scope},
@@ -57,12 +60,12 @@ impl Outbound {
             Greeting::Refused(why) => {
                 let (key, _) = self.asked.remove(&message).ok_or(LinkError::Misplaced)?;
                 if self.awaits(&key, message) {
-                    self.refused(now, &key, why);
+                    self.refused_by_peer(now, roster, &key, why);
                 }
                 Ok(())
             }
             Greeting::Close { handle, why } => {
-                self.closed(now, handle, why);
+                self.closed(now, roster, handle, why);
                 Ok(())
             }
             Greeting::Pong(number) => {
@@ -71,7 +74,9 @@ impl Outbound {
                 }
                 Ok(())
             }
-            Greeting::Hello(_) | Greeting::Ping(_) => Err(LinkError::Misplaced),
+            Greeting::Hello(_) | Greeting::Ping(_) | Greeting::Begin(_) => {
+                Err(LinkError::Misplaced)
+            }
         }
     }
 
@@ -90,9 +95,9 @@ impl Outbound {
         raw_answer: &[u8],
     ) -> Result<(), LinkError> {
         let (key, _) = self.asked.remove(&message).ok_or(LinkError::Misplaced)?;
-        let Answer { version, handle, random, facts } = answer;
+        let Answer { version, handle, .. } = answer;
         let in_range = (VERSION_OLDEST..=VERSION_NEWEST).contains(&version);
-        if handle <= self.newest || !in_range || !is_member_of(&facts, key.1) {
+        if handle <= self.newest || !in_range {
             return Err(LinkError::Misplaced);
         }
         self.newest = handle;
@@ -102,17 +107,35 @@ impl Outbound {
             return Ok(());
         }
         let Some(outlet) = self.outlets.get_mut(&key) else { return Ok(()) };
-        let State::Asked { hello, raw, bond, .. } = core::mem::take(&mut outlet.state) else {
+        let State::Asked { random, raw, bond, .. } = core::mem::take(&mut outlet.state) else {
             return Ok(());
         };
-        let secret = hello.key.and_then(|id| roster.get(&key.0)?.keys.get(id));
-        if hello.key.is_some() != secret.is_some() {
+        let id = bond.keys.get(outlet.key_at);
+        let secret = id.and_then(|id| roster.get(&key.0)?.keys.get(*id));
+        if id.is_some() != secret.is_some() {
             // The ring changed, and the refresh that says so is on its way: never go on unsealed.
             self.wire.greet(0, &Greeting::Close { handle, why: Closing::Changed });
             self.want(key);
             return Ok(());
         }
+        let introduction = match self.open_answer(&key, secret, &answer, &random) {
+            Err(LinkError::Seal(_)) => {
+                self.decline(now, &key, handle, Refusal::KeyMismatch);
+                return Ok(());
+            }
+            opened => opened?,
+        };
+        let vouched = match heard::judge(&self.wire.config, now, roster, &key, &introduction) {
+            Ok(vouched) => vouched,
+            Err(why) => {
+                self.decline(now, &key, handle, why);
+                return Ok(());
+            }
+        };
+        let Some(outlet) = self.outlets.get_mut(&key) else { return Ok(()) };
         self.handles.insert(handle, key.clone());
+        outlet.vouched = vouched;
+        let facts = introduction.facts;
         let assembly = assembly(&self.wire.config, key.1);
         let Some(secret) = secret else {
             outlet.state = State::Open { pipe: Pipe::new(handle, None, assembly), facts, bond };
@@ -126,12 +149,41 @@ impl Outbound {
             [me, peer],
             handle,
             [&raw, raw_answer],
-            [&hello.random, &random],
+            [&random, &answer.random],
         );
         let seals = Seals::new(secret, &handshake, Direction::Forward);
         outlet.state =
             State::Proving { pipe: Pipe::new(handle, Some(seals), assembly), facts, bond };
         Ok(())
+    }
+
+    /// What an answer says of its sender: sealed if the hello was, and for the same scope.
+    fn open_answer(
+        &self,
+        key: &Key,
+        secret: Option<&NamespaceKey>,
+        answer: &Answer,
+        random: &[u8; 32],
+    ) -> Result<Introduction, LinkError> {
+        let introduction = match (&answer.said, secret) {
+            (Said::Clear(introduction), None) => introduction.clone(),
+            (Said::Sealed(sealed), Some(secret)) => {
+                let (channel, stream) = (self.wire.config.channel, &self.stream);
+                let envelope = Envelope { channel, stream, namespace: &key.0, key: secret };
+                envelope.open_answer(answer, random, sealed)?
+            }
+            _ => return Err(LinkError::Misplaced),
+        };
+        if !is_member_of(&introduction, key.1) {
+            return Err(LinkError::Misplaced);
+        }
+        Ok(introduction)
+    }
+
+    /// Gives a handle back that this end does not accept.
+    fn decline(&mut self, now: Moment, key: &Key, handle: u32, why: Refusal) {
+        self.wire.greet(0, &Greeting::Close { handle, why: Closing::Refused(why.clone()) });
+        self.refused(now, key, why);
     }
 
     /// The handle may be used; a sealed one begins with this end's proof.
@@ -141,6 +193,8 @@ impl Outbound {
         let State::Open { pipe, facts, .. } = &mut outlet.state else { return };
         outlet.refusals = 0;
         outlet.mistaken = None;
+        outlet.show_above = None;
+        outlet.shown.clear();
         if channel == Channel::Control {
             let stall_nanos = u64::try_from(stall.as_nanos()).unwrap_or(u64::MAX);
             let oldest = now.as_nanos().saturating_sub(stall_nanos);
@@ -150,25 +204,17 @@ impl Outbound {
             pipe.prove();
         }
         if key.1 == Scope::Free {
-            let facts = PeerFacts::from(&*facts);
-            self.wire.events.push_back(LinkEvent::Shared { namespace: key.0.clone(), facts });
+            let (namespace, facts) = (key.0.clone(), PeerFacts::from(&*facts));
+            self.wire.events.push_back(LinkEvent::Shared { namespace, facts });
+        }
+        let member = heard::member(&self.wire.config, facts);
+        if let (Some(vouched), Some(member)) = (&mut outlet.vouched, member) {
+            self.wire.events.extend(vouched.tell(member, &key));
         }
         self.take_turn(key);
     }
 
-    fn refused(&mut self, now: Moment, key: &Key, why: Refusal) {
-        let error = RequestError::Refused(why.clone());
-        self.requests.fail_key(key, Some(&error), &mut self.wire.events);
-        if let Some(outlet) = self.outlets.get_mut(key)
-            && let Some(retry_at) = outlet.refuse(now, why.clone())
-        {
-            self.retries.insert((retry_at, key.clone()));
-        }
-        let (namespace, scope) = key.clone();
-        self.event(LinkEvent::Refused { namespace, scope, why });
-    }
-
-    fn closed(&mut self, now: Moment, handle: u32, why: Closing) {
+    fn closed(&mut self, now: Moment, roster: &Roster, handle: u32, why: Closing) {
         // A handle that is gone already was closed by both ends at once.
         let Some(key) = self.handles.remove(&handle) else { return };
         let Some(outlet) = self.outlets.get_mut(&key) else { return };
@@ -178,6 +224,7 @@ impl Outbound {
         match why {
             Closing::Changed => {
                 outlet.state = State::Idle;
+                outlet.key_at = 0;
                 let has_use = outlet.has_use();
                 self.requests.fail_key(&key, None, &mut self.wire.events);
                 if has_use {
@@ -190,7 +237,7 @@ impl Outbound {
                 }
                 self.refused(now, &key, Refusal::UnknownNamespace);
             }
-            Closing::Refused(why) => self.refused(now, &key, why),
+            Closing::Refused(why) => self.refused_by_peer(now, roster, &key, why),
         }
     }
 
@@ -300,10 +347,11 @@ fn prove(outlet: &mut Outlet) {
 }
 
 /// Whether an answer says what a member of this scope says.
-fn is_member_of(facts: &Facts, scope: Scope) -> bool {
-    match (facts, scope) {
-        (Facts::Client, _) => false,
-        (Facts::Member { .. }, Scope::Free) => true,
-        (Facts::Member { clusters, .. }, Scope::Cluster(cluster)) => *clusters == [cluster],
-    }
+fn is_member_of(introduction: &Introduction, scope: Scope) -> bool {
+    introduction.scope == scope.cluster()
+        && match (&introduction.facts, scope) {
+            (Facts::Client, _) => false,
+            (Facts::Member { .. }, Scope::Free) => true,
+            (Facts::Member { clusters, .. }, Scope::Cluster(cluster)) => *clusters == [cluster],
+        }
 }

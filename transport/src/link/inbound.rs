@@ -1,4 +1,4 @@
-//! The end that accepted a stream: judges hellos, gives handles, receives, and replies.
+//! The end that accepted a stream: the handles that it gave, what it receives on them, and replies.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -7,7 +7,8 @@ use meshraft_consensus::{Moment, Namespace};
 
 use super::{
     Key, LinkConfig, LinkError, LinkEvent,
-    pipe::{Pipe, Seals, WRITE_BYTES_MAX},
+    heard::{self, Vouched},
+    pipe::{Pipe, WRITE_BYTES_MAX},
     replies::Replies,
     wire::Wire,
 };
@@ -16,17 +17,18 @@ use crate::{
     error::{Refusal, ReplyError},
     fragment::{self, Assembly, Fragment},
     frame::FrameWriter,
-    hello::{Answer, Closing, Facts, Greeting, Hello, VERSION_NEWEST, VERSION_OLDEST},
+    hello::{Closing, Greeting, GreetingError},
+    introduction::Facts,
     key::{KeyId, KeyRing},
     roster::Roster,
-    seal::{Direction, Handshake},
     status::HandleStatus,
-    types::{Channel, LocalNamespace, LocalRole, PeerFacts, Scope, Source},
+    tag::{StreamNames, StreamTags},
+    types::{LocalNamespace, PeerFacts, Scope, Source},
 };
 
 /// Handles of one namespace and scope on one stream: the one in use, and those it replaced while
 /// their last messages drain.
-const SAME_MAX: usize = 4;
+pub(super) const SAME_MAX: usize = 4;
 
 /// A handle that was given.
 #[derive(Debug)]
@@ -37,6 +39,8 @@ pub(super) struct Inlet {
     /// What this end said of itself.
     pub(super) told: Facts,
     pub(super) key: Option<KeyId>,
+    /// The cards by which the peer is heard, if it is not among the known members.
+    pub(super) vouched: Option<Vouched>,
     pub(super) pipe: Pipe,
     pub(super) proven: bool,
     pub(super) replies: Replies,
@@ -59,13 +63,18 @@ impl Inlet {
 #[derive(Debug)]
 pub struct Inbound {
     pub(super) wire: Wire,
+    /// What the opener began the stream with.
+    pub(super) stream: Option<StreamNames>,
+    /// The tags of the keys held here on this stream. Kept while the stream has handles: peers that
+    /// hold no key cost no memory.
+    pub(super) tags: Option<StreamTags>,
     pub(super) inlets: BTreeMap<u32, Inlet>,
     /// The newest handle; none is given twice.
     pub(super) newest: u32,
     pub(super) turns: VecDeque<u32>,
     /// How many handles each namespace and scope has: what a peer can hold is bounded by what is
     /// open here, whoever it is.
-    counts: BTreeMap<Key, usize>,
+    pub(super) counts: BTreeMap<Key, usize>,
     /// Until when the opener must have said something.
     silent_until: Option<Moment>,
 }
@@ -77,6 +86,8 @@ impl Inbound {
         Self {
             silent_until,
             wire: Wire::new(config),
+            stream: None,
+            tags: None,
             inlets: BTreeMap::new(),
             newest: 0,
             turns: VecDeque::new(),
@@ -95,13 +106,16 @@ impl Inbound {
             while !frame.is_empty() {
                 let fragment = fragment::split(&mut frame)?;
                 match fragment.header.handle {
-                    0 => self.greeting(roster, &fragment)?,
+                    0 => self.greeting(now, roster, &fragment)?,
                     handle => self.fragment(now, handle, fragment)?,
                 }
             }
         }
         self.wire.reader = reader;
         self.wire.heard(now);
+        if self.inlets.is_empty() {
+            self.tags = None;
+        }
         self.wire.check_flood()
     }
 
@@ -178,20 +192,22 @@ impl Inbound {
         answered
     }
 
-    /// The roster's facts of a namespace changed: handles bound to others are closed.
+    /// The roster's facts of a namespace changed: handles that are bound to others are closed, and
+    /// those whose peer is not a known member any more.
     pub fn refresh(&mut self, roster: &Roster, namespace: &Namespace) {
         let local = roster.get(namespace);
-        let stale =
-            |inlet: &Inlet| inlet.source.namespace == *namespace && !still_bound(inlet, local);
-        let handles: Vec<u32> = self
-            .inlets
-            .iter()
-            .filter(|(_, inlet)| stale(inlet))
-            .map(|(handle, _)| *handle)
-            .collect();
-        let why = if local.is_some() { Closing::Changed } else { Closing::Gone };
-        for handle in handles {
-            self.close(handle, why.clone());
+        let config = &self.wire.config;
+        let of_it = |inlet: &Inlet| inlet.source.namespace == *namespace;
+        let stale = |(handle, inlet): (&u32, &Inlet)| {
+            of_it(inlet).then(|| Some((*handle, why_stale(config, inlet, local)?)))?
+        };
+        let stale: Vec<(u32, Closing)> = self.inlets.iter().filter_map(stale).collect();
+        for (handle, why) in stale {
+            if let (Closing::Refused(why), Some(inlet)) = (&why, self.inlets.get(&handle)) {
+                let Source { namespace, scope, .. } = inlet.source.clone();
+                self.event(LinkEvent::Refused { namespace, scope, why: why.clone() });
+            }
+            self.close(handle, why);
         }
     }
 
@@ -219,119 +235,54 @@ impl Inbound {
         proven.map(status).collect()
     }
 
-    fn greeting(&mut self, roster: &Roster, fragment: &Fragment<'_>) -> Result<(), LinkError> {
+    fn greeting(
+        &mut self,
+        now: Moment,
+        roster: &Roster,
+        fragment: &Fragment<'_>,
+    ) -> Result<(), LinkError> {
         let message = fragment.header.message;
-        let greeting = Wire::read_greeting(fragment)?;
+        let greeting = match Wire::read_greeting(fragment) {
+            Ok(Greeting::Begin(random)) => return self.begin(random),
+            Err(GreetingError::Version { .. }) => {
+                self.silent_until = None;
+                self.refuse_version(roster, message, fragment.bytes);
+                return Ok(());
+            }
+            read => read?,
+        };
         self.silent_until = None;
         match greeting {
-            Greeting::Hello(hello) => self.hello(roster, message, &hello, fragment.bytes),
+            Greeting::Hello(hello) => self.hello(now, roster, message, &hello, fragment.bytes)?,
             Greeting::Close { handle, why } => self.closed(handle, why),
             Greeting::Ping(number) => {
                 self.wire.greet(message, &Greeting::Pong(number));
             }
-            Greeting::Answer(_) | Greeting::Refused(_) | Greeting::Pong(_) => {
+            Greeting::Answer(_) | Greeting::Refused(_) | Greeting::Pong(_) | Greeting::Begin(_) => {
                 return Err(LinkError::Misplaced);
             }
         }
         Ok(())
     }
 
-    fn hello(&mut self, roster: &Roster, message: u32, hello: &Hello, raw: &[u8]) {
-        let Some(local) = roster.find(hello.namespace) else {
-            self.wire.greet(message, &Greeting::Refused(Refusal::UnknownNamespace));
-            return;
-        };
-        let namespace = local.namespace.clone();
-        let verdict = self.judge(local, hello);
-        if verdict != Err(Refusal::KeyMismatch) {
-            let facts = PeerFacts::from(&hello.facts);
-            self.event(LinkEvent::Helloed { namespace: namespace.clone(), facts });
+    fn begin(&mut self, random: [u8; 32]) -> Result<(), LinkError> {
+        if self.stream.is_some() {
+            return Err(LinkError::Misplaced);
         }
-        match verdict {
-            Ok(()) => self.answer(local, message, hello, raw),
-            Err(why) => {
-                self.wire.greet(message, &Greeting::Refused(why.clone()));
-                self.event(LinkEvent::Refused { namespace, scope: hello.scope.into(), why });
-            }
-        }
-    }
-
-    fn judge(&self, local: &LocalNamespace, hello: &Hello) -> Result<(), Refusal> {
-        if hello.oldest > VERSION_NEWEST || hello.newest < VERSION_OLDEST {
-            return Err(Refusal::Version { oldest: VERSION_OLDEST, newest: VERSION_NEWEST });
-        }
-        if !holds(&local.keys, hello.key) {
-            return Err(Refusal::KeyMismatch);
-        }
-        let LocalRole::Member { clusters, .. } = &local.role else {
-            return Err(Refusal::Client);
-        };
-        match (&hello.facts, hello.scope) {
-            (Facts::Client, None) if self.wire.config.channel == Channel::Command => {}
-            (Facts::Client, _) => return Err(Refusal::MembersOnly),
-            (Facts::Member { .. }, None) => {}
-            (Facts::Member { clusters: theirs, .. }, Some(asked)) => {
-                if *theirs != [asked] {
-                    return Err(Refusal::Malformed);
-                }
-                if !clusters.contains(&asked) {
-                    let speaks_for = clusters.iter().copied().take(LocalRole::CLUSTERS_MAX);
-                    return Err(Refusal::WrongCluster { asked, speaks_for: speaks_for.collect() });
-                }
-            }
-        }
-        let key = (local.namespace.clone(), hello.scope.into());
-        if self.counts.get(&key).is_some_and(|count| *count >= SAME_MAX)
-            || self.inlets.len() >= self.wire.config.limits.handles_max
-            || self.newest == u32::MAX
-        {
-            return Err(Refusal::Limit);
-        }
+        let LinkConfig { me, peer, .. } = self.wire.config;
+        self.stream = Some(StreamNames { opener: peer, acceptor: me, random });
         Ok(())
     }
 
-    fn answer(&mut self, local: &LocalNamespace, message: u32, hello: &Hello, raw: &[u8]) {
-        self.newest += 1;
-        let handle = self.newest;
-        let random = self.wire.random();
-        let told = Facts::told(&local.role, hello.scope, hello.facts.is_client());
-        let version = VERSION_NEWEST.min(hello.newest);
-        let answer = Greeting::Answer(Answer { version, handle, random, facts: told.clone() });
-        let raw_answer = self.wire.greet(message, &answer);
-        let LinkConfig { channel, me, peer, .. } = self.wire.config;
-        let seals = hello.key.and_then(|id| local.keys.get(id)).map(|key| {
-            let handshake = Handshake::new(
-                channel,
-                &local.namespace,
-                [peer, me],
-                handle,
-                [raw, &raw_answer],
-                [&hello.random, &random],
-            );
-            Seals::new(key, &handshake, Direction::Back)
-        });
-        let mut inlet = Inlet {
-            source: Source {
-                node: peer,
-                incarnation: hello.facts.incarnation(),
-                namespace: local.namespace.clone(),
-                scope: hello.scope.into(),
-            },
-            facts: hello.facts.clone(),
-            told,
-            key: hello.key,
-            proven: seals.is_none(),
-            pipe: Pipe::new(handle, seals, self.assembly(hello.scope.into())),
-            replies: Replies::new(Purse::of_replies(hello.scope.into())),
-            in_turn: false,
-        };
+    /// Takes a handle into use. A sealed one begins with the proof that this end holds the key.
+    pub(super) fn give(&mut self, handle: u32, mut inlet: Inlet) {
+        *self.counts.entry(inlet.key_of_counts()).or_default() += 1;
         if inlet.proven {
-            share(&mut self.wire.events, &inlet);
+            tell_open(&mut self.wire, &mut inlet);
         } else {
             inlet.pipe.prove();
             take_turn(&mut self.turns, handle, &mut inlet);
         }
-        *self.counts.entry(inlet.key_of_counts()).or_default() += 1;
         self.inlets.insert(handle, inlet);
     }
 
@@ -341,7 +292,7 @@ impl Inbound {
     }
 
     /// What joins the messages of a handle of this scope.
-    fn assembly(&self, scope: Scope) -> Assembly {
+    pub(super) fn assembly(&self, scope: Scope) -> Assembly {
         Assembly::new(Purse::of_messages(scope), self.wire.config.limits.bytes_max(scope))
     }
 
@@ -397,10 +348,18 @@ pub(super) fn take_turn(turns: &mut VecDeque<u32>, handle: u32, inlet: &mut Inle
     }
 }
 
-pub(super) fn share(events: &mut VecDeque<LinkEvent>, inlet: &Inlet) {
+/// A handle is open, and proven if it is sealed.
+pub(super) fn tell_open(wire: &mut Wire, inlet: &mut Inlet) {
     if inlet.source.scope == Scope::Free {
         let namespace = inlet.source.namespace.clone();
-        events.push_back(LinkEvent::Shared { namespace, facts: PeerFacts::from(&inlet.facts) });
+        wire.events
+            .push_back(LinkEvent::Shared { namespace, facts: PeerFacts::from(&inlet.facts) });
+    }
+    let key = inlet.key_of_counts();
+    if let (Some(vouched), Some(member)) =
+        (&mut inlet.vouched, heard::member(&wire.config, &inlet.facts))
+    {
+        wire.events.extend(vouched.tell(member, &key));
     }
 }
 
@@ -411,10 +370,21 @@ fn holds(ring: &KeyRing, key: Option<KeyId>) -> bool {
     }
 }
 
-fn still_bound(inlet: &Inlet, local: Option<&LocalNamespace>) -> bool {
-    let Some(local) = local else { return false };
+/// Why a handle is of no more use under these facts, if it is not.
+fn why_stale(
+    config: &LinkConfig,
+    inlet: &Inlet,
+    local: Option<&LocalNamespace>,
+) -> Option<Closing> {
+    let Some(local) = local else { return Some(Closing::Gone) };
+    let key = inlet.key_of_counts();
     let scope = inlet.source.scope;
-    holds(&local.keys, inlet.key)
+    let is_bound = holds(&local.keys, inlet.key)
         && local.speaks_for(scope)
-        && Facts::told(&local.role, scope.cluster(), inlet.facts.is_client()) == inlet.told
+        && Facts::told(&local.role, scope.cluster(), inlet.facts.is_client()) == inlet.told;
+    if !is_bound {
+        return Some(Closing::Changed);
+    }
+    let judged = heard::judge_again(config, local, &key, &inlet.facts, inlet.vouched.as_ref());
+    judged.err().map(Closing::Refused)
 }

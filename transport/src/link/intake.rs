@@ -4,7 +4,7 @@ use meshraft_consensus::Moment;
 
 use super::{
     Inbound, LinkError, LinkEvent, fair,
-    inbound::{Inlet, share, take_turn},
+    inbound::{Inlet, take_turn, tell_open},
     replies::Taken,
     wire::Wire,
 };
@@ -64,7 +64,7 @@ impl Inbound {
                 return Err(LinkError::Misplaced);
             }
             inlet.proven = true;
-            share(&mut self.wire.events, inlet);
+            tell_open(&mut self.wire, inlet);
             return Ok(());
         }
         let event = deliver(self.wire.config.channel, handle, inlet, packet, bytes)?;

@@ -8,14 +8,19 @@
 //! Invariants:
 //! 1. A handle is bound to namespace, scope, both incarnations, both ends' clusters and one key; a
 //!    change of any of them closes it.
-//! 2. On a sealed handle, nothing is delivered and nothing is shared before the other end's proof.
-//! 3. What a peer sends is never asserted: it is parsed, or refused. A message that can't be decoded,
+//! 2. A handle in the scope of a cluster is open only while the peer is a known member of it here,
+//!    or its cards count; each end judges the other.
+//! 3. On a sealed handle, nothing is delivered and nothing is shared before the other end's proof.
+//! 4. What a peer sends is never asserted: it is parsed, or refused. A message that can't be decoded,
 //!    is too large or is not finished in time closes its handle; only a [`LinkError`] ends the stream.
-//! 4. All that a link holds is bounded by its [`Limits`], and counted in what its peer holds.
-//! 5. A request that was taken is answered, or its asker is told why not.
+//! 5. All that a link holds is bounded by its [`Limits`], and counted in what its peer holds.
+//! 6. A request that was taken is answered, or its asker is told why not.
 
+mod admission;
 mod answers;
 mod fair;
+mod heard;
+mod hellos;
 mod idle;
 mod inbound;
 mod intake;
@@ -26,6 +31,7 @@ mod pulse;
 mod queue;
 mod replies;
 mod requests;
+mod sealed;
 mod wire;
 
 #[cfg(test)]
@@ -34,7 +40,7 @@ mod tests;
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use meshraft_consensus::{Moment, Namespace, NodeId};
+use meshraft_consensus::{Card, ClusterId, Index, Member, Moment, Namespace, NodeId};
 
 pub use self::{
     inbound::Inbound,
@@ -43,12 +49,14 @@ pub use self::{
 use crate::{
     budget::{Account, Purse},
     config::Limits,
+    effort::Effort,
     error::{Refusal, RequestError},
     fragment::FragmentError,
     frame::FrameError,
     hello::GreetingError,
     roster::Roster,
     seal::SealBroken,
+    sign::NodeSignatures,
     status::HandleStatus,
     types::{Body, Channel, PeerFacts, RequestId, Scope, Source},
 };
@@ -69,6 +77,10 @@ pub struct LinkConfig {
     pub stall: Duration,
     /// Bounds.
     pub limits: Limits,
+    /// What verifies the cards that the peer shows.
+    pub signatures: NodeSignatures,
+    /// How much work the peer may cause, on all its streams together.
+    pub effort: Effort,
     /// Fresh randomness, never used for another link.
     pub seed: [u8; 32],
     /// What the peer holds on all its streams.
@@ -79,11 +91,12 @@ pub struct LinkConfig {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LinkEvent {
-    /// The peer asked for a handle in a namespace that is open here, whatever came of it.
+    /// The peer asked for a handle in a namespace that is open here, whatever came of it. If the
+    /// namespace has a key, the peer holds it.
     Helloed {
         /// The namespace.
         namespace: Namespace,
-        /// What the peer said of itself, not proven yet.
+        /// What the peer said of itself.
         facts: PeerFacts,
     },
     /// A handle without a cluster is open, and proven if it is sealed.
@@ -108,6 +121,22 @@ pub enum LinkEvent {
         /// Why.
         why: Refusal,
     },
+    /// The peer is no known member of the cluster, but showed cards that count: it is heard.
+    Vouched {
+        /// The peer in its incarnation.
+        member: Member,
+        /// The namespace of the cluster.
+        namespace: Namespace,
+        /// The cluster.
+        cluster: ClusterId,
+        /// The slot that the peer's own card names.
+        at: Index,
+        /// The cards that were shown, at most [`Card::KEPT_MAX`].
+        cards: Vec<Card>,
+    },
+    /// The peer said hello under a tag that no key held here makes: it holds another key, or means
+    /// a namespace that is not open here.
+    Unmatched,
     /// A message.
     Received {
         /// Who sent it, under which binding.

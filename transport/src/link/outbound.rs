@@ -11,21 +11,22 @@ use meshraft_consensus::{Incarnation, Moment, Namespace};
 use super::{
     Key, LinkConfig, LinkError, LinkEvent,
     idle::Idle,
-    outlet::{Bond, Outlet, State, mistake},
+    outlet::{Outlet, State, mistake},
     pipe::WRITE_BYTES_MAX,
     pulse::{Beat, Pulse},
     queue::{QueueFull, Queued},
     requests::Requests,
-    wire::{HELLOS_MAX, Wire},
+    wire::Wire,
 };
 use crate::{
     codec::Packet,
     error::{NotSent, Refusal, RequestError},
     frame::FrameWriter,
-    hello::{Closing, Greeting, Hello, NamespaceHash, VERSION_NEWEST, VERSION_OLDEST},
+    hello::{Closing, Greeting},
     roster::Roster,
     status::HandleStatus,
-    types::{Body, Channel, LocalNamespace, LocalRole, PeerFacts, RequestId, Scope},
+    tag::StreamNames,
+    types::{Body, Channel, LocalNamespace, LocalRole, RequestId, Scope},
 };
 
 /// A hello that is not answered within this time ends the stream.
@@ -63,6 +64,8 @@ pub struct Question {
 #[derive(Debug)]
 pub struct Outbound {
     pub(super) wire: Wire,
+    /// What this end began the stream with.
+    pub(super) stream: StreamNames,
     pub(super) outlets: BTreeMap<Key, Outlet>,
     /// Who writes on which handle.
     pub(super) handles: BTreeMap<u32, Key>,
@@ -70,9 +73,9 @@ pub struct Outbound {
     pub(super) newest: u32,
     /// Hellos without an answer, by message number.
     pub(super) asked: BTreeMap<u32, (Key, Moment)>,
-    hellos: u32,
+    pub(super) hellos: u32,
     /// Who says hello as soon as fewer are unanswered.
-    wanting: VecDeque<Key>,
+    pub(super) wanting: VecDeque<Key>,
     pub(super) retries: BTreeSet<(Moment, Key)>,
     turns: VecDeque<Key>,
     pub(super) requests: Requests,
@@ -88,8 +91,13 @@ impl Outbound {
     pub fn new(config: LinkConfig, now: Moment, roster: &Roster) -> Self {
         let pulse = (config.channel == Channel::Control).then(|| Pulse::new(config.stall, now));
         let idle = Idle::new(config.channel, now);
+        let LinkConfig { me, peer, .. } = config;
+        let mut wire = Wire::new(config);
+        let stream = StreamNames { opener: me, acceptor: peer, random: wire.random() };
+        wire.greet(0, &Greeting::Begin(stream.random));
         let mut outbound = Self {
-            wire: Wire::new(config),
+            wire,
+            stream,
             outlets: BTreeMap::new(),
             handles: BTreeMap::new(),
             newest: 0,
@@ -267,55 +275,6 @@ impl Outbound {
         self.requests.fail_all(&mut self.wire.events);
     }
 
-    /// The roster's facts of a namespace changed: handles bound to others are closed and asked for
-    /// anew.
-    pub fn refresh(&mut self, now: Moment, roster: &Roster, namespace: &Namespace) {
-        let local = roster.get(namespace);
-        for key in self.keys(namespace) {
-            match local.filter(|local| local.speaks_for(key.1)) {
-                Some(local) => self.rebind(&key, &Bond::of(local, key.1)),
-                None => {
-                    let why = if local.is_some() { Closing::Changed } else { Closing::Gone };
-                    self.remove(&key, why);
-                }
-            }
-        }
-        if let Some(local) = local {
-            self.stand(local);
-        }
-        self.say_hellos(now, roster);
-    }
-
-    /// The peer said hello to us: what it refused before, it may accept now. `proven` if that
-    /// hello succeeded.
-    pub fn hint(
-        &mut self,
-        now: Moment,
-        roster: &Roster,
-        (namespace, facts): (&Namespace, &PeerFacts),
-        proven: bool,
-    ) {
-        for key in self.keys(namespace) {
-            let State::Refused { why, .. } =
-                self.outlets.get(&key).map_or(&State::Idle, |o| &o.state)
-            else {
-                continue;
-            };
-            let cured = match why {
-                Refusal::UnknownNamespace => true,
-                Refusal::KeyMismatch => proven,
-                Refusal::WrongCluster { .. } => {
-                    key.1.cluster().is_some_and(|cluster| facts.clusters.contains(&cluster))
-                }
-                _ => false,
-            };
-            if cured {
-                self.retry(&key);
-            }
-        }
-        self.say_hellos(now, roster);
-    }
-
     /// Whether the handle without a cluster is open.
     pub fn shares(&self, namespace: &Namespace) -> bool {
         let outlet = self.outlets.get(&(namespace.clone(), Scope::Free));
@@ -345,13 +304,13 @@ impl Outbound {
         self.take_turn(key.clone());
     }
 
-    fn keys(&self, namespace: &Namespace) -> Vec<Key> {
+    pub(super) fn keys(&self, namespace: &Namespace) -> Vec<Key> {
         let from = (namespace.clone(), Scope::Free);
         let keys = self.outlets.range(from..).map(|(key, _)| key);
         keys.take_while(|(name, _)| name == namespace).cloned().collect()
     }
 
-    fn stand(&mut self, local: &LocalNamespace) {
+    pub(super) fn stand(&mut self, local: &LocalNamespace) {
         let channel = match local.role {
             LocalRole::Member { .. } => Channel::Control,
             LocalRole::Client => Channel::Command,
@@ -414,7 +373,7 @@ impl Outbound {
     }
 
     /// Says hello for an outlet that was refused, if a handle is of use to it.
-    fn retry(&mut self, key: &Key) {
+    pub(super) fn retry(&mut self, key: &Key) {
         let Some(outlet) = self.outlets.get_mut(key) else { return };
         outlet.state = State::Idle;
         if outlet.has_use() {
@@ -427,57 +386,6 @@ impl Outbound {
             outlet.state = State::Wanting;
             self.wanting.push_back(key);
         }
-    }
-
-    pub(super) fn say_hellos(&mut self, now: Moment, roster: &Roster) {
-        while self.asked.len() < HELLOS_MAX
-            && let Some(key) = self.wanting.pop_front()
-        {
-            let random = self.wire.random();
-            let Some(outlet) = self.outlets.get_mut(&key) else { continue };
-            let (State::Wanting, Some(local)) = (&outlet.state, roster.get(&key.0)) else {
-                continue;
-            };
-            let bond = Bond::of(local, key.1);
-            let hello = Hello {
-                oldest: VERSION_OLDEST,
-                newest: VERSION_NEWEST,
-                namespace: NamespaceHash::of(&key.0),
-                key: bond.key,
-                random,
-                scope: key.1.cluster(),
-                facts: bond.facts.clone(),
-            };
-            // Zero is the number of greetings that answer nothing.
-            self.hellos = self.hellos.wrapping_add(1).max(1);
-            let message = self.hellos;
-            let raw = self.wire.greet(message, &Greeting::Hello(hello.clone()));
-            outlet.state = State::Asked { message, hello, raw, bond };
-            self.asked.insert(message, (key, now));
-        }
-    }
-
-    /// Closes what was bound to other facts, and says hello anew if that is of use.
-    fn rebind(&mut self, key: &Key, bond: &Bond) {
-        let Some(outlet) = self.outlets.get_mut(key) else { return };
-        let keep = match &outlet.state {
-            State::Idle | State::Wanting => true,
-            State::Refused { .. } => false,
-            _ => outlet.bond() == Some(bond),
-        };
-        if !keep {
-            self.close_handle(key, Closing::Changed);
-            self.requests.fail_key(key, None, &mut self.wire.events);
-            self.retry(key);
-        }
-    }
-
-    /// Forgets an outlet that this node may no longer use.
-    fn remove(&mut self, key: &Key, why: Closing) {
-        self.close_handle(key, why);
-        let error = RequestError::NotSent(NotSent::NotOpen);
-        self.requests.fail_key(key, Some(&error), &mut self.wire.events);
-        self.outlets.remove(key);
     }
 
     /// Tells the other end that a handle is of no more use, if there is one.

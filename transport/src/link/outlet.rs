@@ -3,14 +3,18 @@
 
 use std::time::Duration;
 
-use meshraft_consensus::{Incarnation, Moment};
+use meshraft_consensus::{Card, Incarnation, Index, Moment};
 
-use super::{pipe::Pipe, queue::Queue};
+use super::{
+    heard::{self, Vouched},
+    pipe::Pipe,
+    queue::Queue,
+};
 use crate::{
     budget::Purse,
     config::Limits,
     error::Refusal,
-    hello::{Facts, Hello},
+    introduction::Facts,
     key::KeyId,
     types::{LocalNamespace, Scope},
 };
@@ -26,13 +30,14 @@ const RETRY_UNKNOWN_MAX: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Bond {
     pub(super) facts: Facts,
-    pub(super) key: Option<KeyId>,
+    /// The key ring. The outlet says which of its keys is used.
+    pub(super) keys: Vec<KeyId>,
 }
 
 impl Bond {
     pub(super) fn of(local: &LocalNamespace, scope: Scope) -> Self {
         let facts = Facts::told(&local.role, scope.cluster(), false);
-        Self { facts, key: local.keys.active().map(|(id, _)| id) }
+        Self { facts, keys: local.keys.ids().collect() }
     }
 }
 
@@ -45,7 +50,7 @@ pub(super) enum State {
     /// Says hello as soon as fewer hellos are unanswered.
     Wanting,
     /// Waits for the answer to this hello; `raw` is how it was sent.
-    Asked { message: u32, hello: Hello, raw: Vec<u8>, bond: Bond },
+    Asked { message: u32, random: [u8; 32], raw: Vec<u8>, bond: Bond },
     /// Has a handle, waits for the other end's proof.
     Proving { pipe: Pipe, facts: Facts, bond: Bond },
     /// Sends.
@@ -64,6 +69,16 @@ pub(super) struct Outlet {
     pub(super) in_turn: bool,
     /// Refusals in a row.
     pub(super) refusals: u32,
+    /// Which key of the ring is tried, or used: the active one at first, the next one if the peer
+    /// does not hold that.
+    pub(super) key_at: usize,
+    /// The peer did not know this node as of the configuration at this slot: hellos show the cards
+    /// above it.
+    pub(super) show_above: Option<Index>,
+    /// The cards that the peer was shown in vain, at most [`Card::KEPT_MAX`].
+    pub(super) shown: Vec<Card>,
+    /// The cards by which the peer is heard, if it is not among the known members.
+    pub(super) vouched: Option<Vouched>,
     /// The mistaken incarnation that was last reported: expected, found.
     pub(super) mistaken: Option<(Incarnation, Incarnation)>,
 }
@@ -107,6 +122,36 @@ impl Outlet {
     /// Whether a handle would be of use now.
     pub(super) fn has_use(&self) -> bool {
         self.standing || !self.queue.is_empty()
+    }
+
+    /// Whether there is something else to show to a peer that refused: another key of the ring, or
+    /// cards. Cards are shown again only after a pause, so the peer can't make this end repeat
+    /// itself.
+    pub(super) fn has_more_to_show(
+        &mut self,
+        local: &LocalNamespace,
+        scope: Scope,
+        why: &Refusal,
+    ) -> bool {
+        match why {
+            Refusal::KeyMismatch => {
+                let more = local.keys.at(self.key_at + 1).is_some();
+                self.key_at = if more { self.key_at + 1 } else { 0 };
+                more
+            }
+            Refusal::NotAMember { index } | Refusal::UnknownMember { index, .. } => {
+                self.show_above = Some(*index);
+                let known = scope.cluster().and_then(|cluster| local.role.known(cluster));
+                let Some(known) = known else { return false };
+                self.shown.retain(|card| known.cards.contains(card));
+                let news = heard::shown(known, *index);
+                let news = news.into_iter().filter(|card| !self.shown.contains(card));
+                let news: Vec<_> = news.collect();
+                self.shown.extend_from_slice(&news);
+                !news.is_empty()
+            }
+            _ => false,
+        }
     }
 
     /// Notes a refusal, and when to try again if that may help.

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use meshraft_consensus::Moment;
 
-use super::{LinkConfig, LinkError, LinkEvent};
+use super::{LinkConfig, LinkError, LinkEvent, pipe::WRITE_BYTES_MAX};
 use crate::{
     budget::Budget,
     fragment::{Fragment, Header},
@@ -111,10 +111,12 @@ impl Wire {
     }
 
     pub(super) fn write_greetings(&mut self, writer: &mut FrameWriter<'_>) {
-        for (message, bytes) in
-            self.greetings.drain(..self.greetings.len().min(GREETINGS_PER_WRITE))
-        {
-            let length = u16::try_from(bytes.len()).expect("a greeting is at most 1 KiB");
+        for _ in 0..GREETINGS_PER_WRITE {
+            if writer.bytes() >= WRITE_BYTES_MAX {
+                break;
+            }
+            let Some((message, bytes)) = self.greetings.pop_front() else { break };
+            let length = u16::try_from(bytes.len()).expect("a greeting is at most 16 KiB");
             let header = Header { handle: 0, first: true, last: true, message, length };
             writer.fragment(header, &bytes, |_, _, _| {});
         }

@@ -2,13 +2,13 @@
 
 use super::{
     flow::replies,
-    hostile::{greet, hello, piece},
+    hostile::{hello, piece},
     *,
 };
 use crate::{
     budget::Purse,
     error::{NotReplied, Refusal, ReplyError, RequestError},
-    hello::{Closing, Facts, Greeting},
+    hello::Closing,
 };
 
 /// Asks `count` requests and returns where their replies go.
@@ -112,7 +112,8 @@ fn a_guest_holds_little_and_not_for_long() {
     end.open(at(0), KeyRing::open(), member(2, [1]));
     for number in 1..=4 {
         let Greeting::Hello(mut client) = hello(None, 1) else { panic!() };
-        client.facts = Facts::Client;
+        let Space::Open { introduction, .. } = &mut client.space else { panic!() };
+        introduction.facts = Facts::Client;
         end.receive(at(0), &greet(number, &Greeting::Hello(client))).unwrap();
     }
     let chunk = vec![0; 32 * 1024];

@@ -3,13 +3,14 @@
 use super::*;
 use crate::{
     error::{NotSent, Refusal, RequestError},
-    hello::NamespaceHash,
     types::PeerRole,
 };
 
+/// What was refused. A tag that no key here makes is of another key, or of an unknown name.
 fn refusals(end: &mut End) -> Vec<Refusal> {
     let why = |event| match event {
         LinkEvent::Refused { why, .. } => Some(why),
+        LinkEvent::Unmatched => Some(Refusal::KeyMismatch),
         LinkEvent::Shared { .. } | LinkEvent::Received { .. } => panic!("{event:?}"),
         _ => None,
     };
@@ -25,18 +26,21 @@ fn the_first_frame_is_a_hello_in_clear() {
     let mut pair = Pair::new(Channel::Control);
     pair.opener.open(at(0), KeyRing::open(), member(1, []));
     let out = pair.opener.transmit();
-    // Frame length, then handle 0, first and last, message 1, then the greeting.
-    let hash = NamespaceHash::of(&jobs());
-    let head = [&[0, 0, 0, 100], &[0; 4][..], &[3, 0, 0, 0, 1, 0, 89], &[1, 0, 1, 1]].concat();
+    // Frame length, then twice handle 0, first and last: message 0 begins the stream, message 1 is
+    // the hello.
+    let head = [&[0, 0, 0, 148], &[0; 4][..], &[3, 0, 0, 0, 0, 0, 34], &[1, 6]].concat();
     assert_eq!(out[..head.len()], head);
-    assert_eq!(out[head.len()..head.len() + 32], *hash.as_bytes());
-    assert_eq!(out[head.len() + 32], 0, "no key");
-    let tail = [&[0][..], &[1], &[1; 16], &[0], &[1]].concat();
+    let hello = &out[head.len() + 32..];
+    let head = [&[0; 4][..], &[3, 0, 0, 0, 1, 0, 92], &[1, 0, 2, 2]].concat();
+    assert_eq!(hello[..head.len()], head);
+    let hash = NamespaceHash::of(&jobs());
+    let tail = [&[0][..], hash.as_bytes(), &[0], &[1], &[1; 16], &[0], &[1], &[0, 0]].concat();
     assert!(
-        out.ends_with(&tail),
-        "no cluster; a member, its incarnation, no clusters, the baseline"
+        hello.ends_with(&tail),
+        "open, its hash, no cluster; a member, its incarnation, no clusters, the baseline; no \
+         configuration, no cards"
     );
-    assert_eq!(out.len(), 4 + 100);
+    assert_eq!(out.len(), 4 + 148);
 }
 
 #[test]
@@ -117,7 +121,7 @@ fn an_unknown_namespace_is_retried_and_at_once_when_the_peer_says_hello() {
     };
     let (now, End { link, roster, .. }) = (pair.now, &mut pair.opener);
     let Link::Outbound(outbound) = link else { panic!() };
-    outbound.hint(now, roster, (&jobs(), &facts), false);
+    outbound.hint(now, roster, (&jobs(), &facts));
     pair.pump();
     assert!(is_shared(&mut pair.opener));
 }

@@ -3,15 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{
-    fragment::Header,
-    frame::FrameWriter,
-    hello::{Closing, Facts, Greeting, Hello, NamespaceHash},
-};
-
-fn frame(handle: u32, message: u32, bytes: &[u8]) -> Vec<u8> {
-    piece(handle, true, true, message, bytes)
-}
+use crate::{hello::Closing, tag::Tag};
 
 /// A frame of one fragment.
 pub(super) fn piece(handle: u32, first: bool, last: bool, message: u32, bytes: &[u8]) -> Vec<u8> {
@@ -22,24 +14,8 @@ pub(super) fn piece(handle: u32, first: bool, last: bool, message: u32, bytes: &
     out
 }
 
-pub(super) fn greet(message: u32, greeting: &Greeting) -> Vec<u8> {
-    frame(0, message, &greeting.encode())
-}
-
 pub(super) fn hello(scope: Option<ClusterId>, random: u8) -> Greeting {
-    Greeting::Hello(Hello {
-        oldest: 1,
-        newest: 1,
-        namespace: NamespaceHash::of(&jobs()),
-        key: None,
-        random: [random; 32],
-        scope,
-        facts: Facts::Member {
-            incarnation: Incarnation::new([1; 16]),
-            clusters: scope.into_iter().collect(),
-            supports: ClusterVersion::BASELINE,
-        },
-    })
+    open_hello(1, scope, random)
 }
 
 fn acceptor(channel: Channel, keys: KeyRing) -> End {
@@ -82,12 +58,24 @@ fn messages_in_the_wrong_place_end_the_stream() {
         let result = end.receive(at(0), &frame(1, 0, message));
         assert_eq!(result, Err(LinkError::Misplaced), "{channel} {message:?}");
     }
+    // A stream begins once, and a tag without that names nothing.
+    let mut end = acceptor(Channel::Control, KeyRing::open());
+    let begin = greet(0, &Greeting::Begin([0; 32]));
+    end.receive(at(0), &begin).unwrap();
+    assert_eq!(end.receive(at(0), &begin), Err(LinkError::Misplaced));
+    let mut end = acceptor(Channel::Control, key(1));
+    let space = Space::Keyed { tag: Tag::new([0; 32]), sealed: vec![0; 144] };
+    let tagged = Greeting::Hello(Hello { oldest: 2, newest: 2, random: [0; 32], space });
+    assert_eq!(end.receive(at(0), &greet(1, &tagged)), Err(LinkError::Misplaced));
     // Greetings that only the other end sends.
     for greeting in [Greeting::Pong(1), Greeting::Refused(crate::Refusal::Limit)] {
         let mut end = acceptor(Channel::Control, KeyRing::open());
         assert_eq!(end.receive(at(0), &greet(1, &greeting)), Err(LinkError::Misplaced));
     }
-    for greeting in [Greeting::Ping(1), hello(None, 1), Greeting::Refused(crate::Refusal::Limit)] {
+    let begin = Greeting::Begin([0; 32]);
+    for greeting in
+        [Greeting::Ping(1), hello(None, 1), begin, Greeting::Refused(crate::Refusal::Limit)]
+    {
         let mut pair = Pair::members(Channel::Control, KeyRing::open());
         pair.pump();
         assert_eq!(pair.opener.receive(at(0), &greet(99, &greeting)), Err(LinkError::Misplaced));
@@ -103,6 +91,7 @@ fn a_stream_on_which_nothing_is_said_ends() {
     assert_eq!(end.tick(at(10_000)), Err(LinkError::Silent));
     // A beginning of something is nothing; a hello, or a ping of one that shares nothing, is not.
     let mut end = silent();
+    end.receive(at(1), &greet(0, &Greeting::Begin([0; 32]))).unwrap();
     end.receive(at(1), &greet(1, &hello(None, 1))[..20]).unwrap();
     assert_eq!(end.tick(at(10_000)), Err(LinkError::Silent));
     for greeting in [hello(None, 1), Greeting::Ping(1)] {

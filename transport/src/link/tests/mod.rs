@@ -1,25 +1,36 @@
 //! Two links face to face, without a socket: every byte and every moment is the test's.
 
 mod bounds;
+mod disclosure;
 mod flow;
 mod hello;
 mod hostile;
+mod membership;
 mod sealing;
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use meshraft_consensus::{
-    ClusterId, ClusterVersion, Heartbeat, Incarnation, Message, Moment, Namespace, NodeId,
-    Position, Term,
+    ClusterId, ClusterVersion, Heartbeat, Incarnation, Index, KnownMembers, Member, Message,
+    Moment, Namespace, NodeId, Position, Term,
 };
 
 use super::{Inbound, Link, LinkConfig, LinkError, LinkEvent, Outbound, Outgoing, Question};
 use crate::{
     budget::{Account, Budgets},
     config::Limits,
+    effort::Effort,
+    fragment::{self, Header},
+    frame::{FrameReader, FrameWriter},
+    hello::{Greeting, Hello, NamespaceHash, Space},
+    introduction::{Facts, Introduction},
     key::{KeyRing, NamespaceKey},
     roster::Roster,
+    sign::NodeSignatures,
     types::{Body, Channel, LocalNamespace, LocalRole, RequestId, Scope, Source},
 };
 
@@ -41,10 +52,67 @@ fn at(millis: u64) -> Moment {
     Moment::from_millis(millis)
 }
 
+/// The node of this number in this incarnation.
+fn life(number: u8, incarnation: u8) -> Member {
+    Member::new(NodeId::new([number; 32]), Incarnation::new([incarnation; 16]))
+}
+
+/// These members, as of a configuration that is committed at this slot.
+fn known(committed: u64, members: impl IntoIterator<Item = Member>) -> KnownMembers {
+    let (committed, members) = (Index::new(committed), members.into_iter().collect());
+    KnownMembers { committed, members, cards: Vec::new() }
+}
+
+/// A member in its clusters. In each, nodes 1 and 2 are known, in their first life and in one that
+/// is ten higher.
 fn member(byte: u8, clusters: impl IntoIterator<Item = u8>) -> LocalRole {
-    let clusters = clusters.into_iter().map(cluster).collect::<BTreeSet<_>>();
+    let both = known(1, [life(1, 1), life(1, 11), life(2, 2), life(2, 12)]);
+    member_with(byte, clusters.into_iter().map(|cluster| (cluster, both.clone())))
+}
+
+fn member_with(byte: u8, clusters: impl IntoIterator<Item = (u8, KnownMembers)>) -> LocalRole {
+    let clusters: BTreeMap<_, _> =
+        clusters.into_iter().map(|(byte, known)| (cluster(byte), known)).collect();
     let (incarnation, supports) = (Incarnation::new([byte; 16]), ClusterVersion::BASELINE);
     LocalRole::Member { incarnation, clusters, supports }
+}
+
+/// A hello in clear, of a member in its first life.
+fn open_hello(byte: u8, scope: Option<ClusterId>, random: u8) -> Greeting {
+    let facts = Facts::Member {
+        incarnation: Incarnation::new([byte; 16]),
+        clusters: scope.into_iter().collect(),
+        supports: ClusterVersion::BASELINE,
+    };
+    let committed = Index::ZERO;
+    let introduction = Introduction { scope, facts, committed, cards: Vec::new() };
+    let space = Space::Open { namespace: NamespaceHash::of(&jobs()), introduction };
+    Greeting::Hello(Hello { oldest: 2, newest: 2, random: [random; 32], space })
+}
+
+fn frame(handle: u32, message: u32, bytes: &[u8]) -> Vec<u8> {
+    hostile::piece(handle, true, true, message, bytes)
+}
+
+fn greet(message: u32, greeting: &Greeting) -> Vec<u8> {
+    frame(0, message, &greeting.encode())
+}
+
+/// The greetings among these bytes, with their message numbers.
+fn greetings(bytes: &[u8]) -> Vec<(u32, Greeting)> {
+    let mut reader = FrameReader::default();
+    reader.extend(bytes);
+    let mut greetings = Vec::new();
+    while let Some(mut frame) = reader.next().unwrap() {
+        while !frame.is_empty() {
+            let fragment = fragment::split(&mut frame).unwrap();
+            if fragment.header.handle == 0 {
+                let greeting = Greeting::decode(fragment.bytes).unwrap();
+                greetings.push((fragment.header.message, greeting));
+            }
+        }
+    }
+    greetings
 }
 
 fn heartbeat(round: u64) -> Body {
@@ -66,6 +134,8 @@ fn config(channel: Channel, me: u8, peer: u8) -> LinkConfig {
         peer: NodeId::new([peer; 32]),
         stall: STALL,
         limits: Limits::default(),
+        signatures: NodeSignatures::of_byte(me),
+        effort: Effort::default(),
         seed: [me; 32],
         account: Account::new(Budgets::new(&Limits::default())),
     }

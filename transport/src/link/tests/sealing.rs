@@ -4,10 +4,9 @@
 use super::*;
 use crate::{
     error::Refusal,
-    fragment::Header,
-    frame::FrameWriter,
-    hello::{Answer, Facts, Greeting, Hello, NamespaceHash},
+    hello::{Answer, Closing, Said},
     seal::SealBroken,
+    tag::Tag,
 };
 
 /// A sealed pair that has shaken hands, in the cluster's scope too.
@@ -149,79 +148,136 @@ fn every_flipped_bit_of_a_sealed_frame_is_noticed() {
     assert_eq!(twin.acceptor.bodies(), [heartbeat(1)], "unaltered, it is accepted");
 }
 
-fn greeting(message: u32, greeting: &Greeting) -> Vec<u8> {
-    fragment(0, message, &greeting.encode())
+/// What a node says that saw a tag of this stream and does not hold the key.
+fn parrot(tag: Tag) -> Greeting {
+    let space = Space::Keyed { tag, sealed: vec![0; 144] };
+    Greeting::Hello(Hello { oldest: 2, newest: 2, random: [0; 32], space })
 }
 
-fn fragment(handle: u32, message: u32, bytes: &[u8]) -> Vec<u8> {
-    let mut out = Vec::new();
-    let length = u16::try_from(bytes.len()).unwrap();
-    let header = Header { handle, first: true, last: true, message, length };
-    FrameWriter::new(&mut out).fragment(header, bytes, |_, _, _| {});
-    out
+fn tag_of(greeting: &Greeting) -> Tag {
+    let Greeting::Hello(Hello { space: Space::Keyed { tag, .. }, .. }) = greeting else {
+        panic!("{greeting:?}")
+    };
+    *tag
 }
 
 #[test]
-fn who_knows_a_key_id_but_not_the_key_gets_nothing() {
-    let mut acceptor = End::new(Link::Inbound(Inbound::new(config(Channel::Control, 2, 1), at(0))));
-    acceptor.open(at(0), key(1), member(2, [1]));
-    let hello = Hello {
-        oldest: 1,
-        newest: 1,
-        namespace: NamespaceHash::of(&jobs()),
-        key: key(1).ids().next(),
-        random: [0; 32],
-        scope: None,
-        facts: Facts::Client,
-    };
-    let facts = member_facts(1);
-    let hello = Greeting::Hello(Hello { facts, ..hello });
-    acceptor.receive(at(0), &greeting(1, &hello)).unwrap();
-    assert!(!acceptor.transmit().is_empty());
-    acceptor.receive(at(0), &fragment(1, 0, &[0; 18])).unwrap();
-    let events = acceptor.take();
-    let [LinkEvent::Helloed { .. }, LinkEvent::Refused { why, .. }] = &events[..] else {
-        panic!("{events:?}")
-    };
-    assert_eq!(*why, Refusal::KeyMismatch);
-    assert!(acceptor.link.handles().is_empty());
-    // What else was on its way is dropped.
-    acceptor.receive(at(0), &fragment(1, 1, &[0; 100])).unwrap();
-    assert!(acceptor.take().is_empty());
+fn who_knows_a_tag_but_not_the_key_gets_nothing() {
+    let mut pair = Pair::new(Channel::Control);
+    pair.acceptor.open(at(0), key(1), member(2, [1]));
+    pair.opener.open(at(0), key(1), member(1, [1]));
+    let out = pair.opener.transmit();
+    let said = greetings(&out);
+    let [(0, begin), (1, hello)] = &said[..] else { panic!("{said:?}") };
+    pair.acceptor.receive(at(0), &greet(0, begin)).unwrap();
+    pair.acceptor.receive(at(0), &greet(1, &parrot(tag_of(hello)))).unwrap();
+    assert_eq!(pair.acceptor.take(), [LinkEvent::Unmatched]);
+    let refused = vec![(1, Greeting::Refused(Refusal::KeyMismatch))];
+    assert_eq!(greetings(&pair.acceptor.transmit()), refused);
+    assert!(pair.acceptor.link.handles().is_empty());
 }
 
 #[test]
-fn an_acceptor_that_does_not_prove_the_key_gets_nothing() {
+fn a_hello_that_is_replayed_or_sent_back_names_nothing() {
+    let mut pair = Pair::new(Channel::Control);
+    pair.opener.open(at(0), key(1), member(1, [1]));
+    let out = pair.opener.transmit();
+    let says = |end: &mut End| {
+        end.receive(at(0), &out).unwrap();
+        assert_eq!(end.take(), [LinkEvent::Unmatched]);
+        let refused = vec![(1, Greeting::Refused(Refusal::KeyMismatch))];
+        assert_eq!(greetings(&end.transmit()), refused);
+    };
+    let holder = |me, peer| {
+        let link = Link::Inbound(Inbound::new(config(Channel::Control, me, peer), at(0)));
+        let mut end = End::new(link);
+        end.open(at(0), key(1), member(me, [1]));
+        end
+    };
+    // By the acceptor to a third node, by a third node to the acceptor, and back to its maker.
+    says(&mut holder(3, 2));
+    says(&mut holder(2, 3));
+    says(&mut holder(1, 2));
+    // On another stream of the same two nodes the tag is another one.
+    let mut end = holder(2, 1);
+    end.receive(at(0), &greet(0, &Greeting::Begin([9; 32]))).unwrap();
+    let (message, hello) = greetings(&out).remove(1);
+    end.receive(at(0), &greet(message, &hello)).unwrap();
+    assert_eq!(end.take(), [LinkEvent::Unmatched]);
+    // Where it belongs it opens a handle.
+    let mut end = holder(2, 1);
+    end.receive(at(0), &out).unwrap();
+    assert!(matches!(end.take()[..], [LinkEvent::Helloed { .. }]));
+}
+
+#[test]
+fn an_acceptor_that_does_not_hold_the_key_gets_nothing() {
     let mut pair = Pair::new(Channel::Control);
     pair.opener.open(at(0), key(1), member(1, [1]));
     pair.send(Scope::Free, opaque(1, 10));
     pair.opener.transmit();
-    let facts = member_facts(2);
-    let answer = Greeting::Answer(Answer { version: 1, handle: 1, random: [0; 32], facts });
-    pair.opener.receive(at(0), &greeting(1, &answer)).unwrap();
-    assert!(pair.opener.transmit().is_empty(), "nothing before the proof");
-    pair.opener.receive(at(0), &fragment(1, 0, &[0; 18])).unwrap();
+    let said = Said::Sealed(vec![0; 144]);
+    let answer = Greeting::Answer(Answer { version: 2, handle: 1, random: [0; 32], said });
+    pair.opener.receive(at(0), &greet(1, &answer)).unwrap();
     let events = pair.opener.take();
     let [LinkEvent::Refused { why, .. }] = &events[..] else { panic!("{events:?}") };
     assert_eq!(*why, Refusal::KeyMismatch);
-    // The other end is told the same.
-    let told = pair.opener.transmit();
-    let mut fake = End::new(Link::Inbound(Inbound::new(config(Channel::Control, 2, 1), at(0))));
-    fake.receive(at(0), &told).unwrap();
-    assert!(told.len() < 40, "only the closing: {}", told.len());
+    // The other end is told the same, and nothing else: what waited is not sent.
+    let why = Closing::Refused(Refusal::KeyMismatch);
+    let told = vec![(0, Greeting::Close { handle: 1, why })];
+    assert_eq!(greetings(&pair.opener.transmit()), told);
+    pair.opener.receive(at(0), &frame(1, 0, &[0; 18])).unwrap();
+    assert!(pair.opener.transmit().is_empty() && pair.opener.take().is_empty());
 }
 
 #[test]
-fn a_fact_altered_on_the_way_fails_the_proof() {
+fn an_acceptor_with_the_key_of_another_stream_proves_nothing() {
+    // It answers with an introduction that was sealed to the same opener before.
+    let mut old = Pair::new(Channel::Control);
+    old.acceptor.open(at(0), key(1), member(2, [1]));
+    old.opener.open(at(0), key(1), member(1, [1]));
+    let out = old.opener.transmit();
+    old.acceptor.receive(at(0), &out).unwrap();
+    let answer = old.acceptor.transmit();
+    let mut other = config(Channel::Control, 1, 2);
+    other.seed = [0x77; 32];
+    let roster = old.opener.roster.clone();
+    let mut opener = End::new(Link::Outbound(Outbound::new(other, at(0), &roster)));
+    opener.roster = roster;
+    opener.transmit();
+    opener.receive(at(0), &answer).unwrap();
+    let events = opener.take();
+    let [LinkEvent::Refused { why, .. }] = &events[..] else { panic!("{events:?}") };
+    assert_eq!(*why, Refusal::KeyMismatch);
+}
+
+#[test]
+fn a_fact_altered_on_the_way_gets_no_handle() {
     let mut pair = Pair::new(Channel::Control);
     pair.acceptor.open(at(0), key(1), member(2, [1]));
     pair.opener.open(at(0), key(1), member(1, [1]));
-    let mut hello = pair.opener.transmit();
-    // The incarnation stands before the one cluster that ends the hello.
-    let at_incarnation = hello.len() - 32 - 1 - 16;
-    assert_eq!(hello[at_incarnation], 1);
-    hello[at_incarnation] = 9;
+    let hello = pair.opener.transmit();
+    // The sealed introduction ends the hello: 128 bytes and the seal.
+    for at_byte in (hello.len() - 144)..hello.len() {
+        let mut altered = hello.clone();
+        altered[at_byte] ^= 1;
+        let mut end = End::new(Link::Inbound(Inbound::new(config(Channel::Control, 2, 1), at(0))));
+        end.roster = pair.acceptor.roster.clone();
+        end.receive(at(0), &altered).unwrap();
+        assert_eq!(end.take(), [LinkEvent::Unmatched], "byte {at_byte}");
+        assert!(end.link.handles().is_empty());
+    }
+    // Of the answer as well.
     pair.acceptor.receive(at(0), &hello).unwrap();
+    let mut answer = pair.acceptor.transmit();
+    let (_, Greeting::Answer(Answer { said: Said::Sealed(sealed), .. })) =
+        greetings(&answer).remove(0)
+    else {
+        panic!()
+    };
+    let place = answer.windows(sealed.len()).position(|window| window == sealed).unwrap();
+    answer[place] ^= 1;
+    pair.opener.receive(at(0), &answer).unwrap();
     pair.pump();
     for end in [&mut pair.opener, &mut pair.acceptor] {
         let events = end.take();
@@ -233,7 +289,44 @@ fn a_fact_altered_on_the_way_fails_the_proof() {
     }
 }
 
-fn member_facts(byte: u8) -> Facts {
-    let (incarnation, supports) = (Incarnation::new([byte; 16]), ClusterVersion::BASELINE);
-    Facts::Member { incarnation, clusters: Vec::new(), supports }
+#[test]
+fn an_opener_tries_its_other_keys_and_rotation_needs_no_order() {
+    let [one, two, three] = [1, 2, 3].map(|byte| NamespaceKey::new([byte; 32]));
+    let sealed = |pair: &mut Pair| {
+        let keys = |end: &mut End| {
+            let events = end.take();
+            let refused = |event: &LinkEvent| matches!(event, LinkEvent::Refused { .. });
+            assert!(!events.iter().any(refused), "{events:?}");
+            end.link.handles().iter().filter(|handle| handle.sealed).count()
+        };
+        [keys(&mut pair.opener), keys(&mut pair.acceptor)]
+    };
+    let mut pair = Pair::new(Channel::Control);
+    let (old, both) = (KeyRing::from(one.clone()), KeyRing::new([two.clone(), one]));
+    pair.acceptor.open(at(0), old, member(2, [1]));
+    // The opener has the new key already, and made it active.
+    pair.opener.open(at(0), both.clone(), member(1, [1]));
+    pair.pump();
+    assert_eq!(sealed(&mut pair), [1, 1]);
+    let handle = pair.opener.link.handles()[0].handle;
+    // A change elsewhere does not make it try again.
+    pair.opener.open_as(at(1), Namespace::new("/other").unwrap(), key(9), member(1, []));
+    pair.pump();
+    pair.opener.take();
+    pair.acceptor.take();
+    assert_eq!(pair.opener.link.handles()[0].handle, handle);
+    // The acceptor follows, and both retire the old key.
+    pair.acceptor.open(at(1), both, member(2, [1]));
+    pair.pump();
+    pair.acceptor.open(at(2), two.clone().into(), member(2, [1]));
+    pair.pump();
+    assert_eq!(sealed(&mut pair), [1, 1]);
+    pair.opener.open(at(3), two.into(), member(1, [1]));
+    pair.pump();
+    assert_eq!(sealed(&mut pair), [1, 1]);
+    // No key in common: it is told once, after all were tried.
+    pair.acceptor.open(at(4), three.into(), member(2, [1]));
+    pair.pump();
+    let refused = |event: &LinkEvent| matches!(event, LinkEvent::Refused { .. });
+    assert_eq!(pair.opener.take().iter().filter(|event| refused(event)).count(), 1);
 }
