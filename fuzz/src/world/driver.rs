@@ -336,6 +336,7 @@ impl World {
             Output::Share { namespace, incarnation, clusters, supports } => {
                 let member = Member::new(self.node(seat).id, incarnation);
                 self.checks.versions.tells(member, supports);
+                let clusters = clusters.into_keys().collect();
                 let shares = Shares { incarnation, clusters, supports };
                 self.network.at(now).share(seat, &namespace, shares);
             }

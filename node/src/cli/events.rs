@@ -202,6 +202,8 @@ const fn refusal(why: &Refusal) -> &'static str {
         Refusal::Undecodable => "undecodable",
         Refusal::Unfinished => "unfinished",
         Refusal::Limit => "limit",
+        Refusal::NotAMember { .. } => "not_a_member",
+        Refusal::UnknownMember { .. } => "unknown_member",
         _ => "refused",
     }
 }

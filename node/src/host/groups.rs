@@ -4,9 +4,11 @@
 //! 1. A group's core runs only while its number is the active one.
 //! 2. Nothing is shared with peers before the incarnation is durable.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
-use meshraft_consensus::{ClusterId, HardState, Member, Moment, Position, Restored, WriteId};
+use meshraft_consensus::{
+    ClusterId, HardState, Index, KnownMembers, Member, Moment, Position, Restored, WriteId,
+};
 use meshraft_discovery::{FounderSet, founding};
 use meshraft_storage::{GroupId, OpenedGroup, OpenedNamespace};
 
@@ -164,7 +166,9 @@ impl Hosted {
     /// Tells the transport under which facts this namespace is shared, when they changed. Nothing
     /// is shared before the incarnation is durable.
     pub(super) fn share(&mut self, desk: &mut Desk) {
-        let clusters: BTreeSet<_> = self.active.iter().map(|active| active.cluster).collect();
+        let known = |cluster| (cluster, self.known_by_claim(cluster));
+        let clusters: BTreeMap<_, _> =
+            self.active.iter().map(|active| known(active.cluster)).collect();
         if !self.born || self.told_clusters.as_ref() == Some(&clusters) {
             return;
         }
@@ -175,5 +179,17 @@ impl Hosted {
             clusters,
             supports: self.supports,
         });
+    }
+
+    /// Everybody that says of itself to be in the cluster, and the members of the configuration in
+    /// force: until the core tells which members it knows.
+    fn known_by_claim(&self, cluster: ClusterId) -> KnownMembers {
+        let claims = self.shared.iter().filter(|(_, facts)| facts.clusters.contains(&cluster));
+        let claims =
+            claims.filter_map(|(node, facts)| Some(Member::new(*node, facts.incarnation?)));
+        let core = self.replica.status().filter(|core| core.cluster == cluster);
+        let members = core.map(|core| core.configuration.members()).unwrap_or_default();
+        let members = members.into_iter().chain(claims).collect();
+        KnownMembers { committed: Index::ZERO, members, cards: Vec::new() }
     }
 }

@@ -9,7 +9,8 @@ use std::{
 };
 
 use meshraft_consensus::{
-    ClusterId, ClusterVersion, Config, Entry, LoadError, LoadId, Member, Moment, Namespace, NodeId,
+    ClusterId, ClusterVersion, Config, Entry, KnownMembers, LoadError, LoadId, Member, Moment,
+    Namespace, NodeId,
 };
 use meshraft_discovery::{
     FounderSet, Record, founding,
@@ -92,7 +93,7 @@ pub(super) struct Hosted {
     /// Whether the record exists in the store.
     pub(super) born: bool,
     pub(super) core_config: Config,
-    pub(super) told_clusters: Option<BTreeSet<ClusterId>>,
+    pub(super) told_clusters: Option<BTreeMap<ClusterId, KnownMembers>>,
     pub(super) asked_empty: Option<ClusterId>,
     pub(super) peers_write: PeersWrite,
     pub(super) gossip: Gossip,

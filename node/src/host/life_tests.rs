@@ -165,7 +165,9 @@ fn settle(host: &mut Host, now: Moment, mut outputs: Vec<Output>) -> Vec<Output>
 
 fn shares(outputs: &[Output]) -> Vec<(Incarnation, BTreeSet<ClusterId>)> {
     let share = |output: &Output| match output {
-        Output::Share { incarnation, clusters, .. } => Some((*incarnation, clusters.clone())),
+        Output::Share { incarnation, clusters, .. } => {
+            Some((*incarnation, clusters.keys().copied().collect()))
+        }
         _ => None,
     };
     outputs.iter().filter_map(share).collect()

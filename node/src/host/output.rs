@@ -1,10 +1,10 @@
 //! Everything that a node asks of its driver.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use meshraft_consensus::{
-    ClusterId, ClusterVersion, Incarnation, IndexRange, LoadId, Namespace, NodeId,
+    ClusterId, ClusterVersion, Incarnation, IndexRange, KnownMembers, LoadId, Namespace, NodeId,
 };
 use meshraft_discovery::peers::Address;
 use meshraft_service::wire::Response;
@@ -23,8 +23,8 @@ pub enum Output {
         namespace: Namespace,
         /// This node's incarnation in it; durable.
         incarnation: Incarnation,
-        /// The groups that this node speaks for.
-        clusters: BTreeSet<ClusterId>,
+        /// The groups that this node speaks for, and the members that are known in each.
+        clusters: BTreeMap<ClusterId, KnownMembers>,
         /// The newest version of commands that this node supports in it.
         supports: ClusterVersion,
     },

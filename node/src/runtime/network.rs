@@ -15,7 +15,9 @@ pub(crate) fn input(event: Event) -> Option<NetworkInput> {
         Event::Disconnected { peer } => NetworkInput::Disconnected { peer },
         Event::Shared { peer, namespace, facts } => NetworkInput::Shared { peer, namespace, facts },
         Event::Unshared { peer, namespace } => NetworkInput::Unshared { peer, namespace },
-        Event::Refused { peer, namespace, why } => NetworkInput::Refused { peer, namespace, why },
+        Event::Refused { peer, namespace, why, .. } => {
+            NetworkInput::Refused { peer, namespace, why }
+        }
         Event::Received { from, channel, body } => NetworkInput::Received { from, channel, body },
         Event::Request { from, channel, token, payload } => {
             NetworkInput::Request { from, channel, token, payload }

@@ -212,7 +212,6 @@ pub enum LinkError {
 
 /// One end of a stream.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "there is one per stream, behind an Arc")]
 pub enum Link {
     /// The end that opened it.
     Outbound(Outbound),

@@ -5,6 +5,7 @@
 
 mod cable;
 mod dials;
+mod members;
 mod net;
 mod paths;
 mod snapshot;
@@ -17,7 +18,7 @@ use meshraft_consensus::{
 use meshraft_transport::{
     Body, Channel, Event, KeyRing, NotSent, PeerRole, Refusal, RequestError, RequestId, Scope,
 };
-use net::{DEADLINE, Node, SUPPORTS, cluster, jobs, key};
+use net::{DEADLINE, Node, SUPPORTS, cluster, introduce, jobs, key};
 
 fn heartbeat(round: u64) -> Message {
     Message::Heartbeat(Heartbeat { term: Term::new(1), commit: Position::ZERO, round })
@@ -38,6 +39,7 @@ fn append(bytes: usize) -> Message {
 /// Two members of one cluster that share a namespace.
 async fn pair(keys: KeyRing) -> (Node, Node) {
     let (mut one, mut two) = (Node::start().await, Node::start().await);
+    introduce(&mut [&mut one, &mut two]);
     one.open(keys.clone(), [cluster(1)]);
     two.open(keys, [cluster(1)]);
     one.dial(&two);

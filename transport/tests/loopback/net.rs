@@ -1,9 +1,15 @@
 //! One node of a test, and waiting for what it tells.
 
-use std::{collections::BTreeSet, future::Future, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::Future,
+    time::Duration,
+};
 
 use bytes::Bytes;
-use meshraft_consensus::{ClusterId, ClusterVersion, Incarnation, Namespace, NodeId};
+use meshraft_consensus::{
+    ClusterId, ClusterVersion, Incarnation, KnownMembers, Member, Namespace, NodeId,
+};
 use meshraft_transport::{
     Channel, Event, Events, KeyRing, LocalNamespace, LocalRole, Multiaddr, NamespaceKey, RequestId,
     Scope, Transport, TransportConfig, identity::Identity,
@@ -38,6 +44,15 @@ pub(crate) struct Node {
     pub(crate) events: Events,
     pub(crate) address: Multiaddr,
     pub(crate) incarnation: Incarnation,
+    pub(crate) known: KnownMembers,
+}
+
+/// From now on these nodes know each other as members of every cluster.
+pub(crate) fn introduce(nodes: &mut [&mut Node]) {
+    let members: BTreeSet<_> = nodes.iter().map(|node| node.member()).collect();
+    for node in nodes {
+        node.known.members.extend(&members);
+    }
 }
 
 impl Node {
@@ -63,15 +78,21 @@ impl Node {
         })
         .await;
         let incarnation = Incarnation::new([transport.node().as_bytes()[0]; 16]);
-        Self { transport, events, address, incarnation }
+        let known = KnownMembers::default();
+        Self { transport, events, address, incarnation, known }
     }
 
     pub(crate) fn id(&self) -> NodeId {
         self.transport.node()
     }
 
+    pub(crate) fn member(&self) -> Member {
+        Member::new(self.id(), self.incarnation)
+    }
+
     pub(crate) fn open(&self, keys: KeyRing, clusters: impl IntoIterator<Item = ClusterId>) {
-        let clusters = clusters.into_iter().collect::<BTreeSet<_>>();
+        let known = |cluster| (cluster, self.known.clone());
+        let clusters: BTreeMap<_, _> = clusters.into_iter().map(known).collect();
         let (incarnation, supports) = (self.incarnation, SUPPORTS);
         let role = LocalRole::Member { incarnation, clusters, supports };
         self.transport.open(LocalNamespace { namespace: jobs(), keys, role });

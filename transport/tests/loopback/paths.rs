@@ -14,7 +14,7 @@ use crate::{
     append,
     cable::Cable,
     heartbeat,
-    net::{Node, cluster, jobs, key, within},
+    net::{Node, cluster, introduce, jobs, key, within},
     pair, reply,
 };
 
@@ -22,8 +22,9 @@ use crate::{
 async fn a_killed_peer_is_noticed_and_redialled() {
     let identity = Identity::ephemeral().unwrap();
     let mut one = Node::start().await;
-    one.open(KeyRing::open(), [cluster(1)]);
     let mut two = Node::with(identity.clone(), |_| {}).await;
+    introduce(&mut [&mut one, &mut two]);
+    one.open(KeyRing::open(), [cluster(1)]);
     two.open(KeyRing::open(), [cluster(1)]);
     one.dial(&two);
     one.shared_with(two.id()).await;
@@ -51,6 +52,7 @@ async fn a_killed_peer_is_noticed_and_redialled() {
 async fn a_simultaneous_dial_ends_in_one_connection() {
     for _ in 0..3 {
         let (mut one, mut two) = (Node::start().await, Node::start().await);
+        introduce(&mut [&mut one, &mut two]);
         one.open(KeyRing::open(), [cluster(1)]);
         two.open(KeyRing::open(), [cluster(1)]);
         one.dial(&two);
@@ -143,6 +145,7 @@ async fn a_caller_that_does_not_listen_holds_the_sender_back() {
         config.limits.queue_bytes_max = limited;
     })
     .await;
+    introduce(&mut [&mut one, &mut two]);
     one.open(KeyRing::open(), [cluster(1)]);
     two.open(KeyRing::open(), [cluster(1)]);
     one.dial(&two);

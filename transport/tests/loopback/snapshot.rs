@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::{
     cable::Cable,
     heartbeat,
-    net::{Node, cluster, jobs, within},
+    net::{Node, cluster, introduce, jobs, within},
 };
 
 const REPLY_BYTES: usize = Limits::SNAPSHOT_REPLY_BYTES_MAX;
@@ -32,6 +32,7 @@ async fn narrow_pair() -> (Node, Node) {
         Node::with(identity, |config| config.stall = STALL).await
     };
     let (mut one, mut two) = (patient().await, patient().await);
+    introduce(&mut [&mut one, &mut two]);
     one.open(KeyRing::open(), [cluster(1)]);
     two.open(KeyRing::open(), [cluster(1)]);
     let cable = Cable::narrow(&two.address, BYTES_PER_SECOND).await;

@@ -231,6 +231,7 @@ impl World {
                 self.inputs.push_back((seat, Input::Loaded { load, result }));
             }
             Output::Share { namespace, incarnation, clusters, supports } => {
+                let clusters: BTreeSet<_> = clusters.into_keys().collect();
                 let cluster = clusters.first().copied();
                 let (role, incarnation) = (PeerRole::Member, Some(incarnation));
                 let supports = Some(supports);

@@ -267,7 +267,9 @@ impl World {
                     self.inputs.push_back((seat, Input::Snapshot(done)));
                 }
             }
-            Output::Share { incarnation, clusters, .. } => self.share(seat, incarnation, clusters),
+            Output::Share { incarnation, clusters, .. } => {
+                self.share(seat, incarnation, clusters.into_keys().collect());
+            }
             Output::Send { to, scope, channel, body, .. } => {
                 if let Some((to, from)) = self.path(seat, to, scope) {
                     self.tell(to, NetworkInput::Received { from, channel, body });

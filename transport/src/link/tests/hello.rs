@@ -28,10 +28,10 @@ fn the_first_frame_is_a_hello_in_clear() {
     let out = pair.opener.transmit();
     // Frame length, then twice handle 0, first and last: message 0 begins the stream, message 1 is
     // the hello.
-    let head = [&[0, 0, 0, 148], &[0; 4][..], &[3, 0, 0, 0, 0, 0, 34], &[1, 6]].concat();
+    let head = [&[0, 0, 0, 147], &[0; 4][..], &[3, 0, 0, 0, 0, 0, 34], &[1, 6]].concat();
     assert_eq!(out[..head.len()], head);
     let hello = &out[head.len() + 32..];
-    let head = [&[0; 4][..], &[3, 0, 0, 0, 1, 0, 92], &[1, 0, 2, 2]].concat();
+    let head = [&[0; 4][..], &[3, 0, 0, 0, 1, 0, 91], &[1, 0, 2, 2]].concat();
     assert_eq!(hello[..head.len()], head);
     let hash = NamespaceHash::of(&jobs());
     let tail = [&[0][..], hash.as_bytes(), &[0], &[1], &[1; 16], &[0], &[1], &[0, 0]].concat();
@@ -40,7 +40,7 @@ fn the_first_frame_is_a_hello_in_clear() {
         "open, its hash, no cluster; a member, its incarnation, no clusters, the baseline; no \
          configuration, no cards"
     );
-    assert_eq!(out.len(), 4 + 148);
+    assert_eq!(out.len(), 4 + 147);
 }
 
 #[test]
