@@ -18,20 +18,17 @@ use crate::{
     input::{Input, ReadLevel},
     load::Loads,
     log::Log,
-    membership::{Configuration, Departure, History},
+    membership::{Configuration, Departure, History, Vouched},
     message::Message,
     output::{Lane, Output},
     random::Random,
     read::ForwardedReads,
     role::{Follower, RoleState},
     snapshot::{self, Snapshots},
+    term_rise::TermRise,
     transfer::Handover,
     types::{Index, Moment, Term, WriteId},
 };
-
-/// The furthest that one message may raise the term: a peer that counts wrongly can't use the
-/// terms up.
-const TERM_STEP_MAX: u64 = 1 << 32;
 
 /// One member of one group: a value, moved by [`Core::handle`] alone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -47,6 +44,13 @@ pub struct Core {
     pub(crate) commit: Index,
     pub(crate) membership: History,
     pub(crate) departure: Departure,
+    /// Whom it hears besides the members of its configurations.
+    pub(crate) vouched: Vouched,
+    /// Counts the changes of whom it hears that are none of a configuration.
+    pub(crate) known_changes: u64,
+    /// Whom it heard last, and under which version of what it knows: looked up before each message.
+    pub(crate) heard_before: Option<(Member, u64)>,
+    pub(crate) term_rise: TermRise,
     pub(crate) founding: Founding,
     pub(crate) damage: Option<Damage>,
     pub(crate) role: RoleState,
@@ -123,6 +127,10 @@ impl Core {
             handed: None,
             outputs: VecDeque::new(),
             departure: Departure::default(),
+            vouched: Vouched::default(),
+            known_changes: 0,
+            heard_before: None,
+            term_rise: TermRise::default(),
             retired: false,
             drained: false,
             told: (Role::Follower, None),
@@ -168,6 +176,9 @@ impl Core {
         if self.retired {
             return self.refuse(input);
         }
+        if !self.is_heard(&input) {
+            return;
+        }
         self.stir(&input);
         match input {
             Input::Timeout => self.timeout(),
@@ -197,6 +208,7 @@ impl Core {
                 self.peer_changed(peer, true);
             }
             Input::LeaderSeen { leader, at } => self.leader_seen(leader, at),
+            Input::Vouch { members } => self.vouch(members),
             // Whom it concerns woke before.
             Input::Wake => {}
         }
@@ -282,13 +294,18 @@ impl Core {
     }
 
     fn receive(&mut self, from: Member, message: Message) {
-        if from == self.me {
-            return self.drop_message(from, DropReason::Malformed);
-        }
-        let term = message.term();
-        if term.get().saturating_sub(self.hard.term.get()) > TERM_STEP_MAX {
+        let (term, before) = (message.term(), self.hard.term);
+        if !self.term_rise.allows(self.now, before, term) {
             return self.drop_message(from, DropReason::Impossible);
         }
+        self.dispatch(from, message);
+        if self.hard.term > before {
+            self.term_rise.raised(self.now, self.hard.term.get() - before.get());
+        }
+    }
+
+    fn dispatch(&mut self, from: Member, message: Message) {
+        let term = message.term();
         if self.is_forgotten() {
             return self.receive_forgotten(from, message);
         }

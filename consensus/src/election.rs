@@ -120,7 +120,7 @@ impl Core {
         if candidate.kind == VoteKind::Pre {
             // Its configuration may be long past. Whoever leads now answers a member that it does
             // not know, and is perhaps none that this one knows.
-            asked.extend(self.departure.peers());
+            asked.extend(self.reachable_members());
         }
         let asked: Vec<Member> =
             asked.into_iter().filter(|one| *one != self.me && unanswered(one)).collect();
@@ -185,7 +185,6 @@ impl Core {
         if request.term == Term::ZERO || request.last.term > request.term {
             return self.drop_message(from, DropReason::Malformed);
         }
-        self.answer_stranger(from);
         let sticky = request.kind != VoteKind::Transfer && self.hears_leader();
         let granted = match request.kind {
             _ if sticky || self.damage.is_some() => false,

@@ -104,6 +104,7 @@ mod replication;
 mod role;
 mod snapshot;
 mod status;
+mod term_rise;
 mod transfer;
 mod types;
 mod version;

@@ -25,7 +25,7 @@ impl Core {
         }
         let (leader, me, busy) = (self.leader(), self.me, self.is_fetching());
         let mut others: BTreeSet<Member> = self.membership.current().members();
-        others.extend(self.departure.peers());
+        others.extend(self.reachable_members());
         others.remove(&me);
         let (knobs, now) = (self.config.knobs(), self.now);
         let Some(damage) = &mut self.damage else { return };

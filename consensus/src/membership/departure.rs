@@ -34,9 +34,9 @@ pub(crate) struct Departure {
 }
 
 impl Departure {
-    /// Peers to which there is a path.
-    pub(crate) fn peers(&self) -> impl Iterator<Item = Member> + '_ {
-        self.peers.iter().copied()
+    /// This member was in the configuration committed at this slot.
+    pub(crate) fn admitted(&mut self, at: Index) {
+        self.listed = self.listed.max(Some(at));
     }
 
     /// A leader speaks to this member.
@@ -78,6 +78,7 @@ impl Core {
             (_, None) => false,
         };
         self.membership.commit(self.commit);
+        self.settle_vouched();
         let Some(index) = listed else { return };
         if self.departure.departed.map_or(was_out, |departed| departed < index) {
             self.departure.departed = None;
@@ -115,10 +116,12 @@ impl Core {
         self.outputs.push_back(Output::Departed { index });
     }
 
-    /// A leader says that this member is not in its committed configuration.
+    /// A known member says that its newest committed configuration, at this slot, does not have
+    /// this member. Where that is not above every configuration, admission and card by which this
+    /// member knows itself to be one, the sender merely lags behind.
     pub(crate) fn dismissed(&mut self, from: Member, message: Dismissed) {
         let listed = self.membership.newest_with(&self.me, self.log.last().index);
-        let listed = listed.max(self.departure.listed);
+        let listed = listed.max(self.departure.listed).max(self.vouched.at(&self.me));
         if listed.is_some_and(|listed| message.index <= listed) || message.index == Index::ZERO {
             // It was said before this member was admitted.
             return;
@@ -138,7 +141,12 @@ impl Core {
         self.check_departed();
     }
 
-    /// A path to a peer that speaks for this group is there, or gone.
+    /// The known members to which there is a path.
+    pub(crate) fn reachable_members(&self) -> impl Iterator<Item = Member> + '_ {
+        self.departure.peers.iter().copied().filter(|peer| self.knows(peer))
+    }
+
+    /// A path to a member that speaks for this group is there, or gone.
     pub(crate) fn note_peer(&mut self, peer: Member, up: bool) {
         let peers = &mut self.departure.peers;
         if !up {
@@ -159,7 +167,7 @@ impl Core {
             return;
         }
         // A joiner that was sent nothing knows no voter, but whoever it is connected to.
-        let mut asked: BTreeSet<Member> = self.departure.peers.clone();
+        let mut asked: BTreeSet<Member> = self.reachable_members().collect();
         asked.extend(current.voters.iter().take(PEERS_MAX).copied());
         asked.remove(&self.me);
         // Who forgot may have been in a later term, and is no contact with a quorum: it names none.
@@ -168,16 +176,6 @@ impl Core {
         for peer in asked {
             let message = HeartbeatResponse { term, round, free_bytes };
             self.send(peer, Lane::Control, Message::HeartbeatResponse(message));
-        }
-    }
-
-    /// Tells a peer that is in no configuration that this leader knows that it has departed.
-    pub(crate) fn answer_stranger(&mut self, from: Member) {
-        let (index, _) = self.membership.committed();
-        let known = self.membership.newest_with(&from, self.log.last().index).is_some();
-        if self.is_ready() && !known {
-            let message = Dismissed { term: self.hard.term, index };
-            self.send(from, Lane::Control, Message::Dismissed(message));
         }
     }
 }

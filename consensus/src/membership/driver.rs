@@ -150,6 +150,7 @@ impl Core {
             return;
         }
         let Leader { progress, numbered, .. } = leader;
+        let before = progress.members().count();
         progress.retain(|progress| {
             let Some((index, until)) = progress.departing else { return true };
             let told = commit >= index && progress.commit_told >= index;
@@ -159,5 +160,8 @@ impl Core {
             }
             stays
         });
+        if progress.members().count() < before {
+            self.known_changed();
+        }
     }
 }

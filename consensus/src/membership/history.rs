@@ -4,7 +4,7 @@
 //! 1. Slots are strictly ascending; the first configuration is committed, or the one at the base.
 //! 2. The last one is in force, from its append on, until a truncation takes it back.
 
-use alloc::{vec, vec::Vec};
+use alloc::{collections::BTreeSet, vec, vec::Vec};
 
 use super::Configuration;
 use crate::{identity::Member, types::Index};
@@ -18,6 +18,8 @@ pub(crate) struct History {
     later: Vec<(Index, Configuration)>,
     /// Whether `me` votes in the last one: kept, as it is asked at every input.
     votes: bool,
+    /// Counts the changes of what stands here.
+    version: u64,
 }
 
 impl History {
@@ -34,12 +36,13 @@ impl History {
             later.is_sorted_by(|one, next| one.0 < next.0),
             "restored configurations are ascending"
         );
-        let mut history = Self { me, base, later, votes: false };
+        let mut history = Self { me, base, later, votes: false, version: 0 };
         history.look();
         history
     }
 
     fn look(&mut self) {
+        self.version = self.version.wrapping_add(1);
         self.votes = self.current().is_voter(&self.me);
     }
 
@@ -61,6 +64,27 @@ impl History {
     /// Whether this member votes in the configuration in force.
     pub(crate) const fn votes(&self) -> bool {
         self.votes
+    }
+
+    /// A number that changes whenever a configuration is appended, committed or taken back.
+    pub(crate) const fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Whether `member` is in the newest configuration that is known to be committed, or in a later
+    /// one.
+    pub(crate) fn has(&self, member: &Member) -> bool {
+        self.all().any(|configuration| configuration.contains(member))
+    }
+
+    /// Every member of those configurations.
+    pub(crate) fn every_member(&self) -> BTreeSet<Member> {
+        self.all().flat_map(Configuration::members).collect()
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Configuration> {
+        let later = self.later.iter().map(|(_, configuration)| configuration);
+        core::iter::once(&self.base.1).chain(later)
     }
 
     /// The slot of the only configuration that is in force or may be again.
@@ -116,20 +140,26 @@ impl History {
         let kept = self.later.partition_point(|(slot, _)| *slot < index);
         let changed = kept < self.later.len();
         self.later.truncate(kept);
-        self.look();
+        if changed {
+            self.look();
+        }
         changed
     }
 
     /// A snapshot replaced the log: its configuration, at this slot, is all that is left.
     pub(crate) fn replace(&mut self, base: (Index, Configuration)) {
+        let version = self.version;
         *self = Self::restore(self.me, base, Vec::new());
+        self.version = version.wrapping_add(1);
     }
 
     /// Everything up to `index` is committed: older configurations never come back.
     pub(crate) fn commit(&mut self, index: Index) {
         let committed = self.later.partition_point(|(slot, _)| *slot <= index);
-        if let Some(newest) = self.later.drain(..committed).next_back() {
+        let newest = self.later.drain(..committed).next_back();
+        if let Some(newest) = newest {
             self.base = newest;
+            self.look();
         }
     }
 

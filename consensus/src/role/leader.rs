@@ -223,7 +223,6 @@ impl Core {
         let known = leader.progress.contains(&from);
         if !known {
             self.drop_message(from, DropReason::Stranger);
-            self.answer_stranger(from);
         }
         known
     }

@@ -66,6 +66,8 @@ impl Core {
 
     /// Takes a new role; what the old one still owed is answered.
     pub(crate) fn replace_role(&mut self, role: RoleState) {
+        // A leader hears those who leave, too.
+        self.known_changed();
         match core::mem::replace(&mut self.role, role) {
             RoleState::Follower(follower) => self.fail_forwarded_reads(follower.reads),
             RoleState::Candidate(_) => {}

@@ -7,13 +7,13 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use meshraft_consensus::{
-    AppendResult, ClusterId, Config, ConfigBuilder, Configuration, Core, Entry, EntryKind, Event,
-    HardState, Incarnation, Index, Input, Member, Message, Moment, NodeId, Output, Position, Role,
-    Term, VoteKind, WriteId,
+    AppendResult, Change, ChangeStep, ClusterId, Config, ConfigBuilder, Configuration, Core, Entry,
+    EntryKind, Event, HardState, Incarnation, Index, Input, Member, Message, Moment, NodeId,
+    Output, Position, Role, Term, VoteKind, WriteId,
 };
 
 pub(crate) use crate::disk::Disk;
-use crate::{node::Node, text, transfer::Fetch};
+use crate::{cards::Cards, node::Node, text, transfer::Fetch};
 
 /// The member whose key and incarnation are this number over and over.
 pub(crate) fn member(number: u8) -> Member {
@@ -49,6 +49,7 @@ pub(crate) struct Cluster {
     pub(crate) trace: Vec<String>,
     /// Everything that drivers were handed, in order.
     pub(crate) outputs: Vec<(Member, Output)>,
+    cards: Cards,
     leaders: BTreeMap<u64, Member>,
     pub(crate) history: BTreeMap<Index, Entry>,
     states: BTreeMap<Index, u64>,
@@ -103,6 +104,7 @@ impl Cluster {
             knobs,
             trace: Vec::new(),
             outputs: Vec::new(),
+            cards: Cards::default(),
             leaders: BTreeMap::new(),
             history: BTreeMap::new(),
             states: BTreeMap::new(),
@@ -126,7 +128,8 @@ impl Cluster {
         node.forget();
         let restored = node.disk.restored(me, ClusterId::new([9; 32]));
         node.core = Some(Core::new(config, restored, now));
-        self.drain(me);
+        let members = node.vouched.clone();
+        self.input(me, Input::Vouch { members });
     }
 
     /// Stops a member: what was not durable is lost, what is on the network is not.
@@ -156,10 +159,32 @@ impl Cluster {
     /// Hands one input in and does not drain.
     pub(crate) fn input_only(&mut self, me: Member, input: Input) {
         let now = self.now;
+        if let Input::Change { change, .. } = &input {
+            self.admit(me, &change.clone());
+        }
         if let Some(core) = &mut self.node(me).core {
             core.handle(now, input);
             core.check_invariants();
         }
+    }
+
+    /// Those whom a leader is asked to add are told who the members are, as an admission does.
+    fn admit(&mut self, leader: Member, change: &Change) {
+        let Some(core) = &self.node(leader).core else { return };
+        let at = core.status().last.index.next();
+        let mut members: Vec<(Member, Index)> =
+            core.configuration().members().into_iter().map(|member| (member, at)).collect();
+        members.push((leader, at));
+        for step in &change.steps {
+            let ChangeStep::AddLearner(joiner) = step else { continue };
+            if self.nodes.contains_key(joiner) && *joiner != leader {
+                self.vouch(*joiner, members.clone());
+            }
+        }
+    }
+
+    fn vouch(&mut self, me: Member, members: Vec<(Member, Index)>) {
+        self.input_only(me, Input::Vouch { members });
     }
 
     /// Takes all outputs of a member and does what they ask for.
@@ -307,6 +332,11 @@ impl Cluster {
 
     fn check(&mut self, me: Member) {
         let Some(core) = &self.nodes[&me].core else { return };
+        let (index, configuration) = core.committed_configuration();
+        let vouched = core.vouched();
+        self.cards.sign(me, index, configuration);
+        self.node(me).vouched = vouched;
+        let Some(core) = &self.nodes[&me].core else { return };
         // Who lost what it acknowledged is never told that its state was replaced.
         let (status, retired) = (core.status(), core.deadline().is_none() && !core.is_dormant());
         let node = self.node(me);
@@ -350,7 +380,19 @@ impl Cluster {
     pub(crate) fn deliver_only(&mut self, packet: Packet) {
         let Packet { from, to, message } = packet;
         if !self.cuts.contains(&(from, to)) && self.nodes.contains_key(&to) {
+            self.judge(from, to, &message);
             self.input_only(to, Input::Receive { from, message });
+        }
+    }
+
+    /// A sender that the receiver does not know shows its cards. A dismissal opens no handle.
+    fn judge(&mut self, from: Member, to: Member, message: &Message) {
+        let Some(core) = &self.nodes[&to].core else { return };
+        if core.knows(&from) || matches!(message, Message::Dismissed(_)) {
+            return;
+        }
+        if let Some(at) = self.cards.vouch(core, from) {
+            self.vouch(to, vec![(from, at)]);
         }
     }
 

@@ -5,7 +5,7 @@ use std::{error::Error, path::Path, time::Duration};
 
 use goldenscript::{Command, Context};
 use meshraft_consensus::{
-    Change, ChangeStep, ConfigBuilder, Fate, Input, LoadError, Member, ProposalId, ReadId,
+    Change, ChangeStep, ConfigBuilder, Fate, Index, Input, LoadError, Member, ProposalId, ReadId,
     ReadLevel,
 };
 use test_each_file::test_each_path;
@@ -263,6 +263,12 @@ impl Scenario {
             "seen" => {
                 let (leader, at) = (arguments.member(1)?, self.cluster.now);
                 self.cluster.input(arguments.member(0)?, Input::LeaderSeen { leader, at });
+            }
+            "vouch" => {
+                let member = who(arguments.key("member").ok_or("member is missing")?)?;
+                let at = Index::new(arguments.key("at").ok_or("at is missing")?.parse()?);
+                let members = vec![(member, at)];
+                self.cluster.input(arguments.member(0)?, Input::Vouch { members });
             }
             "wake" => self.cluster.input(arguments.member(0)?, Input::Wake),
             "receive" => {

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that can not go on shall stop")]
 
 mod basics;
+mod cards;
 mod chaos;
 mod cluster;
 mod crashes;

@@ -17,6 +17,8 @@ pub(crate) struct Node {
     pub(crate) disk: Disk,
     pub(crate) writes: VecDeque<Write>,
     pub(crate) stalled: bool,
+    /// What the driver stores of whom the member is to hear.
+    pub(crate) vouched: Vec<(Member, Index)>,
     /// What was applied after the snapshot that the state began from.
     pub(crate) applied: Vec<Entry>,
     /// The last entry that the state holds, a digest of it, and the configuration in force there.
@@ -51,6 +53,7 @@ impl Node {
             disk,
             writes: VecDeque::new(),
             stalled: false,
+            vouched: Vec::new(),
             applied: Vec::new(),
             applied_at: None,
             state: 0,

@@ -43,6 +43,13 @@ pub(crate) fn position(text: &str) -> Fallible<Position> {
 pub(crate) fn entries(text: &str) -> Fallible<Vec<Entry>> {
     let one = |text: &str| {
         let (at, kind) = text.split_once(':').unwrap_or((text, "command"));
+        // `3@2:{4.5}` is the configuration of these voters.
+        let voters = kind.strip_prefix('{').and_then(|voters| voters.strip_suffix('}'));
+        if let Some(voters) = voters {
+            let voters = voters.split('.').map(|name| Ok(member(name.parse()?)));
+            let bytes = Configuration::of_voters(voters.collect::<Fallible<Vec<_>>>()?).encode();
+            return Ok(Entry { position: position(at)?, kind: EntryKind::Configuration, bytes });
+        }
         let kind = match kind {
             "noop" => EntryKind::Noop,
             "abandon" => EntryKind::Abandon,
