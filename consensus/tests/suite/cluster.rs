@@ -184,6 +184,8 @@ impl Cluster {
     }
 
     fn vouch(&mut self, me: Member, members: Vec<(Member, Index)>) {
+        // Its driver has stored that, also while no core runs.
+        self.node(me).vouched.extend(members.iter().copied());
         self.input_only(me, Input::Vouch { members });
     }
 
