@@ -30,6 +30,9 @@ pub(crate) fn node(node: NodeId, namespace: &Namespace, event: &NodeEvent) {
             warn!(%node, %namespace, %lost, %renewed, %index, "store went back in time");
         }
         NodeEvent::Refused { peer, why } => refused(node, *peer, namespace, why),
+        NodeEvent::Vouched { member, at } => {
+            info!(%node, %namespace, peer = %peer_id(member.node), index = %at, "member known by cards");
+        }
         NodeEvent::Version { in_force } => {
             info!(%node, %namespace, %in_force, "cluster version raised");
         }

@@ -89,12 +89,11 @@ impl Logs {
         self.groups.extend(groups);
     }
 
-    /// Who runs in a group of this node.
+    /// Who runs in a group of this node: the newest one of the cluster, as older ones are fenced.
     pub(crate) fn bind(&mut self, seat: Seat, member: Member, cluster: ClusterId) {
-        for ((at, _), group) in &mut self.groups {
-            if *at == seat && group.cluster == cluster {
-                group.member = Some(member);
-            }
+        let newest = self.key_of(seat, cluster);
+        if let Some(group) = newest.and_then(|key| self.groups.get_mut(&key)) {
+            group.member = Some(member);
         }
     }
 
@@ -239,10 +238,10 @@ impl Logs {
         self.groups.get(&key).map(|group| (&group.believed, &group.durable))
     }
 
-    /// The group of a node in a cluster.
+    /// The group of a node in a cluster: the newest one, as older ones are fenced.
     pub(super) fn key_of(&self, seat: Seat, cluster: ClusterId) -> Option<GroupKey> {
-        let mut mine = self.groups.iter().filter(|((at, _), _)| *at == seat);
-        mine.find(|(_, group)| group.cluster == cluster).map(|(key, _)| *key)
+        let mine = self.groups.iter().filter(|((at, _), _)| *at == seat);
+        mine.filter(|(_, group)| group.cluster == cluster).map(|(key, _)| *key).last()
     }
 
     /// Whether a group is on its disk.

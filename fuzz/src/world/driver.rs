@@ -1,6 +1,6 @@
 //! Drives the hosts: what the runtime does with tasks, files and streams, done in one thread.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use meshraft::host::{
     CallId, HaltReason, Host, HostConfig, Input, LoadToken, NodeEvent, Output, SleepEvent,
@@ -15,7 +15,7 @@ use super::{
     Called, Event, LoadAnswer, Seat, World,
     disk::Kept,
     life,
-    network::{Network, Question, Shares, Wake},
+    network::{Network, Question, Shares, Wake, WorldSignatures},
     node::Process,
     snapshots::SnapshotJobs,
 };
@@ -35,7 +35,11 @@ impl World {
         node.told_of_failure = false;
         node.awake_since = now;
         let (id, life, local) = (node.id, node.life, node.clock.local(now));
-        let host = Host::new(HostConfig { node: id, seed }, node.disk.open(), local);
+        let host = Host::new(
+            HostConfig { node: id, seed, signatures: Arc::new(WorldSignatures(id)) },
+            node.disk.open(),
+            local,
+        );
         node.process = Some(Process {
             host,
             recordings: BTreeMap::new(),

@@ -14,6 +14,7 @@
 
 mod facts;
 mod foreign;
+mod judge;
 mod link;
 mod request;
 
@@ -24,11 +25,13 @@ use std::{
 
 use bytes::Bytes;
 use meshraft::host::NetworkInput;
-use meshraft_consensus::{ClusterVersion, Incarnation, Message, Moment, Namespace, NodeId};
+use meshraft_consensus::{
+    ClusterId, ClusterVersion, Incarnation, Index, Member, Message, Moment, Namespace, NodeId,
+};
 use meshraft_discovery::peers::Address;
 use meshraft_transport::{Body, Channel, Refusal, RequestId, Scope, Source};
 
-pub(crate) use self::{facts::Shares, foreign::Stranger};
+pub(crate) use self::{facts::Shares, foreign::Stranger, judge::WorldSignatures};
 use self::{link::Link, request::Pending};
 use super::Seat;
 use crate::{
@@ -77,15 +80,35 @@ impl Arrival {
 
 #[derive(Clone, Debug)]
 enum What {
-    Connected { dialled: Option<Address> },
+    Connected {
+        dialled: Option<Address>,
+    },
     Disconnected,
     Facts(Namespace),
     Unshared(Namespace),
-    Refused { namespace: Namespace, why: Refusal },
+    Refused {
+        namespace: Namespace,
+        why: Refusal,
+    },
+    /// The cards of the other end count.
+    Vouched {
+        namespace: Namespace,
+        cluster: ClusterId,
+        member: Member,
+        at: Index,
+    },
     Message(Letter),
-    Request { number: u64, letter: Letter },
-    Reply { number: u64, payload: Bytes },
-    Failed { number: u64 },
+    Request {
+        number: u64,
+        letter: Letter,
+    },
+    Reply {
+        number: u64,
+        payload: Bytes,
+    },
+    Failed {
+        number: u64,
+    },
 }
 
 /// A message or request, as it travels.
@@ -113,7 +136,7 @@ struct End {
     shares: BTreeMap<Namespace, Shares>,
     /// Who each peer is and what it supports, as it told this node's process.
     heard: BTreeMap<(Seat, Namespace), (Incarnation, ClusterVersion)>,
-    refusals: BTreeMap<(Seat, Namespace), Refusal>,
+    refusals: BTreeMap<(Seat, Namespace), (Refusal, Moment)>,
     told: BTreeSet<(Seat, Namespace)>,
 }
 
@@ -267,7 +290,7 @@ impl Network {
     /// Who writes: the sender's incarnation, if it may use a handle of this scope at all.
     fn author(&self, from: Seat, namespace: &Namespace, scope: Scope) -> Option<Incarnation> {
         let Shares { incarnation, clusters, .. } = self.end(from).shares.get(namespace)?;
-        let ours = scope.cluster().is_none_or(|cluster| clusters.contains(&cluster));
+        let ours = scope.cluster().is_none_or(|cluster| clusters.contains_key(&cluster));
         ours.then_some(*incarnation)
     }
 
@@ -299,6 +322,9 @@ impl Network {
             What::Refused { namespace, why } => {
                 vec![NetworkInput::Refused { peer, namespace, why }]
             }
+            What::Vouched { namespace, cluster, member, at } => {
+                vec![NetworkInput::Vouched { namespace, cluster, member, at }]
+            }
             What::Message(letter) => self.deliver(from, to, letter, None),
             What::Request { number, letter } => self.deliver(from, to, letter, Some(number)),
             What::Reply { number, payload } => self.replied(number, Ok(payload)),
@@ -315,14 +341,23 @@ impl Network {
         letter: Letter,
         request: Option<u64>,
     ) -> Vec<NetworkInput> {
-        if let Err(why) = self.admit(from, to, &letter) {
+        let judged = self.admit(from, to, &letter).and_then(|()| self.judge(from, to, &letter));
+        let told = judged.as_ref().map(Clone::clone).unwrap_or_default();
+        if let Err(why) = judged {
             match request {
                 Some(number) => self.refuse_request(from, number, why),
                 None => self.refuse(from, to, letter.namespace, why),
             }
             return Vec::new();
         }
+        let [receiver, sender] = told;
+        if let Some(what) = sender {
+            self.post(to, from, self.epoch(from, to), what);
+        }
         let mut inputs = Vec::new();
+        if let Some(What::Vouched { namespace, cluster, member, at }) = receiver {
+            inputs.push(NetworkInput::Vouched { namespace, cluster, member, at });
+        }
         if !self.end(to).told.contains(&(from, letter.namespace.clone())) {
             inputs.extend(self.facts(from, to, &letter.namespace));
         }
@@ -354,8 +389,8 @@ impl Network {
         }
         let shares = self.end(to).shares.get(&letter.namespace);
         let Shares { incarnation, clusters, .. } = shares.ok_or(Refusal::UnknownNamespace)?;
-        if let Some(asked) = letter.scope.cluster().filter(|asked| !clusters.contains(asked)) {
-            let speaks_for = clusters.iter().copied().collect();
+        if let Some(asked) = letter.scope.cluster().filter(|asked| !clusters.contains_key(asked)) {
+            let speaks_for = clusters.keys().copied().collect();
             return Err(Refusal::WrongCluster { asked, speaks_for });
         }
         match letter.expected {
@@ -366,11 +401,18 @@ impl Network {
         }
     }
 
-    /// Tells the sender why, once for each change of the reason.
+    /// The same refusal is not told again within this time.
+    const QUIET: Duration = Duration::from_secs(1);
+
+    /// Tells the sender why, now and then.
     fn refuse(&mut self, sender: Seat, receiver: Seat, namespace: Namespace, why: Refusal) {
         let key = (receiver, namespace.clone());
-        let old = self.end_mut(sender).refusals.insert(key, why.clone());
-        if old.as_ref() != Some(&why) {
+        // A handle that is refused is asked for again, and the reason is told again.
+        let now = self.now;
+        let told = self.end(sender).refusals.get(&key);
+        let quiet = |(old, at): &(Refusal, Moment)| *old == why && now < at.plus(Self::QUIET);
+        if !told.is_some_and(quiet) {
+            self.end_mut(sender).refusals.insert(key, (why.clone(), now));
             let epoch = self.epoch(sender, receiver);
             self.post(receiver, sender, epoch, What::Refused { namespace, why });
         }

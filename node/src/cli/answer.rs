@@ -374,6 +374,7 @@ const fn halted(why: Halted) -> &'static str {
         Halted::SnapshotUnreadable => "snapshot_unreadable",
         Halted::MachineNotReset => "machine_not_reset",
         Halted::ClusterVersion => "cluster_version",
+        Halted::TooOftenFenced => "too_often_fenced",
         _ => "other",
     }
 }

@@ -40,6 +40,11 @@ pub(crate) fn line(namespace: &Namespace, event: &NodeEvent) -> Option<Value> {
             "event": "refused", "namespace": namespace,
             "peer": name(*peer), "error": refusal(why), "message": why.to_string(),
         }),
+        NodeEvent::Vouched { member, at } => json!({
+            "event": "vouched", "namespace": namespace,
+            "peer": name(member.node), "incarnation": member.incarnation.to_string(),
+            "index": at.get(),
+        }),
         NodeEvent::Unreadable(error) => json!({
             "event": "state", "namespace": namespace,
             "state": "unreadable", "message": error.to_string(),
@@ -187,6 +192,7 @@ const fn halt(reason: HaltReason) -> &'static str {
         HaltReason::StoreFailed => "store_failed",
         HaltReason::SnapshotUnreadable { .. } => "snapshot_unreadable",
         HaltReason::MachineNotReset => "machine_not_reset",
+        HaltReason::TooOftenFenced => "too_often_fenced",
         HaltReason::ClusterVersion { .. } => "cluster_version",
         _ => "other",
     }

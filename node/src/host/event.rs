@@ -60,6 +60,13 @@ pub enum NodeEvent {
         /// Why.
         why: Refusal,
     },
+    /// A peer that the own log does not name proved by cards that it is a member.
+    Vouched {
+        /// The member.
+        member: Member,
+        /// The slot of the committed configuration that has it.
+        at: Index,
+    },
     /// What the store holds of the namespace can't be read: it was not opened.
     Unreadable(RecordError),
     /// The state machine halted: it met a command that it can't apply.
@@ -183,6 +190,9 @@ pub enum HaltReason {
     /// The store went back in time, and the state machine can't begin anew in this process: a new
     /// start does.
     MachineNotReset,
+    /// A further verdict of lost acknowledgements came while as many logs are fenced as are kept:
+    /// none of them is deleted for it.
+    TooOftenFenced,
     /// A version of commands comes into force, or is in the recorded snapshot, that this member
     /// does not support: a newer build can go on. Nothing is deleted.
     ClusterVersion {

@@ -4,11 +4,7 @@
 //! 1. A group's core runs only while its number is the active one.
 //! 2. Nothing is shared with peers before the incarnation is durable.
 
-use std::collections::BTreeMap;
-
-use meshraft_consensus::{
-    ClusterId, HardState, Index, KnownMembers, Member, Moment, Position, Restored, WriteId,
-};
+use meshraft_consensus::{ClusterId, HardState, Member, Moment, Position, Restored, WriteId};
 use meshraft_discovery::{FounderSet, founding};
 use meshraft_storage::{GroupId, OpenedGroup, OpenedNamespace};
 
@@ -41,6 +37,9 @@ impl Hosted {
             return;
         };
         for group in found.groups {
+            if self.fenced.contains(group.group) {
+                continue;
+            }
             self.groups.insert(group.cluster, group.group);
             self.on_disk.insert(group.cluster, group);
         }
@@ -91,16 +90,19 @@ impl Hosted {
         }
     }
 
-    /// Tells a core that has just begun which members of its group can be reached, and what every
-    /// peer supports.
+    /// Tells a core that has just begun, or that knows more members by now, which members of its
+    /// group can be reached, and what every peer supports.
     pub(super) fn tell_reachable(&mut self, now: Moment) {
         let Some(cluster) = self.active.as_ref().map(|active| active.cluster) else { return };
         for (node, facts) in self.shared.clone() {
             self.tell_supports(now, node, &facts);
-            if let Some(incarnation) =
-                facts.incarnation.filter(|_| facts.clusters.contains(&cluster))
+            let incarnation = facts.incarnation.filter(|_| facts.clusters.contains(&cluster));
+            let member = incarnation.map(|incarnation| Member::new(node, incarnation));
+            let known = |one: &Member| self.replica.core().is_some_and(|core| core.knows(one));
+            // The core hears of paths to members that it knows alone, of each once.
+            if let Some(member) = member.filter(known)
+                && self.credentials.reached.insert(member)
             {
-                let member = Member::new(node, incarnation);
                 self.replica.handle(now, replica::Input::PeerUp(member));
             }
         }
@@ -141,6 +143,7 @@ impl Hosted {
     /// No group runs any more.
     pub(super) fn end_group(&mut self) {
         self.active = None;
+        self.credentials.end_group();
         self.untold.clear();
         self.traffic.end();
     }
@@ -166,30 +169,21 @@ impl Hosted {
     /// Tells the transport under which facts this namespace is shared, when they changed. Nothing
     /// is shared before the incarnation is durable.
     pub(super) fn share(&mut self, desk: &mut Desk) {
-        let known = |cluster| (cluster, self.known_by_claim(cluster));
-        let clusters: BTreeMap<_, _> =
-            self.active.iter().map(|active| known(active.cluster)).collect();
-        if !self.born || self.told_clusters.as_ref() == Some(&clusters) {
+        if !self.born {
             return;
         }
-        self.told_clusters = Some(clusters.clone());
+        let version = self.replica.core().map(|core| core.known_version());
+        let news = Some(self.active.as_ref().map(|active| (active.cluster, version)));
+        if std::mem::replace(&mut self.told_known, news) == news {
+            return;
+        }
+        let clusters =
+            self.active.iter().map(|active| (active.cluster, self.known_members())).collect();
         desk.push(Output::Share {
             namespace: self.namespace.clone(),
             incarnation: self.me.incarnation,
             clusters,
             supports: self.supports,
         });
-    }
-
-    /// Everybody that says of itself to be in the cluster, and the members of the configuration in
-    /// force: until the core tells which members it knows.
-    fn known_by_claim(&self, cluster: ClusterId) -> KnownMembers {
-        let claims = self.shared.iter().filter(|(_, facts)| facts.clusters.contains(&cluster));
-        let claims =
-            claims.filter_map(|(node, facts)| Some(Member::new(*node, facts.incarnation?)));
-        let core = self.replica.status().filter(|core| core.cluster == cluster);
-        let members = core.map(|core| core.configuration.members()).unwrap_or_default();
-        let members = members.into_iter().chain(claims).collect();
-        KnownMembers { committed: Index::ZERO, members, cards: Vec::new() }
     }
 }

@@ -9,8 +9,7 @@ use std::{
 };
 
 use meshraft_consensus::{
-    ClusterId, ClusterVersion, Config, Entry, KnownMembers, LoadError, LoadId, Member, Moment,
-    Namespace, NodeId,
+    ClusterId, ClusterVersion, Config, Entry, LoadError, LoadId, Member, Moment, Namespace, NodeId,
 };
 use meshraft_discovery::{
     FounderSet, Record, founding,
@@ -27,10 +26,12 @@ use meshraft_transport::{PeerFacts, ReplyToken};
 
 use super::{
     HostConfig, NamespaceOptions,
+    credentials::Credentials,
     describe::Describing,
     desk::{Desk, Purpose},
     draw::{Ids, Life, core_of, draw_incarnation, number_from, seeded},
     event::{HaltReason, NodeEvent},
+    fenced::FencedGroups,
     groups::ActiveGroup,
     input::CallId,
     keeping::{PeersWrite, parse},
@@ -70,6 +71,10 @@ impl Gossip {
     }
 }
 
+/// The cluster that was shared last, if any, and the version of whom its core knew then; none while
+/// the core does not run.
+pub(super) type ToldKnown = Option<(ClusterId, Option<u64>)>;
+
 /// One namespace of a node.
 pub(super) struct Hosted {
     pub(super) namespace: Namespace,
@@ -93,9 +98,16 @@ pub(super) struct Hosted {
     /// Whether the record exists in the store.
     pub(super) born: bool,
     pub(super) core_config: Config,
-    pub(super) told_clusters: Option<BTreeMap<ClusterId, KnownMembers>>,
+    /// Under which cluster this namespace is shared, and which version of whom the core knows was
+    /// told with it.
+    pub(super) told_known: Option<ToldKnown>,
     pub(super) asked_empty: Option<ClusterId>,
     pub(super) peers_write: PeersWrite,
+    /// How this member proves itself, and whom it hears beside the members of its log.
+    pub(super) credentials: Credentials,
+    /// Logs of incarnations that act no more, and those of them that go with the next write.
+    pub(super) fenced: FencedGroups,
+    pub(super) released: Vec<GroupId>,
     pub(super) gossip: Gossip,
     pub(super) halted: Option<HaltReason>,
     pub(super) traffic: Traffic,
@@ -123,16 +135,22 @@ impl Hosted {
         let parsed = found.as_ref().map(|found| parse(found, config.node)).transpose()?;
         let born = parsed.is_some();
         let mut peers = PeerMap::new(config.node);
-        let (incarnation, record) = match parsed {
-            None => (draw_incarnation(config, &namespace, life), Record::default()),
+        let (me, record, credentials, fenced) = match parsed {
+            None => {
+                let incarnation = draw_incarnation(config, &namespace, life);
+                let me = Member::new(config.node, incarnation);
+                let credentials = Credentials::restore(me, Vec::new(), Vec::new());
+                (me, Record::default(), credentials, FencedGroups::default())
+            }
             Some((on_disk, record)) => {
                 for (node, address) in on_disk.peers {
                     peers.learn(node, address);
                 }
-                (on_disk.incarnation, record)
+                let me = Member::new(config.node, on_disk.incarnation);
+                let credentials = Credentials::restore(me, on_disk.cards, on_disk.vouched);
+                (me, record, credentials, FencedGroups::restore(on_disk.fenced))
             }
         };
-        let me = Member::new(config.node, incarnation);
         let seed = number_from(config, &namespace, life, b"founding");
         let founding_config = founding_config(&namespace, me, &options, seed);
         let founding = Founding::new(founding_config.clone(), record.clone(), now);
@@ -154,7 +172,10 @@ impl Hosted {
             active: None,
             shared: BTreeMap::new(),
             origins: BTreeMap::new(),
-            told_clusters: None,
+            told_known: None,
+            credentials,
+            fenced,
+            released: Vec::new(),
             asked_empty: None,
             peers_write: PeersWrite::Idle,
             gossip: Gossip::soon(now),
@@ -293,6 +314,7 @@ impl Hosted {
                 self.replica_output(now, output, desk);
             }
             quiet &= !self.tell_empty(now) && !self.tell_gone(now);
+            quiet &= !self.check_known(now, desk);
             if quiet {
                 break;
             }

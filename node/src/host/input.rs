@@ -3,7 +3,9 @@
 use std::{num::NonZeroU16, time::Duration};
 
 use bytes::Bytes;
-use meshraft_consensus::{ClusterVersion, Config, Entry, LoadError, Namespace, NodeId};
+use meshraft_consensus::{
+    ClusterId, ClusterVersion, Config, Entry, Index, LoadError, Member, Namespace, NodeId,
+};
 use meshraft_discovery::peers::Address;
 use meshraft_service::{StateMachine, wire::Operation};
 use meshraft_storage::{OpenedNamespace, Ticket};
@@ -144,6 +146,17 @@ pub enum NetworkInput {
         namespace: Namespace,
         /// Why.
         why: Refusal,
+    },
+    /// A peer that the core did not know proved by cards that it is a member of a cluster.
+    Vouched {
+        /// The peer in its incarnation.
+        member: Member,
+        /// The namespace of the cluster.
+        namespace: Namespace,
+        /// The cluster.
+        cluster: ClusterId,
+        /// The slot of the committed configuration that has it.
+        at: Index,
     },
     /// A message arrived.
     Received {

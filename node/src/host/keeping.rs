@@ -11,8 +11,8 @@ use super::{
     record::{HostRecord, RecordError, remembered},
 };
 
-/// Whether the addresses of peers are on their way to the store: one write at a time, however often
-/// they change.
+/// Whether what nothing waits for is on its way to the store, as addresses of peers and cards: one
+/// write at a time, however often they change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum PeersWrite {
     #[default]
@@ -54,12 +54,17 @@ impl Hosted {
             self.groups.insert(cluster, group);
             (group, cluster)
         });
-        let drop = drop.iter().filter_map(|cluster| self.groups.remove(cluster)).collect();
+        let mut drop: Vec<_> =
+            drop.iter().filter_map(|cluster| self.groups.remove(cluster)).collect();
+        drop.append(&mut self.released);
         let record = HostRecord {
             node: self.me.node,
             incarnation: self.me.incarnation,
             founding: self.record.encode().to_vec(),
             peers: remembered(&self.peers, self.me.node),
+            vouched: self.credentials.vouched.clone(),
+            cards: self.credentials.cards.iter().copied().collect(),
+            fenced: self.fenced.to_vec(),
         };
         let (namespace, record) = (self.namespace.clone(), Bytes::from(record.encode()));
         desk.store(&self.namespace, self.life, purpose, |ticket| Job::Record {
@@ -71,8 +76,8 @@ impl Hosted {
         });
     }
 
-    /// Keeps the addresses of peers, one write at a time.
-    pub(super) fn remember_peers(&mut self, desk: &mut Desk) {
+    /// Keeps the addresses of peers, cards, and whom to hear: one write at a time.
+    pub(super) fn remember(&mut self, desk: &mut Desk) {
         if self.peers_write == PeersWrite::Idle {
             self.peers_write = PeersWrite::Out;
             self.write_record(Purpose::Peers, None, Vec::new(), desk);
@@ -84,7 +89,7 @@ impl Hosted {
     /// The addresses that were handed to the store last are durable.
     pub(super) fn peers_stored(&mut self, desk: &mut Desk) {
         if std::mem::take(&mut self.peers_write) == PeersWrite::Again {
-            self.remember_peers(desk);
+            self.remember(desk);
         }
     }
 }

@@ -8,11 +8,14 @@
 //! 2. A namespace's record and the groups that begin or end with it are written in one job.
 //! 3. A message is delivered to a group only if its handle was bound to that group's cluster.
 
+mod card_pool;
+mod credentials;
 mod deadlines;
 mod describe;
 mod desk;
 mod draw;
 mod event;
+mod fenced;
 mod fetch;
 mod groups;
 mod hosted;
@@ -41,9 +44,12 @@ mod status;
 mod tests;
 mod vigil;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use meshraft_consensus::{Moment, Namespace, NodeId};
+use meshraft_consensus::{Moment, Namespace, NodeId, Signatures};
 use meshraft_discovery::{
     founding::{ForceError, Founding},
     peers::Address,
@@ -70,13 +76,21 @@ pub use self::{
 };
 
 /// What a host needs to know of its node.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct HostConfig {
     /// The node.
     pub node: NodeId,
     /// Seeds every random choice; from the operating system, or from a simulation's seed. Two runs
     /// of one node must not share it: incarnations are drawn from it.
     pub seed: [u8; 32],
+    /// Signs cards with the node's identity, and verifies those of others.
+    pub signatures: Arc<dyn Signatures + Send + Sync>,
+}
+
+impl std::fmt::Debug for HostConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HostConfig").field("node", &self.node).finish_non_exhaustive()
+    }
 }
 
 /// All of a node but its sockets, disk and clock.

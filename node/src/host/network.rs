@@ -19,7 +19,7 @@ use meshraft_service::{
     wire::{self, Operation, Request},
 };
 use meshraft_transport::{
-    Body, Channel, PeerFacts, PeerRole, ReplyToken, RequestError, Scope, Source,
+    self as transport, Body, Channel, PeerFacts, PeerRole, ReplyToken, RequestError, Scope, Source,
 };
 
 use super::{
@@ -47,8 +47,13 @@ impl Host {
                 self.with(&namespace, |hosted, _, now| hosted.unshared(now, peer));
             }
             NetworkInput::Refused { peer, namespace, why } => {
-                self.with(&namespace, |hosted, desk, _| {
-                    hosted.event(desk, NodeEvent::Refused { peer, why });
+                self.with(&namespace, |hosted, desk, now| {
+                    hosted.refused(now, peer, why, desk);
+                });
+            }
+            NetworkInput::Vouched { member, namespace, cluster, at } => {
+                self.with(&namespace, |hosted, desk, now| {
+                    hosted.vouched(now, cluster, (member, at), desk);
                 });
             }
             NetworkInput::Received {
@@ -174,13 +179,26 @@ impl Hosted {
                 self.founding.handle(now, founding::Input::PeerUp(peer));
             }
             if dialled.is_some_and(|address| self.peers.learn(peer, address)) {
-                self.remember_peers(desk);
+                self.remember(desk);
             }
             self.tell_peers(desk);
         }
         if let Some(cluster) = self.active.as_ref().map(|active| active.cluster) {
             self.peer_moved(now, peer, cluster, before.as_ref(), Some(&facts));
         }
+        if let Some(incarnation) = facts.incarnation {
+            self.send_cards(Member::new(peer, incarnation), desk);
+        }
+    }
+
+    /// A hello was refused, by either end. A known member that does not know this one may say that
+    /// it was removed.
+    fn refused(&mut self, now: Moment, peer: NodeId, why: transport::Refusal, desk: &mut Desk) {
+        use transport::Refusal::{NotAMember, UnknownMember};
+        if let NotAMember { index } | UnknownMember { index, .. } = &why {
+            self.not_a_member(now, peer, *index);
+        }
+        self.event(desk, NodeEvent::Refused { peer, why });
     }
 
     fn unshared(&mut self, now: Moment, peer: NodeId) {
@@ -245,6 +263,9 @@ impl Hosted {
             }
             (Channel::Peers, Scope::Free, Body::Bytes(bytes)) => {
                 self.learn_peers(from.node, &bytes, desk)
+            }
+            (Channel::Peers, Scope::Cluster(cluster), Body::Bytes(bytes)) => {
+                self.take_cards(now, cluster, &bytes, desk);
             }
             _ => {}
         }
@@ -341,7 +362,7 @@ impl Hosted {
         for (peer, address) in learned {
             desk.push(Output::AddAddress { peer, address });
         }
-        self.remember_peers(desk);
+        self.remember(desk);
         self.tell_peers(desk);
     }
 

@@ -23,7 +23,7 @@ pub enum Output {
         namespace: Namespace,
         /// This node's incarnation in it; durable.
         incarnation: Incarnation,
-        /// The groups that this node speaks for, and the members that are known in each.
+        /// The groups that this node speaks for, and the members that are heard in each.
         clusters: BTreeMap<ClusterId, KnownMembers>,
         /// The newest version of commands that this node supports in it.
         supports: ClusterVersion,

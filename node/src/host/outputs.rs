@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use meshraft_consensus::{ClusterId, Moment, Write};
+use meshraft_consensus::{ClusterId, Index, Moment, Write};
 use meshraft_discovery::{founding, wire::NotAdmitted};
 use meshraft_service::{
     ServiceError,
@@ -64,7 +64,8 @@ impl Hosted {
                 }
                 self.tell_serving(cluster, desk);
             }
-            founding::Output::Joined { cluster, .. } => {
+            founding::Output::Joined { cluster, members } => {
+                self.admitted(now, members, Index::new(1), desk);
                 self.start_group(now, cluster, None, desk);
             }
             founding::Output::Admit { member } => {
@@ -119,7 +120,10 @@ impl Hosted {
             }
             replica::Output::Members => self.tell_members(desk),
             replica::Output::Version(in_force) => self.event(desk, NodeEvent::Version { in_force }),
-            replica::Output::Started => self.tell_reachable(now),
+            replica::Output::Started => {
+                self.vouch_for_known(now);
+                self.tell_reachable(now);
+            }
             replica::Output::TakeSnapshot { meta, writer } => {
                 self.take_snapshot(meta, writer, desk);
             }

@@ -3,11 +3,13 @@
 //! The store treats it as opaque bytes and writes it whole, in one transaction with the groups that
 //! begin or end with it. A version byte, then postcard.
 
-use meshraft_consensus::{Incarnation, NodeId};
+use meshraft_consensus::{Card, Incarnation, Index, Member, NodeId};
 use meshraft_discovery::peers::{Address, PeerMap};
 use serde::{Deserialize, Serialize};
 
-const VERSION: u8 = 1;
+use super::fenced::FencedGroup;
+
+const VERSION: u8 = 2;
 
 /// A namespace's record in the store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +22,29 @@ pub(crate) struct HostRecord {
     pub(crate) founding: Vec<u8>,
     /// Where peers listened: soft state, so that a restart finds them.
     pub(crate) peers: Vec<(NodeId, Address)>,
+    /// The members that are heard beside those of the log, each as of a slot.
+    pub(crate) vouched: Vec<(Member, Index)>,
+    /// The cards that prove this member.
+    pub(crate) cards: Vec<Card>,
+    /// Logs of incarnations that act no more.
+    pub(crate) fenced: Vec<FencedGroup>,
+}
+
+/// A record of version 1.
+#[derive(Deserialize)]
+struct First {
+    node: NodeId,
+    incarnation: Incarnation,
+    founding: Vec<u8>,
+    peers: Vec<(NodeId, Address)>,
+}
+
+impl From<First> for HostRecord {
+    fn from(first: First) -> Self {
+        let First { node, incarnation, founding, peers } = first;
+        let (vouched, cards, fenced) = (Vec::new(), Vec::new(), Vec::new());
+        Self { node, incarnation, founding, peers, vouched, cards, fenced }
+    }
 }
 
 /// What of a peer map is kept: the newest addresses of each node but `me`, within the bound of a
@@ -47,7 +72,7 @@ pub(crate) fn remembered(peers: &PeerMap, me: NodeId) -> Vec<(NodeId, Address)> 
 #[non_exhaustive]
 pub enum RecordError {
     /// A version that this build does not know.
-    #[error("the namespace record has version {version}, this build reads {VERSION}")]
+    #[error("the namespace record has version {version}, this build reads 1 to {VERSION}")]
     Version {
         /// The version found.
         version: u8,
@@ -81,6 +106,9 @@ impl HostRecord {
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         match bytes.split_first() {
             Some((&VERSION, body)) => postcard::from_bytes(body).map_err(|_| RecordError::Corrupt),
+            Some((&1, body)) => postcard::from_bytes::<First>(body)
+                .map(Self::from)
+                .map_err(|_| RecordError::Corrupt),
             Some((&version, _)) => Err(RecordError::Version { version }),
             None => Err(RecordError::Corrupt),
         }
@@ -89,6 +117,8 @@ impl HostRecord {
 
 #[cfg(test)]
 mod tests {
+    use meshraft_consensus::ClusterId;
+
     use super::*;
 
     #[test]
@@ -98,7 +128,23 @@ mod tests {
             incarnation: Incarnation::new([7; 16]),
             founding: vec![1, 2],
             peers: vec![(NodeId::new([1; 32]), Address::new(vec![4, 127, 0, 0, 1]).unwrap())],
+            vouched: vec![(
+                Member::new(NodeId::new([1; 32]), Incarnation::new([1; 16])),
+                Index::new(3),
+            )],
+            cards: Vec::new(),
+            fenced: vec![FencedGroup {
+                group: 4,
+                cluster: ClusterId::new([5; 32]),
+                incarnation: Incarnation::new([6; 16]),
+                acknowledged: Index::new(9),
+            }],
         };
+        let first = (record.node, record.incarnation, &record.founding, &record.peers);
+        let first = postcard::to_extend(&first, vec![1]).unwrap();
+        let (vouched, cards, fenced) = (Vec::new(), Vec::new(), Vec::new());
+        let read = HostRecord { vouched, cards, fenced, ..record.clone() };
+        assert_eq!(HostRecord::decode(&first), Ok(read), "version 1 is read");
         assert_eq!(HostRecord::decode(&record.encode()), Ok(record));
         assert_eq!(HostRecord::decode(&[9, 0]), Err(RecordError::Version { version: 9 }));
         assert_eq!(HostRecord::decode(&[]), Err(RecordError::Corrupt));

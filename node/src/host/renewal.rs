@@ -5,8 +5,8 @@
 //!
 //! Invariants:
 //! 1. From the leader's proof on, nothing leaves in the name of the lost incarnation.
-//! 2. The new incarnation and the end of every group of the old one are one write; no peer hears of
-//!    it before that is durable.
+//! 2. The new incarnation and the fence around every group of the old one are one write; no peer
+//!    hears of it before that is durable. Nothing of the old one is deleted.
 
 use meshraft_consensus::{Index, Member, Moment};
 use meshraft_discovery::founding::{self, Founding};
@@ -14,7 +14,8 @@ use meshraft_discovery::founding::{self, Founding};
 use super::{
     desk::{Desk, Purpose},
     draw::{Life, draw_incarnation, number_from, seeded},
-    event::NodeEvent,
+    event::{HaltReason, NodeEvent},
+    fenced::FencedGroup,
     hosted::Hosted,
     keeping::PeersWrite,
 };
@@ -25,6 +26,13 @@ impl Hosted {
     pub(super) fn renew(&mut self, now: Moment, acknowledged: Index, desk: &mut Desk) {
         if self.active.is_none() {
             return;
+        }
+        if !self.fenced.has_room(self.groups.len()) {
+            self.replica.handle(now, replica::Input::Stop);
+            self.end_group();
+            let reason = HaltReason::TooOftenFenced;
+            self.halted = Some(reason);
+            return self.event(desk, NodeEvent::Halted { reason });
         }
         self.end_group();
         let lost = self.me.incarnation;
@@ -38,11 +46,15 @@ impl Hosted {
             self.founding.handle(now, founding::Input::Known(node));
         }
         (self.record, self.born) = (record, false);
-        (self.told_clusters, self.asked_empty) = (None, None);
+        (self.told_known, self.asked_empty) = (None, None);
+        self.credentials.begin_anew(self.me);
         self.peers_write = PeersWrite::Idle;
         self.on_disk.clear();
-        let groups = self.groups.keys().copied().collect();
-        self.write_record(Purpose::Birth, None, groups, desk);
+        for (cluster, group) in std::mem::take(&mut self.groups) {
+            let (group, incarnation) = (group.get(), lost);
+            self.fenced.add(FencedGroup { group, cluster, incarnation, acknowledged });
+        }
+        self.write_record(Purpose::Birth, None, Vec::new(), desk);
         let renewed = self.me.incarnation;
         self.event(desk, NodeEvent::Amnesia { lost, renewed, acknowledged });
     }
@@ -56,6 +68,22 @@ impl Hosted {
         self.founding_config.seed = number_from(host, namespace, life, b"founding");
         let seed = number_from(host, namespace, life, b"core");
         self.core_config = seeded(&self.core_config, seed);
+    }
+
+    /// The logs of earlier incarnations go once nobody can need them: this one votes in a committed
+    /// configuration, or has the state of a committed snapshot.
+    pub(super) fn release_fenced(&mut self, desk: &mut Desk) {
+        if self.fenced.newest().is_none() {
+            return;
+        }
+        let votes = self.replica.core().is_some_and(|core| {
+            let (index, configuration) = core.committed_configuration();
+            index > Index::ZERO && configuration.is_voter(&self.me)
+        });
+        if votes || self.replica.snapshot().is_some() {
+            self.released.extend(self.fenced.release());
+            self.remember(desk);
+        }
     }
 
     /// The incarnation is durable: peers may hear of it.

@@ -146,12 +146,17 @@ impl Hosted {
     pub(super) fn tell_moved(&mut self, now: Moment, gone: Option<Member>, come: Option<Member>) {
         let asleep = self.replica.is_dormant();
         if let Some(gone) = gone {
+            self.credentials.reached.remove(&gone);
             match asleep {
                 true => drop(self.untold.insert(gone)),
                 false => self.replica.handle(now, replica::Input::PeerDown(gone)),
             }
         }
         // Who is back before anybody noticed was never gone.
+        let known = |come: &Member| self.replica.core().is_some_and(|core| core.knows(come));
+        if come.as_ref().is_some_and(known) {
+            self.credentials.reached.extend(come);
+        }
         if let Some(come) = come.filter(|come| !self.untold.remove(come)) {
             self.replica.handle(now, replica::Input::PeerUp(come));
         }

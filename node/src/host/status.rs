@@ -180,6 +180,7 @@ const fn halted(reason: HaltReason) -> Halted {
         HaltReason::StoreFailed => Halted::StoreFailed,
         HaltReason::SnapshotUnreadable { .. } => Halted::SnapshotUnreadable,
         HaltReason::MachineNotReset => Halted::MachineNotReset,
+        HaltReason::TooOftenFenced => Halted::TooOftenFenced,
         HaltReason::ClusterVersion { .. } => Halted::ClusterVersion,
     }
 }

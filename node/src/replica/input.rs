@@ -52,6 +52,12 @@ pub enum Input {
         /// When.
         at: Moment,
     },
+    /// These members are to be heard, each as of the slot of a committed configuration: an admission
+    /// named them, or their cards counted.
+    Vouch {
+        /// The members, each with its slot.
+        members: Vec<(Member, Index)>,
+    },
     /// Another member disagrees on whether the group sleeps.
     Wake,
     /// What a peer says that it supports; `None` if it can't be reached any more.

@@ -25,8 +25,8 @@ mod waiting;
 use std::collections::VecDeque;
 
 use meshraft_consensus::{
-    ClusterVersion, Input as CoreInput, Member, Moment, NodeId, Position, ReadError, ReadLevel,
-    RejectReason, Role, Status, Term,
+    ClusterVersion, Core, Input as CoreInput, Member, Moment, NodeId, Position, ReadError,
+    ReadLevel, RejectReason, Role, Status, Term,
 };
 use meshraft_service::{
     QueryError, Replicated, Router, ServiceError,
@@ -87,26 +87,27 @@ impl Replica {
         match input {
             Input::Timeout => {
                 self.router.handle(now, router::Input::Timeout);
-                self.core(CoreInput::Timeout);
+                self.to_core(CoreInput::Timeout);
             }
             Input::Start { config, restored, founding } => {
                 self.start(*config, *restored, founding);
             }
             Input::Stop => self.stop(),
-            Input::Receive { from, message } => self.core(CoreInput::Receive { from, message }),
-            Input::PeerUp(member) => self.core(CoreInput::PeerUp(member)),
-            Input::PeerDown(member) => self.core(CoreInput::PeerDown(member)),
-            Input::LeaderSeen { leader, at } => self.core(CoreInput::LeaderSeen { leader, at }),
-            Input::Wake => self.core(CoreInput::Wake),
+            Input::Receive { from, message } => self.to_core(CoreInput::Receive { from, message }),
+            Input::PeerUp(member) => self.to_core(CoreInput::PeerUp(member)),
+            Input::PeerDown(member) => self.to_core(CoreInput::PeerDown(member)),
+            Input::LeaderSeen { leader, at } => self.to_core(CoreInput::LeaderSeen { leader, at }),
+            Input::Vouch { members } => self.to_core(CoreInput::Vouch { members }),
+            Input::Wake => self.to_core(CoreInput::Wake),
             Input::Supports { member, supports } => {
                 if let Some(group) = &mut self.group {
                     group.versions.told(member, supports);
                 }
             }
             Input::Persisted(write) => self.persisted(write),
-            Input::Loaded { id, result } => self.core(CoreInput::Loaded { id, result }),
-            Input::FirstEntry(fate) => self.core(CoreInput::FirstEntry(fate)),
-            Input::Campaign => self.core(CoreInput::Campaign),
+            Input::Loaded { id, result } => self.to_core(CoreInput::Loaded { id, result }),
+            Input::FirstEntry(fate) => self.to_core(CoreInput::FirstEntry(fate)),
+            Input::Campaign => self.to_core(CoreInput::Campaign),
             Input::HandOver => {
                 if let Some(group) = &mut self.group {
                     group.hand_over(now);
@@ -160,6 +161,11 @@ impl Replica {
         self.group.as_ref().map(Group::status)
     }
 
+    /// The group's core, if there is a group.
+    pub(crate) fn core(&self) -> Option<&Core> {
+        self.group.as_ref().map(Group::core)
+    }
+
     /// The state that entries are applied to, if there is a group, and no snapshot is taking the
     /// state's place.
     pub fn replicated(&self) -> Option<&Replicated> {
@@ -205,7 +211,7 @@ impl Replica {
         }
     }
 
-    fn core(&mut self, input: CoreInput) {
+    fn to_core(&mut self, input: CoreInput) {
         if let Some(group) = &mut self.group {
             group.handle(self.now, input);
         }

@@ -45,7 +45,7 @@ impl Replica {
         position: Position,
         result: Result<(), InstallError>,
     ) {
-        self.core(CoreInput::SnapshotFetched { position, result });
+        self.to_core(CoreInput::SnapshotFetched { position, result });
     }
 
     pub(super) fn snapshot_progress(&mut self, peer: Member, term: Term, offset: u64) {
@@ -53,11 +53,11 @@ impl Replica {
         if let Some(group) = &mut self.group {
             group.retained.served(peer, now);
         }
-        self.core(CoreInput::SnapshotProgress { peer, term, offset });
+        self.to_core(CoreInput::SnapshotProgress { peer, term, offset });
     }
 
     pub(super) fn snapshot_sent(&mut self, peer: Member, ok: bool) {
-        self.core(CoreInput::SnapshotSent { peer, ok });
+        self.to_core(CoreInput::SnapshotSent { peer, ok });
     }
 
     /// A snapshot took the place of the running group's state.

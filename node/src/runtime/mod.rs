@@ -12,7 +12,7 @@ pub(crate) mod network;
 mod reopen;
 mod snapshots;
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use libp2p::Multiaddr;
 use meshraft_consensus::NodeId;
@@ -127,6 +127,7 @@ async fn assemble(
     let Setup { listen, peers, stall, mdns, .. } = setup;
     let Folder { identity, store, opened, snapshots } = folder;
     let node = identity.node_id();
+    let signatures = Arc::new(identity.signatures());
     let sockets = listen.len();
     let mut config = TransportConfig::new(identity, listen);
     (config.stall, config.mdns) = (stall, mdns);
@@ -148,7 +149,7 @@ async fn assemble(
         transport.add_address(None, peer);
     }
     let clock = Clock::start();
-    let host = Host::new(HostConfig { node, seed }, opened, clock.now());
+    let host = Host::new(HostConfig { node, seed, signatures }, opened, clock.now());
     let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
     let (addresses, listening) = watch::channel(Vec::new());
     let (ending, life) = Life::new();

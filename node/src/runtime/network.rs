@@ -18,6 +18,9 @@ pub(crate) fn input(event: Event) -> Option<NetworkInput> {
         Event::Refused { peer, namespace, why, .. } => {
             NetworkInput::Refused { peer, namespace, why }
         }
+        Event::Vouched { member, namespace, cluster, at, .. } => {
+            NetworkInput::Vouched { member, namespace, cluster, at }
+        }
         Event::Received { from, channel, body } => NetworkInput::Received { from, channel, body },
         Event::Request { from, channel, token, payload } => {
             NetworkInput::Request { from, channel, token, payload }

@@ -153,13 +153,15 @@ pub enum Halted {
     MachineNotReset,
     /// A version of commands is in force that this build does not support.
     ClusterVersion,
+    /// A further verdict of lost acknowledgements came while as many logs are fenced as are kept.
+    TooOftenFenced,
     /// Something that this build has no name for.
     Other,
 }
 
 impl Halted {
     /// All that have a number on the wire, from 1 on.
-    const NUMBERED: [Self; 8] = [
+    const NUMBERED: [Self; 9] = [
         Self::UnknownCommand,
         Self::UnknownConfiguration,
         Self::WrongResponses,
@@ -168,6 +170,7 @@ impl Halted {
         Self::SnapshotUnreadable,
         Self::MachineNotReset,
         Self::ClusterVersion,
+        Self::TooOftenFenced,
     ];
 
     fn number(self) -> u8 {

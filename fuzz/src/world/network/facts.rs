@@ -1,9 +1,9 @@
 //! What nodes say of themselves in a namespace, and who heard it.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use meshraft::host::NetworkInput;
-use meshraft_consensus::{ClusterId, ClusterVersion, Incarnation, Namespace};
+use meshraft_consensus::{ClusterId, ClusterVersion, Incarnation, KnownMembers, Namespace};
 use meshraft_transport::{PeerFacts, PeerRole};
 
 use super::{Network, What};
@@ -13,15 +13,22 @@ use crate::world::Seat;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Shares {
     pub(crate) incarnation: Incarnation,
-    pub(crate) clusters: BTreeSet<ClusterId>,
+    /// The groups that it speaks for, and the members that it hears in each.
+    pub(crate) clusters: BTreeMap<ClusterId, KnownMembers>,
     pub(crate) supports: ClusterVersion,
 }
 
 impl Network {
     /// A node shares a namespace from now on, or under new facts.
     pub(crate) fn share(&mut self, seat: Seat, namespace: &Namespace, facts: Shares) {
-        let old = self.end_mut(seat).shares.insert(namespace.clone(), facts.clone());
-        if old.as_ref() == Some(&facts) {
+        let told = |shares: &Shares| {
+            let clusters: Vec<ClusterId> = shares.clusters.keys().copied().collect();
+            (shares.incarnation, clusters, shares.supports)
+        };
+        let news = told(&facts);
+        let old = self.end_mut(seat).shares.insert(namespace.clone(), facts);
+        if old.as_ref().map(told) == Some(news) {
+            // Whom it hears is its own to know.
             return;
         }
         for peer in self.others(seat) {
@@ -72,8 +79,8 @@ impl Network {
             self.end(from).shares.get(namespace)?.clone();
         let facts = PeerFacts {
             role: PeerRole::Member,
-            cluster: clusters.first().copied(),
-            clusters,
+            cluster: clusters.first_key_value().map(|(cluster, _)| *cluster),
+            clusters: clusters.into_keys().collect(),
             incarnation: Some(incarnation),
             supports: Some(supports),
         };

@@ -1,0 +1,207 @@
+//! How a member proves itself in its cluster, and which members it hears beside those of its log.
+//!
+//! The core knows who is heard; the transport opens handles to those alone. What the core can't
+//! know from its log is kept here and in the record: the members that an admission named, those
+//! whose cards counted, and the cards that this member holds for itself.
+//!
+//! When a configuration commits, each voter signs a card for every other member of it and sends it
+//! together with the cards that it holds for itself, and again whenever a connection comes up.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use meshraft_consensus::{
+    Card, ClusterId, Dismissed, Index, KnownMembers, Member, Message, Moment, NodeId, Term,
+};
+use meshraft_transport::{Body, Channel, Scope};
+
+use super::{
+    card_pool::{CardBundle, CardPool},
+    desk::Desk,
+    event::NodeEvent,
+    hosted::Hosted,
+    output::Output,
+};
+use crate::replica;
+
+/// What a member holds to prove itself, and what it was told of others.
+#[derive(Clone, Debug)]
+pub(super) struct Credentials {
+    pub(super) cards: CardPool,
+    /// Whom to hear beside the members of the log, each as of a slot: kept in the record.
+    pub(super) vouched: Vec<(Member, Index)>,
+    /// The newest committed configuration that cards were signed for, and the members that have
+    /// been in it without a break, each since which slot.
+    signed: (Index, BTreeMap<Member, Index>),
+    /// What the core knew when that was looked at last.
+    version: Option<u64>,
+    /// The members to which there is a path, as far as the core was told.
+    pub(super) reached: BTreeSet<Member>,
+}
+
+impl Credentials {
+    /// The most members that a record keeps.
+    pub(super) const VOUCHED_MAX: usize = 128;
+
+    /// What a record holds of a member.
+    pub(super) fn restore(me: Member, cards: Vec<Card>, vouched: Vec<(Member, Index)>) -> Self {
+        let cards = CardPool::restore(me, cards);
+        let (signed, reached) = ((Index::ZERO, BTreeMap::new()), BTreeSet::new());
+        Self { cards, vouched, signed, version: None, reached }
+    }
+
+    /// The group's core ended: the next one knows nothing of this.
+    pub(super) fn end_group(&mut self) {
+        self.signed = (Index::ZERO, BTreeMap::new());
+        self.version = None;
+        self.reached.clear();
+    }
+
+    /// Another incarnation, or another cluster: nothing of the old one proves anything.
+    pub(super) fn begin_anew(&mut self, me: Member) {
+        *self = Self::restore(me, Vec::new(), Vec::new());
+    }
+}
+
+impl Hosted {
+    /// The members that are heard in the active group, as the transport judges peers by them.
+    pub(super) fn known_members(&self) -> KnownMembers {
+        let cards = self.credentials.cards.iter().copied().collect();
+        let (committed, members) = match self.replica.core() {
+            Some(core) => core.known_members(),
+            // Its state is being restored: nothing is served meanwhile, but handles may open.
+            None => (Index::ZERO, self.credentials.vouched.iter().map(|(one, _)| *one).collect()),
+        };
+        KnownMembers { committed, members, cards }
+    }
+
+    /// Looks whether the members that are heard changed: tells the core who can be reached, signs
+    /// cards, and keeps what the log does not hold.
+    pub(super) fn check_known(&mut self, now: Moment, desk: &mut Desk) -> bool {
+        let Some(core) = self.replica.core() else { return false };
+        let version = Some(core.known_version());
+        if std::mem::replace(&mut self.credentials.version, version) == version {
+            return false;
+        }
+        let mut vouched = core.vouched();
+        vouched.truncate(Credentials::VOUCHED_MAX);
+        if vouched != self.credentials.vouched {
+            self.credentials.vouched = vouched;
+            self.remember(desk);
+        }
+        self.release_fenced(desk);
+        self.tell_reachable(now);
+        self.sign_cards(desk);
+        true
+    }
+
+    /// A core begins: it hears whom the record names.
+    pub(super) fn vouch_for_known(&mut self, now: Moment) {
+        let mut members = self.credentials.vouched.clone();
+        members.extend(self.credentials.cards.newest().map(|at| (self.me, at)));
+        self.replica.handle(now, replica::Input::Vouch { members });
+    }
+
+    /// The admission of this member, committed at `at`, named these members.
+    pub(super) fn admitted(
+        &mut self,
+        now: Moment,
+        members: impl IntoIterator<Item = Member>,
+        at: Index,
+        desk: &mut Desk,
+    ) {
+        let named = members.into_iter().chain([self.me]).map(|member| (member, at));
+        self.credentials.vouched.extend(named);
+        self.credentials.vouched.truncate(Credentials::VOUCHED_MAX);
+        self.vouch_for_known(now);
+        self.remember(desk);
+    }
+
+    /// The cards of a peer counted: the configuration committed at `at` has it.
+    pub(super) fn vouched(
+        &mut self,
+        now: Moment,
+        cluster: ClusterId,
+        (member, at): (Member, Index),
+        desk: &mut Desk,
+    ) {
+        if self.active.as_ref().is_none_or(|active| active.cluster != cluster) {
+            return;
+        }
+        self.replica.handle(now, replica::Input::Vouch { members: vec![(member, at)] });
+        self.event(desk, NodeEvent::Vouched { member, at });
+    }
+
+    /// A member of the newest configuration that it knows to be committed, at `index`, does not
+    /// know this member. The core decides whether that is news.
+    pub(super) fn not_a_member(&mut self, now: Moment, peer: NodeId, index: Index) {
+        let Some(core) = self.replica.core() else { return };
+        let from = core.known_members().1.into_iter().find(|known| known.node == peer);
+        let Some(from) = from else { return };
+        let message = Message::Dismissed(Dismissed { term: Term::ZERO, index });
+        self.replica.handle(now, replica::Input::Receive { from, message });
+    }
+
+    /// Signs a card for every other member of the configuration that committed last, if this
+    /// member votes in it, and sends it to those that can be reached.
+    fn sign_cards(&mut self, desk: &mut Desk) {
+        let Some(core) = self.replica.core() else { return };
+        let (index, configuration) = core.committed_configuration();
+        let (before, signed) = &mut self.credentials.signed;
+        if index == *before || index == Index::ZERO {
+            return;
+        }
+        *before = index;
+        let mut named = BTreeMap::new();
+        if configuration.is_voter(&self.me) {
+            let others = configuration.members().into_iter().filter(|one| *one != self.me);
+            // An earlier card proves as much to everybody who does not know the member.
+            named = others.map(|one| (one, signed.get(&one).copied().unwrap_or(index))).collect();
+        }
+        let news: Vec<Member> =
+            named.keys().filter(|one| !signed.contains_key(one)).copied().collect();
+        *signed = named;
+        for member in news {
+            self.send_cards(member, desk);
+        }
+    }
+
+    /// Sends a member the card that this member signs for it, with those that prove this member.
+    pub(super) fn send_cards(&self, to: Member, desk: &mut Desk) {
+        let Some(active) = self.active.as_ref() else { return };
+        let Some(index) = self.credentials.signed.1.get(&to).copied() else { return };
+        if self.shared.get(&to.node).is_none_or(|facts| facts.incarnation != Some(to.incarnation)) {
+            return;
+        }
+        let (cluster, signatures) = (active.cluster, &self.host_config.signatures);
+        let of = (index, to);
+        let card = Card::sign(&**signatures, &self.namespace, cluster, of, self.me.node);
+        let bundle = CardBundle::new(card, &self.credentials.cards);
+        desk.push(Output::Send {
+            to: to.node,
+            namespace: self.namespace.clone(),
+            scope: Scope::Cluster(cluster),
+            incarnation: Some(to.incarnation),
+            channel: Channel::Peers,
+            body: Body::Bytes(bundle.encode().into()),
+        });
+    }
+
+    /// Takes the cards that another member sends.
+    pub(super) fn take_cards(
+        &mut self,
+        now: Moment,
+        cluster: ClusterId,
+        bytes: &[u8],
+        desk: &mut Desk,
+    ) {
+        let here = self.active.as_ref().is_some_and(|active| active.cluster == cluster);
+        let Ok(bundle) = CardBundle::decode(bytes) else { return };
+        let signatures = self.host_config.signatures.clone();
+        let news = |pool: &mut CardPool| pool.take(&self.namespace, cluster, bundle, &*signatures);
+        if here && news(&mut self.credentials.cards) {
+            self.vouch_for_known(now);
+            self.remember(desk);
+            self.told_known = None;
+        }
+    }
+}
