@@ -1,5 +1,6 @@
-//! How much work peers may cause before they have proven anything: tags and signatures, bounded by
-//! rate for each peer and for all strangers together. A value but for its lock: time is an argument.
+//! How much work peers may cause before they have proven anything: tags and signatures, bounded
+//! by rate for each peer and for all strangers together. A value but for its locks: time is an
+//! argument.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

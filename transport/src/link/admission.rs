@@ -116,6 +116,10 @@ impl Inbound {
         sealed: &[u8],
     ) -> Result<Result<Found<'a>, Refusal>, LinkError> {
         let stream = self.stream.ok_or(LinkError::Misplaced)?;
+        if roster.is_empty() {
+            // A node that has just started has nothing to hide, and may open it soon.
+            return Ok(Err(Refusal::UnknownNamespace));
+        }
         let tags = match self.tags.take().filter(|tags| tags.are_of(roster)) {
             Some(tags) => tags,
             None => {

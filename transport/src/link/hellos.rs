@@ -13,7 +13,7 @@ use crate::{
     hello::{Closing, Greeting, Hello, NamespaceHash, Space, VERSION_NEWEST, VERSION_OLDEST},
     introduction::Introduction,
     roster::Roster,
-    types::{LocalNamespace, PeerFacts},
+    types::{LocalNamespace, PeerFacts, Scope},
 };
 
 impl Outbound {
@@ -48,15 +48,12 @@ impl Outbound {
         (namespace, facts): (&Namespace, &PeerFacts),
     ) {
         for key in self.keys(namespace) {
-            let State::Refused { why, .. } =
-                self.outlets.get(&key).map_or(&State::Idle, |o| &o.state)
-            else {
-                continue;
-            };
-            let cured = match why {
-                Refusal::UnknownNamespace | Refusal::KeyMismatch => true,
-                Refusal::WrongCluster { .. } => {
-                    key.1.cluster().is_some_and(|cluster| facts.clusters.contains(&cluster))
+            let Some(outlet) = self.outlets.get_mut(&key) else { continue };
+            let cured = match &outlet.state {
+                State::Refused { why, .. } => cures(facts, why, key.1),
+                State::Asked { .. } => {
+                    outlet.hinted = true;
+                    false
                 }
                 _ => false,
             };
@@ -89,6 +86,7 @@ impl Outbound {
             let raw = self.wire.greet(message, &Greeting::Hello(hello));
             if let Some(outlet) = self.outlets.get_mut(&key) {
                 outlet.state = State::Asked { message, random, raw, bond };
+                outlet.hinted = false;
             }
             self.asked.insert(message, (key, now));
         }
@@ -186,6 +184,17 @@ impl Outbound {
         let error = RequestError::NotSent(NotSent::NotOpen);
         self.requests.fail_key(key, Some(&error), &mut self.wire.events);
         self.outlets.remove(key);
+    }
+}
+
+/// Whether a peer that says this of itself in a hello may accept what it refused before.
+fn cures(facts: &PeerFacts, why: &Refusal, scope: Scope) -> bool {
+    match why {
+        Refusal::UnknownNamespace | Refusal::KeyMismatch => true,
+        Refusal::WrongCluster { .. } => {
+            scope.cluster().is_some_and(|cluster| facts.clusters.contains(&cluster))
+        }
+        _ => false,
     }
 }
 

@@ -72,6 +72,9 @@ pub(super) struct Outlet {
     /// Which key of the ring is tried, or used: the active one at first, the next one if the peer
     /// does not hold that.
     pub(super) key_at: usize,
+    /// The peer said hello in this namespace since the own hello left: a refusal that says that the
+    /// peer does not have it is out of date.
+    pub(super) hinted: bool,
     /// The peer did not know this node as of the configuration at this slot: hellos show the cards
     /// above it.
     pub(super) show_above: Option<Index>,
@@ -125,8 +128,8 @@ impl Outlet {
     }
 
     /// Whether there is something else to show to a peer that refused: another key of the ring, or
-    /// cards. Cards are shown again only after a pause, so the peer can't make this end repeat
-    /// itself.
+    /// cards; or the same key, if the peer was only about to open the namespace. Cards are shown
+    /// again only after a pause, so the peer can't make this end repeat itself.
     pub(super) fn has_more_to_show(
         &mut self,
         local: &LocalNamespace,
@@ -134,6 +137,10 @@ impl Outlet {
         why: &Refusal,
     ) -> bool {
         match why {
+            Refusal::KeyMismatch if core::mem::take(&mut self.hinted) => {
+                self.key_at = 0;
+                true
+            }
             Refusal::KeyMismatch => {
                 let more = local.keys.at(self.key_at + 1).is_some();
                 self.key_at = if more { self.key_at + 1 } else { 0 };

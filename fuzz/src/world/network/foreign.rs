@@ -20,7 +20,7 @@ impl Stranger {
     const fn refusal(self) -> Refusal {
         match self {
             Self::Key => Refusal::KeyMismatch,
-            Self::Release => Refusal::Version { oldest: 2, newest: 2 },
+            Self::Release => Refusal::Version { oldest: 3, newest: 3 },
         }
     }
 }

@@ -21,7 +21,7 @@ fn secrets() -> Vec<(&'static str, Vec<u8>)> {
     vec![
         ("the name", NAME.as_bytes().to_vec()),
         ("its hash", NamespaceHash::of(&name()).as_bytes().to_vec()),
-        ("the key id", (0..8).map(|at| key_id_byte(at)).collect()),
+        ("the key id", (0..8).map(key_id_byte).collect()),
         ("the incarnation", vec![0xd5; 16]),
         ("the cluster", vec![0xc5; 32]),
         ("the version of commands", 7_777_u16.to_be_bytes().to_vec()),

@@ -127,6 +127,44 @@ fn an_unknown_namespace_is_retried_and_at_once_when_the_peer_says_hello() {
 }
 
 #[test]
+fn a_refusal_that_crosses_the_hello_of_the_peer_is_out_of_date() {
+    let mut pair = Pair::new(Channel::Control);
+    // The peer has something else open, so it does not say whether it lacks the name or the key.
+    let other = Namespace::new("/other").unwrap();
+    pair.acceptor.open_as(at(0), other, key(9), member(2, []));
+    pair.opener.open(at(0), key(1), member(1, []));
+    let hello = pair.opener.transmit();
+    pair.acceptor.receive(at(0), &hello).unwrap();
+    let refusal = pair.acceptor.transmit();
+    // It opens the namespace and says hello on its own stream, which is the quicker one.
+    pair.acceptor.open(at(0), key(1), member(2, []));
+    let facts = crate::types::PeerFacts {
+        role: PeerRole::Member,
+        cluster: None,
+        clusters: BTreeSet::new(),
+        incarnation: Some(Incarnation::new([2; 16])),
+        supports: None,
+    };
+    let End { link, roster, .. } = &mut pair.opener;
+    let Link::Outbound(outbound) = link else { panic!() };
+    outbound.hint(at(0), roster, (&jobs(), &facts));
+    pair.opener.receive(at(0), &refusal).unwrap();
+    pair.pump();
+    assert!(is_shared(&mut pair.opener));
+}
+
+#[test]
+fn a_node_that_has_just_started_is_asked_again_under_a_key_too() {
+    let mut pair = Pair::new(Channel::Command);
+    pair.opener.open(at(0), key(1), LocalRole::Client);
+    pair.pump();
+    assert_eq!(refusals(&mut pair.opener), [Refusal::UnknownNamespace]);
+    pair.acceptor.open(at(10), key(1), member(2, []));
+    pair.pass(at(10_000));
+    assert!(is_shared(&mut pair.opener));
+}
+
+#[test]
 fn a_cluster_that_the_peer_does_not_speak_for_is_refused_and_messages_wait() {
     let mut pair = Pair::new(Channel::Control);
     pair.acceptor.open(at(0), KeyRing::open(), member(2, [2, 3]));
