@@ -10,12 +10,12 @@ use core::num::NonZeroU16;
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use meshraft_consensus::{ClusterId, ClusterVersion, Member};
+use meshraft_consensus::{ClusterId, ClusterVersion, Index, Member};
 use serde::{Deserialize, Serialize};
 
 use crate::ballot::{Ballot, FounderSet};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// One message of founding or joining.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -52,8 +52,12 @@ pub enum Message {
         cluster: ClusterId,
         /// Who was admitted.
         member: Member,
+        /// Where the log of the cluster holds the configuration that admitted it, or a later one.
+        index: Index,
         /// Members to take the log from; not all of them if they are many.
         members: BTreeSet<Member>,
+        // The cards by which the joiner proves its membership to members that lag are carried
+        // here, after `members`.
     },
     /// The admission was not committed.
     NotAdmitted {
@@ -227,7 +231,7 @@ pub enum WireError {
         bytes: usize,
     },
     /// The message is of a version that this build does not speak.
-    #[error("the message has version {found}, this build speaks version 1")]
+    #[error("the message has version {found}, this build speaks version {VERSION}")]
     Version {
         /// Its version.
         found: u8,

@@ -4,10 +4,10 @@
 //! in a cluster and not away from it; one that answered is asked at the slowest pace. A holder asks
 //! the other founders by repeating its proposal, as their answers settle the promise.
 
-use meshraft_consensus::{Member, Moment};
+use meshraft_consensus::{ClusterId, Member, Moment};
 
 use super::{
-    Event, Founding, Presence, Stage,
+    Doubt, Event, Founding, Presence, Stage,
     backoff::{SLOWEST, retry_at},
 };
 use crate::wire::{Binding, Message, Standing};
@@ -34,10 +34,7 @@ impl Founding {
                 let Some(ours) = self.record().former else { return };
                 self.observe(Event::OtherCluster { peer: from, theirs: cluster, ours });
             }
-            Stage::Bound(_) | Stage::Free(_) => {
-                let memory = self.config.founding_timeout().saturating_mul(LIVING_MEMORY);
-                self.living_until = Some(now.plus(memory));
-            }
+            Stage::Bound(_) | Stage::Free(_) => self.hear_of_living(now, from, cluster),
         }
     }
 
@@ -65,16 +62,37 @@ impl Founding {
         }
     }
 
+    /// A peer says that it lives in a cluster which this node could join. Where it proved the key,
+    /// that is believed; else it has one window to get this node admitted.
+    fn hear_of_living(&mut self, now: Moment, from: Member, cluster: ClusterId) {
+        let unit = self.config.founding_timeout();
+        let until = if self.config.keyed {
+            Some(now.plus(unit.saturating_mul(LIVING_MEMORY)))
+        } else {
+            let since = self.roster.doubts.claimed(now, from.node, cluster, unit);
+            since.map(|since| since.plus(self.config.window))
+        };
+        self.living_until = self.living_until.max(until);
+    }
+
     /// Whether a living cluster is known that is not the own founder set come true.
     pub(super) fn knows_living(&self) -> bool {
-        self.living_until.is_some()
+        self.living_until.is_some() || self.trial.is_some()
     }
 
     /// Forgets living clusters that nobody has spoken for in a long time, so that nodes which
-    /// outlive a cluster for good can found again.
-    pub(super) fn forget_living(&mut self, now: Moment) {
+    /// outlive a cluster for good can found again; and passes over the peers that claim one in
+    /// which this node was not admitted in time. They are asked for admission all the same.
+    pub(super) fn judge_claims(&mut self, now: Moment) {
         if self.living_until.is_some_and(|until| until <= now) {
             self.living_until = None;
+        }
+        self.roster.doubts.expire(now);
+        // During a trial the one that may come true is tried already.
+        if self.trial.is_none() {
+            for (peer, cluster) in self.roster.doubts.overdue(now, self.config.window) {
+                self.pass_over(now, peer, Doubt::NotAdmitting { cluster });
+            }
         }
     }
 

@@ -1,7 +1,8 @@
 //! Facts that founding observes: for logs, events and tests, never needed for correctness.
 
-use meshraft_consensus::{ClusterId, Fate, Member, NodeId};
+use meshraft_consensus::{ClusterId, Fate, Member, Moment, NodeId};
 
+use super::doubt::Doubt;
 use crate::{
     ballot::Ballot,
     record::Departure,
@@ -61,7 +62,25 @@ pub enum Event {
         /// The member that is asked.
         by: NodeId,
     },
-    /// A living cluster admitted this node.
+    /// A peer says that its cluster admitted this node. It is bound to it in memory only, until the
+    /// first entry comes from there.
+    OnTrial {
+        /// The cluster.
+        cluster: ClusterId,
+        /// The peer.
+        by: NodeId,
+    },
+    /// A peer did not do what it said. This node leaves it out of founder sets, does not wait for
+    /// the cluster that it claims, and may found without it.
+    PassedOver {
+        /// The peer.
+        peer: NodeId,
+        /// What it did not do.
+        why: Doubt,
+        /// Until when: longer each time, up to 8 founding time-outs.
+        until: Moment,
+    },
+    /// A living cluster admitted this node, and the record says so.
     Joined {
         /// The cluster.
         cluster: ClusterId,
@@ -134,6 +153,9 @@ pub enum Proof {
 pub enum DropReason {
     /// Its author or this incarnation is not among the founders that it proposes.
     NotAFounder,
+    /// It proposes a founder that this node did not meet, and nobody here proves a key: the founder
+    /// may be invented.
+    UnknownFounder,
     /// Its ballot is further above the highest seen than any honest peer's.
     BallotOutOfReach {
         /// The ballot.

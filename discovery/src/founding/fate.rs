@@ -27,6 +27,7 @@ impl Bound {
             cluster: founders.id(&config.namespace),
             founders,
             write,
+            since: now,
             heard: BTreeSet::from([config.me]),
             campaigned: false,
             led: None,
@@ -104,6 +105,7 @@ impl Founding {
         self.join = None;
         self.turned_down = None;
         self.living_until = None;
+        self.roster.doubts.clear();
         self.announce();
     }
 
@@ -113,7 +115,8 @@ impl Founding {
         let living_known = self.knows_living() && !self.is_forced();
         let settled = self.ledger.is_settled();
         let Stage::Bound(bound) = &mut self.stage else { return };
-        if !self.ledger.is_durable(bound.write) {
+        // On trial the group does not run.
+        if !self.ledger.is_durable(bound.write) || self.trial.is_some() {
             return;
         }
         let (cluster, complete) = (bound.cluster, bound.is_complete());

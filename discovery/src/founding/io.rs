@@ -1,6 +1,6 @@
 //! Everything that can happen to founding, and everything that it asks of its driver.
 
-use meshraft_consensus::{ClusterId, Fate, Member, NodeId, Term};
+use meshraft_consensus::{ClusterId, Fate, Index, Member, NodeId, Term};
 
 use super::event::Event;
 use crate::{
@@ -86,10 +86,20 @@ pub enum Input {
     AdmissionResolved {
         /// Who asked to be admitted.
         member: Member,
-        /// Whether the cluster committed it.
-        result: Result<(), NotAdmitted>,
-        /// The members to take the log from.
-        members: Vec<Member>,
+        /// What the cluster committed, or why it did not.
+        result: Result<Admission, NotAdmitted>,
+    },
+    /// Part of the first snapshot of a cluster that this node tries is here: it has more time.
+    Arriving {
+        /// The group.
+        cluster: ClusterId,
+    },
+    /// The core of a cluster that this node tries has a write with its first entry or its first
+    /// snapshot. The driver holds that write, and all after it, until [`Output::Persist`] says to
+    /// make it durable in one transaction with the record.
+    Arrived {
+        /// The group.
+        cluster: ClusterId,
     },
     /// This node is to leave its cluster: it asks to be removed until it has departed, also over
     /// restarts of the leader. Dropped outside a cluster, and by one that departed already.
@@ -111,6 +121,15 @@ pub enum Input {
     /// A node that departed from its cluster, or is about to, is to ask for admission again.
     /// Dropped by every other.
     Rejoin,
+}
+
+/// What a cluster answers to the admission of a joiner.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Admission {
+    /// Where the log holds the configuration that admitted the joiner, or a later one.
+    pub index: Index,
+    /// The members to take the log from.
+    pub members: Vec<Member>,
 }
 
 /// One output. Drain them until `None` after every input, and carry them out in order.
@@ -135,10 +154,14 @@ pub enum Output {
         start: Option<FounderSet>,
         /// The dead group that is dropped.
         drop: Option<ClusterId>,
-        /// The joined cluster whose group is created.
+        /// The cluster, joined or on trial, whose group is created.
         join: Option<ClusterId>,
+        /// The cluster that this node tried and now belongs to: the first write of its core that
+        /// was held at [`Input::Arrived`] goes into the same transaction.
+        enter: Option<ClusterId>,
     },
-    /// Run the ordinary core as a member of this founder set's group.
+    /// Run the ordinary core as a member of this founder set's group; go on with the one that was
+    /// set aside for a trial, if there is one.
     StartGroup(FounderSet),
     /// Stop that core at once: nothing that it wanted to send or write may leave any more.
     StopGroup(ClusterId),
@@ -169,8 +192,29 @@ pub enum Output {
     Joined {
         /// The cluster.
         cluster: ClusterId,
+        /// Where the log holds the configuration that admitted this node, or a later one.
+        index: Index,
         /// Where to take the log from.
         members: Vec<Member>,
+    },
+    /// This node is said to be admitted, by nobody who is entitled to say so: set the core that
+    /// runs aside, if there is one, and start one with an empty configuration on trial. Until
+    /// [`Output::Entered`] it grants no vote and serves nobody, and nothing of it counts as a
+    /// membership. Answer [`Input::Arriving`] and [`Input::Arrived`]. [`Output::StopGroup`] ends
+    /// the trial.
+    Try {
+        /// The cluster.
+        cluster: ClusterId,
+        /// Where the log holds the configuration that admitted this node, or a later one.
+        index: Index,
+        /// Where to take the log from.
+        members: Vec<Member>,
+    },
+    /// The cluster that was tried is on record, with its first entry: its core goes on as that of
+    /// any cluster, and what was set aside is not needed any more.
+    Entered {
+        /// The cluster.
+        cluster: ClusterId,
     },
     /// This member asks to be admitted to the cluster: bring it before the leader and answer
     /// [`Input::AdmissionResolved`].

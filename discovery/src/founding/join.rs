@@ -2,7 +2,8 @@
 //!
 //! Invariants:
 //! 1. Only the committed admission of exactly this incarnation, told by a member that claimed to
-//!    live in that cluster, makes this node a member of it.
+//!    live in that cluster, makes this node a member of it; without a key only together with the
+//!    first entry or snapshot from there (`trial`).
 //! 2. A promise that is held is kept on record: its founder set may yet live without this node.
 //! 3. A node asks for itself alone: the handle names who is to be admitted.
 //! 4. Who belongs to a cluster already, departed from it or as an earlier incarnation, joins that
@@ -11,10 +12,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use meshraft_consensus::{ClusterId, Member, Moment, NodeId};
+use meshraft_consensus::{ClusterId, Index, Member, Moment, NodeId};
 
 use super::{
-    DropReason, Event, Founding, Join, Membership, Output, Presence, Stage, backoff::retry_at,
+    Admission, DropReason, Event, Founding, Join, Membership, Output, Presence, Stage, backoff::retry_at,
     ledger::Groups,
 };
 use crate::{
@@ -39,7 +40,7 @@ impl Membership {
 impl Founding {
     /// Asks a member of a living cluster for admission, each time the next one that is up.
     pub(super) fn seek_admission(&mut self, now: Moment) {
-        if !self.may_join() {
+        if !self.may_join() || self.trial.is_some() {
             return;
         }
         let last = self.join.as_ref();
@@ -97,6 +98,7 @@ impl Founding {
         now: Moment,
         from: Member,
         cluster: ClusterId,
+        index: Index,
         members: BTreeSet<Member>,
     ) {
         if matches!(&self.stage, Stage::Member(Membership { presence: Presence::Present, .. })) {
@@ -108,12 +110,15 @@ impl Founding {
         if matches!(self.stage, Stage::Member(_)) {
             return self.rejoined(now, cluster);
         }
+        if !self.config.keyed {
+            return self.begin_trial(from, cluster, index, members);
+        }
         self.stop_group();
         let record = Record { cluster: Some(cluster), ..self.record().clone() };
         self.ledger.write(record, Groups { join: Some(cluster), ..Groups::default() });
         self.observe(Event::Joined { cluster });
         let members = members.into_iter().collect();
-        self.become_member(cluster, Output::Joined { cluster, members });
+        self.become_member(cluster, Output::Joined { cluster, index, members });
     }
 
     pub(super) fn on_not_admitted(
@@ -168,11 +173,11 @@ impl Founding {
         &mut self,
         now: Moment,
         cluster: ClusterId,
-        result: Result<(), NotAdmitted>,
+        result: Result<Admission, NotAdmitted>,
     ) {
         match result {
             _ if !self.may_join() => {}
-            Ok(()) => self.rejoined(now, cluster),
+            Ok(_) => self.rejoined(now, cluster),
             Err(why) => self.turned_down = Some(why),
         }
     }
@@ -181,8 +186,7 @@ impl Founding {
         &mut self,
         now: Moment,
         member: Member,
-        result: Result<(), NotAdmitted>,
-        members: Vec<Member>,
+        result: Result<Admission, NotAdmitted>,
     ) {
         let Stage::Member(mine) = &mut self.stage else { return };
         let cluster = mine.cluster;
@@ -191,9 +195,9 @@ impl Founding {
         }
         mine.admissions.remove(&member);
         let answer = match result {
-            Ok(()) => {
+            Ok(Admission { index, members }) => {
                 let members = members.into_iter().take(Message::MEMBERS_MAX).collect();
-                Message::Admitted { cluster, member, members }
+                Message::Admitted { cluster, member, index, members }
             }
             Err(why) => Message::NotAdmitted { cluster, why },
         };

@@ -32,6 +32,7 @@ pub(super) struct Groups {
     pub(super) start: Option<FounderSet>,
     pub(super) drop: Option<ClusterId>,
     pub(super) join: Option<ClusterId>,
+    pub(super) enter: Option<ClusterId>,
 }
 
 impl Ledger {
@@ -68,8 +69,8 @@ impl Ledger {
         let id = self.written.next();
         self.written = id;
         self.record = record.clone();
-        let Groups { start, drop, join } = groups;
-        self.outputs.push_back(Output::Persist { id, record, start, drop, join });
+        let Groups { start, drop, join, enter } = groups;
+        self.outputs.push_back(Output::Persist { id, record, start, drop, join, enter });
         id
     }
 

@@ -5,6 +5,8 @@
 //! set, every member of it promises or refuses durably (`promise`), the set's own Raft group
 //! commits its fate (`fate`); whoever finds a living cluster joins it (`join`). How many must agree
 //! is expected, or whoever is seen within a window (`window`), or one node, by order (`force`).
+//! Where nobody proves a key, an admission binds in memory only until the first entry is here
+//! (`trial`); a peer that does not do what it says is passed over for a time (`doubt`).
 //!
 //! Invariants:
 //! 1. A node holds at most one promise, and acts in at most one group.
@@ -23,6 +25,7 @@
 mod backoff;
 mod canvass;
 mod departure;
+mod doubt;
 mod event;
 #[cfg(test)]
 mod exhaustive;
@@ -33,6 +36,7 @@ mod join;
 mod ledger;
 mod promise;
 mod roster;
+mod trial;
 mod waiting;
 mod window;
 
@@ -40,12 +44,14 @@ use core::{num::NonZeroU16, time::Duration};
 use std::collections::{BTreeMap, BTreeSet};
 
 use departure::Presence;
+pub use doubt::Doubt;
 pub use event::{DropReason, Event, Proof};
 pub use force::ForceError;
-pub use io::{Input, Output, RecordId};
+pub use io::{Admission, Input, Output, RecordId};
 use ledger::Ledger;
 use meshraft_consensus::{ClusterId, Member, Moment, Namespace, NodeId, Term};
 use roster::Roster;
+use trial::Trial;
 pub use waiting::{Phase, Waiting, WaitingCode};
 
 use crate::{
@@ -77,6 +83,10 @@ pub struct FoundingConfig {
     /// The most founders that this node proposes without `expect`, itself among them; at most
     /// [`FounderSet::MEMBERS_MAX`]. The others join.
     pub voters_target: usize,
+    /// Whether every peer that is heard here proved the namespace's key. Without a key nobody is
+    /// entitled to speak for a cluster: an admission then binds in memory only until the first
+    /// entry is here, and the claim to live in a cluster delays founding by one window at most.
+    pub keyed: bool,
     /// The upper end of the election time-out.
     pub election_max: Duration,
     /// Where jitter comes from. Different nodes need different seeds.
@@ -111,7 +121,10 @@ pub struct Founding {
     roster: Roster,
     stage: Stage,
     join: Option<Join>,
-    /// Until when a living cluster is known of without a peer that is up and says so.
+    /// A cluster is said to have admitted this node, and nothing came from there yet.
+    trial: Option<Trial>,
+    /// Until when a living cluster is known of: without a key for one window from a peer's first
+    /// claim on, with one for as long as a peer says so and some time beyond.
     living_until: Option<Moment>,
     /// How many promised sets died under this value: the more, the longer until the next attempt.
     failures: u32,
@@ -155,6 +168,8 @@ struct Bound {
     cluster: ClusterId,
     /// The write that made the promise; the group runs once it is durable.
     write: RecordId,
+    /// Since when this process is bound.
+    since: Moment,
     /// Who is known to have promised, this node among them.
     heard: BTreeSet<Member>,
     campaigned: bool,
@@ -220,6 +235,7 @@ impl Founding {
             roster: Roster::default(),
             stage,
             join: None,
+            trial: None,
             living_until: None,
             failures: 0,
             turned_down: None,
@@ -244,9 +260,11 @@ impl Founding {
             Input::Decided { cluster, fate } => self.on_decided(now, cluster, fate),
             Input::Heard { cluster, member } => self.on_heard(now, cluster, member),
             Input::Empty { cluster } => self.on_empty(now, cluster),
-            Input::AdmissionResolved { member, result, members } => {
-                self.on_admission_resolved(now, member, result, members);
+            Input::AdmissionResolved { member, result } => {
+                self.on_admission_resolved(now, member, result);
             }
+            Input::Arriving { cluster } => self.on_arriving(now, cluster),
+            Input::Arrived { cluster } => self.on_arrived(cluster),
             Input::Leave => self.on_leave(now),
             Input::Departed { cluster } => self.on_departed(now, cluster),
             Input::Returned { cluster } => self.on_returned(now, cluster),
@@ -264,16 +282,22 @@ impl Founding {
     pub fn deadline(&self) -> Option<Moment> {
         let asks = self.ask_deadline();
         let join = self.join.as_ref().map(|join| join.again_at);
+        let trial = self.trial.as_ref().and_then(|trial| trial.until);
+        // During a trial claims are not judged.
+        let claims = self.trial.is_none().then_some(self.config.window);
+        let doubts = self.roster.doubts.deadline(claims);
         let stage = match &self.stage {
             Stage::Free(free) => {
                 let deferred = free.deferred.filter(|_| free.asks_since.is_none());
                 let turn = deferred.map(|(_, turn)| turn);
                 [free.not_before, turn, free.look_at].into_iter().flatten().min()
             }
+            // Its group is set aside meanwhile.
+            Stage::Bound(_) if self.trial.is_some() => None,
             Stage::Bound(bound) => self.fate_deadline(bound),
             Stage::Member(mine) => self.presence_deadline(mine),
         };
-        [asks, join, stage, self.living_until].into_iter().flatten().min()
+        [asks, join, trial, doubts, stage, self.living_until].into_iter().flatten().min()
     }
 
     /// The record as last submitted; durable once [`Input::Persisted`] confirmed it.
@@ -299,8 +323,8 @@ impl Founding {
                 self.on_standing(now, from, standing);
             }
             Message::Join { cluster } => self.on_join(now, from, cluster),
-            Message::Admitted { cluster, member, members } if member == self.config.me => {
-                self.on_admitted(now, from, cluster, members);
+            Message::Admitted { cluster, member, index, members } if member == self.config.me => {
+                self.on_admitted(now, from, cluster, index, members);
             }
             Message::Admitted { .. } => self.drop_message(from, DropReason::NotAsked),
             Message::NotAdmitted { cluster, why } => {
@@ -312,7 +336,8 @@ impl Founding {
     /// Does whatever can be done now. Nothing on the way to a cluster waits for a timer if an
     /// input has made it possible.
     fn advance(&mut self, now: Moment) {
-        self.forget_living(now);
+        self.judge_claims(now);
+        self.judge_trial(now);
         self.seek_admission(now);
         self.press_return(now);
         self.press_removal(now);

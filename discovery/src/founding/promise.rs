@@ -9,10 +9,10 @@
 use core::num::NonZeroU16;
 use std::collections::BTreeSet;
 
-use meshraft_consensus::{ClusterId, Member, Moment};
+use meshraft_consensus::{ClusterId, Member, Moment, NodeId};
 
 use super::{
-    Bound, DropReason, Event, Founding, Free, Output, Proof, Stage,
+    Bound, Doubt, DropReason, Event, Founding, Free, Output, Proof, Stage,
     backoff::retry_at,
     ledger::Groups,
     roster::{Candidate, Choice, choose, choose_late},
@@ -144,6 +144,10 @@ impl Founding {
             return self.drop_message(from, DropReason::DiskBehind);
         }
         match self.objection(&founders) {
+            // Where nobody proves a key a founder may be invented; no answer costs a repetition.
+            None if !self.config.keyed && !self.has_met(&founders) => {
+                self.drop_message(from, DropReason::UnknownFounder);
+            }
             Some(why) => self.refuse(from, &founders, why),
             None => {
                 self.promise(now, founders);
@@ -151,6 +155,15 @@ impl Founding {
                 self.on_heard(now, cluster, from);
             }
         }
+    }
+
+    /// Whether every other founder is up and answered in exactly the incarnation that is named.
+    fn has_met(&self, founders: &FounderSet) -> bool {
+        let mut others = founders.members.iter().filter(|member| **member != self.config.me);
+        others.all(|member| {
+            let peer = self.roster.up.get(&member.node);
+            peer.and_then(|peer| peer.view).is_some_and(|view| view.member == *member)
+        })
     }
 
     /// Why this node cannot promise a set that it does not hold.
@@ -218,6 +231,10 @@ impl Founding {
         let Stage::Bound(bound) = &self.stage else { return };
         let cluster = bound.cluster;
         let others = bound.founders.members.clone();
+        // After a shorter time a founder may just not have come to its turn.
+        let had_time = bound.since.plus(self.config.founding_timeout()) <= now;
+        let silent = others.difference(&bound.heard).map(|member| member.node);
+        let silent: Vec<_> = silent.filter(|_| had_time).collect();
         self.stop_group();
         let record = Record { promise: None, forced: false, ..self.record().clone() };
         self.ledger.write(record, Groups { drop: Some(cluster), ..Groups::default() });
@@ -225,6 +242,7 @@ impl Founding {
         self.failures = self.failures.saturating_add(1);
         self.stage = Stage::Free(Free::new(now, Some(retry)));
         self.observe(Event::Left { cluster, proof });
+        self.blame(now, proof, silent);
         // What the founders said before they promised is out of date, and so is what they think of
         // this node. Whoever has missed the fate learns it from this refusal.
         self.roster.forget_views(&others);
@@ -235,6 +253,22 @@ impl Founding {
             self.ledger.send(member.node, refused);
             if let Some(peer) = self.roster.up.get_mut(&member.node) {
                 peer.ask_at = retry_at(now, self.config.seed, 4, 0);
+            }
+        }
+    }
+
+    /// Passes over the founders that kept the set from living: for want of their promise, or as
+    /// they refused once too often.
+    fn blame(&mut self, now: Moment, proof: Proof, silent: Vec<NodeId>) {
+        match proof {
+            Proof::Refused { by, .. } => {
+                let unit = self.config.founding_timeout();
+                if self.roster.doubts.refused(now, by.node, unit) {
+                    self.pass_over(now, by.node, Doubt::NoPromise);
+                }
+            }
+            Proof::Abandoned | Proof::Unseconded => {
+                silent.into_iter().for_each(|peer| self.pass_over(now, peer, Doubt::NoPromise));
             }
         }
     }

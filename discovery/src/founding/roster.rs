@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use meshraft_consensus::{ClusterId, Member, Moment, NodeId};
 
+use super::doubt::Doubts;
 use crate::{
     ballot::{Ballot, FounderSet},
     wire::{Binding, Standing},
@@ -24,6 +25,8 @@ const KNOWN_MAX: usize = 1024;
 pub(super) struct Roster {
     pub(super) up: BTreeMap<NodeId, Peer>,
     known: BTreeSet<NodeId>,
+    /// Who is passed over.
+    pub(super) doubts: Doubts,
     /// Whether a peer ever said how it stands.
     pub(super) answered: bool,
 }
@@ -133,18 +136,22 @@ impl Roster {
 
     /// The peers that would found.
     pub(super) fn candidates(&self) -> impl Iterator<Item = Candidate> {
-        Self::candidates_among(self.views())
+        self.candidates_among(self.views())
     }
 
     /// Those of them that have been up since this moment or longer.
     pub(super) fn candidates_by(&self, moment: Moment) -> impl Iterator<Item = Candidate> {
         let in_time = move |peer: &&Peer| peer.up_since <= moment;
-        Self::candidates_among(self.up.values().filter(in_time).filter_map(|peer| peer.view))
+        self.candidates_among(self.up.values().filter(in_time).filter_map(|peer| peer.view))
     }
 
-    fn candidates_among(views: impl Iterator<Item = View>) -> impl Iterator<Item = Candidate> {
+    fn candidates_among(
+        &self,
+        views: impl Iterator<Item = View>,
+    ) -> impl Iterator<Item = Candidate> {
         views
             .filter(|view| view.standing.binding == Binding::Free)
+            .filter(|view| !self.doubts.is_passed_over(view.member.node))
             .map(|view| Candidate::new(view.member, view.standing.expect))
             .filter(|candidate| candidate.expect <= FounderSet::MEMBERS_MAX)
     }
@@ -165,13 +172,20 @@ impl Roster {
             .unwrap_or(0)
     }
 
-    /// The peers that say they live in a cluster and have not denied it, with that cluster.
+    /// The peers that say they live in a cluster, have not denied it and did not say in vain that
+    /// this node is admitted, with that cluster.
     pub(super) fn admitters(&self) -> impl Iterator<Item = (NodeId, ClusterId)> {
-        let open = self.up.values().filter(|peer| !peer.denied);
-        open.filter_map(|peer| peer.view).filter_map(|view| match view.standing.binding {
+        let open = self.up.values().filter(|peer| !peer.denied).filter_map(|peer| peer.view);
+        let open = open.filter(|view| !self.doubts.is_void_admitter(view.member.node));
+        open.filter_map(|view| match view.standing.binding {
             Binding::Living { cluster } => Some((view.member.node, cluster)),
             _ => None,
         })
+    }
+
+    /// The peers that are up and passed over.
+    pub(super) fn passed_over(&self) -> impl Iterator<Item = NodeId> {
+        self.doubts.passed_over().filter(|peer| self.up.contains_key(peer))
     }
 
     /// The known ids of peers that have not said how they stand.

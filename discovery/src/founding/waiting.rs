@@ -49,6 +49,9 @@ pub enum WaitingCode {
     Admission,
     /// The group of the founder set, to elect a leader and decide the set's fate.
     Leader,
+    /// Peers that this node passes over for a time because they did not do what they said: they
+    /// held no founder set that they were proposed, or claimed a cluster that sent nothing.
+    PassedOver,
     /// The first answer of the peers that this node was given, before it founds without them.
     Peers,
     /// The cluster, to commit that this node leaves it.
@@ -67,6 +70,7 @@ impl WaitingCode {
             Self::Promise => "promise",
             Self::Admission => "admission",
             Self::Leader => "leader",
+            Self::PassedOver => "passed_over",
             Self::Peers => "peers",
             Self::Departure => "departure",
             Self::Left => "left",
@@ -86,7 +90,7 @@ impl Founding {
                 (Presence::Away { .. }, _) => Phase::Removed,
             },
             Stage::Bound(_) => Phase::Founding,
-            Stage::Free(_) if self.join.is_some() => Phase::Joining,
+            Stage::Free(_) if self.join.is_some() || self.trial.is_some() => Phase::Joining,
             Stage::Free(_) => Phase::Free,
         }
     }
@@ -95,6 +99,7 @@ impl Founding {
     pub fn waiting(&self) -> Option<Waiting> {
         match &self.stage {
             Stage::Member(mine) => self.waiting_away(mine),
+            Stage::Bound(_) if self.trial.is_some() => Some(self.waiting_for_admission()),
             Stage::Bound(bound) => {
                 let founders = &bound.founders.members;
                 let missing: Vec<_> =
@@ -113,9 +118,10 @@ impl Founding {
 
     /// This node is there, a member that admits it is not.
     fn waiting_for_admission(&self) -> Waiting {
-        let missing = match &self.join {
-            Some(join) => vec![join.asked],
-            None => self.roster.silent().collect(),
+        let missing = match (&self.trial, &self.join) {
+            (Some(trial), _) => vec![trial.by],
+            (None, Some(join)) => vec![join.asked],
+            (None, None) => self.roster.silent().collect(),
         };
         let (code, why) = (WaitingCode::Admission, self.turned_down);
         Waiting { code, have: 1, need: 2, missing, why }
@@ -145,7 +151,11 @@ impl Founding {
             Choice::Wait { need } | Choice::Defer { need, .. } => need,
             Choice::Propose(founders) => founders.len(),
         };
-        let missing = self.roster.silent().collect();
-        Waiting { code: WaitingCode::Founders, have, need, missing, why: None }
+        let passed_over: Vec<_> = self.roster.passed_over().collect();
+        let (code, missing) = match passed_over.is_empty() {
+            true => (WaitingCode::Founders, self.roster.silent().collect()),
+            false => (WaitingCode::PassedOver, passed_over),
+        };
+        Waiting { code, have, need, missing, why: None }
     }
 }

@@ -9,7 +9,8 @@
 //! each other at all found apart, and so may two groups that see each other through one node only,
 //! if it comes late to both or is cut off by the target. So this file errs on the side of waiting:
 //! 1. A node does not propose while a peer that is up holds a promise: a cluster may be about to
-//!    live there. A promise that its founders can't settle is thus waited for.
+//!    live there. A promise that its founders can't settle is thus waited for; without a key, where
+//!    anybody may claim one, for [`SILENT_WINDOWS`] windows.
 //! 2. A node that was given peers, or that has one that is up, gives them [`SILENT_WINDOWS`]
 //!    windows to answer before it founds without them. It says for whom it waits.
 //! 3. A node founds alone only after a whole window without a free peer and without one that holds
@@ -40,8 +41,8 @@ enum Observing {
     Window { until: Moment },
     /// Peers that it was given, or that are up, have not answered.
     Silence { until: Moment },
-    /// A peer that is up holds a promise.
-    Promise,
+    /// A peer that is up holds a promise, which is believed until then.
+    Promise { until: Option<Moment> },
 }
 
 impl Observing {
@@ -49,7 +50,7 @@ impl Observing {
     const fn until(self) -> Option<Moment> {
         match self {
             Self::Window { until } | Self::Silence { until } => Some(until),
-            Self::Promise => None,
+            Self::Promise { until } => until,
         }
     }
 }
@@ -115,10 +116,11 @@ impl Founding {
         if now < until {
             return Some(Observing::Window { until });
         }
-        if self.roster.holders().next().is_some() {
-            return Some(Observing::Promise);
-        }
         let until = free.since.plus(self.config.window.saturating_mul(SILENT_WINDOWS));
+        let believed = self.config.keyed || now < until;
+        if believed && self.roster.holders().next().is_some() {
+            return Some(Observing::Promise { until: (!self.config.keyed).then_some(until) });
+        }
         (now < until && self.is_met_by_silence()).then_some(Observing::Silence { until })
     }
 

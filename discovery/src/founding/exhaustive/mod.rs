@@ -90,6 +90,7 @@ fn started(number: u8, record: Record, budget: Budget) -> Founding {
         election_max: Duration::from_secs(1),
         seed: 1,
         targets: 0,
+        keyed: true,
         threshold_percent: FoundingConfig::THRESHOLD_PERCENT,
         force: false,
         voters_target: 5,
