@@ -22,8 +22,8 @@ const PEERS_MAX: usize = 1024;
 /// How often the time for which a peer is passed over doubles.
 const DOUBLINGS_MAX: u32 = 3;
 
-/// How many proposals a peer may refuse. An honest one refuses now and then, because it knows more
-/// than its coordinator.
+/// How many proposals a peer may turn down. An honest one refuses now and then, because it knows
+/// more than its coordinator.
 const REFUSALS_MAX: u32 = 3;
 
 /// For how many founding time-outs a peer is remembered after it was passed over.
@@ -73,7 +73,7 @@ struct Remembered {
     passed_over: Option<(Moment, Doubt)>,
     /// How often it was.
     times: u32,
-    /// How many proposals it refused since it was passed over last.
+    /// How many proposals it turned down since it was passed over last.
     refusals: u32,
     /// Since when it claims to live in a cluster, with the first one that it named.
     claim: Option<(Moment, ClusterId)>,
@@ -123,8 +123,9 @@ impl Doubts {
         PassedOver { peer, why, until }
     }
 
-    /// The peer refused a proposal; whether that was once too often.
-    pub(super) fn refused(&mut self, now: Moment, peer: NodeId, unit: Duration) -> bool {
+    /// The peer refused a proposal, or went, or came back as another incarnation before it promised;
+    /// whether that was once too often.
+    pub(super) fn turned_down(&mut self, now: Moment, peer: NodeId, unit: Duration) -> bool {
         let remembered = self.of(peer, now, unit);
         remembered.refusals = remembered.refusals.saturating_add(1);
         remembered.refusals >= REFUSALS_MAX
@@ -223,12 +224,12 @@ mod tests {
     fn a_peer_may_refuse_now_and_then() {
         let mut doubts = Doubts::default();
         for _ in 0..2 {
-            assert!(!doubts.refused(Moment::ZERO, node(1), UNIT));
-            assert!(!doubts.refused(Moment::ZERO, node(2), UNIT));
+            assert!(!doubts.turned_down(Moment::ZERO, node(1), UNIT));
+            assert!(!doubts.turned_down(Moment::ZERO, node(2), UNIT));
         }
-        assert!(doubts.refused(Moment::ZERO, node(1), UNIT));
+        assert!(doubts.turned_down(Moment::ZERO, node(1), UNIT));
         doubts.pass_over(Moment::ZERO, node(1), Doubt::NoPromise, UNIT);
-        assert!(!doubts.refused(Moment::ZERO, node(1), UNIT), "it is counted anew");
+        assert!(!doubts.turned_down(Moment::ZERO, node(1), UNIT), "it is counted anew");
     }
 
     #[test]

@@ -15,8 +15,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use meshraft_consensus::{ClusterId, Index, Member, Moment, NodeId};
 
 use super::{
-    Admission, DropReason, Event, Founding, Join, Membership, Output, Presence, Stage, backoff::retry_at,
-    ledger::Groups,
+    Admission, DropReason, Event, Founding, Join, Membership, Output, Presence, Stage,
+    backoff::retry_at, ledger::Groups,
 };
 use crate::{
     record::Record,

@@ -9,7 +9,7 @@
 use core::num::NonZeroU16;
 use std::collections::BTreeSet;
 
-use meshraft_consensus::{ClusterId, Member, Moment, NodeId};
+use meshraft_consensus::{ClusterId, Member, Moment};
 
 use super::{
     Bound, Doubt, DropReason, Event, Founding, Free, Output, Proof, Stage,
@@ -233,7 +233,7 @@ impl Founding {
         let others = bound.founders.members.clone();
         // After a shorter time a founder may just not have come to its turn.
         let had_time = bound.since.plus(self.config.founding_timeout()) <= now;
-        let silent = others.difference(&bound.heard).map(|member| member.node);
+        let silent = others.difference(&bound.heard).copied();
         let silent: Vec<_> = silent.filter(|_| had_time).collect();
         self.stop_group();
         let record = Record { promise: None, forced: false, ..self.record().clone() };
@@ -258,17 +258,20 @@ impl Founding {
     }
 
     /// Passes over the founders that kept the set from living: for want of their promise, or as
-    /// they refused once too often.
-    fn blame(&mut self, now: Moment, proof: Proof, silent: Vec<NodeId>) {
-        match proof {
-            Proof::Refused { by, .. } => {
-                let unit = self.config.founding_timeout();
-                if self.roster.doubts.refused(now, by.node, unit) {
-                    self.pass_over(now, by.node, Doubt::NoPromise);
-                }
-            }
-            Proof::Abandoned | Proof::Unseconded => {
-                silent.into_iter().for_each(|peer| self.pass_over(now, peer, Doubt::NoPromise));
+    /// they turned it down once too often. One that is gone, or lost its disk, could not promise.
+    fn blame(&mut self, now: Moment, proof: Proof, silent: Vec<Member>) {
+        let blamed = match proof {
+            Proof::Refused { by, .. } => vec![by],
+            Proof::Abandoned | Proof::Unseconded => silent,
+        };
+        let unit = self.config.founding_timeout();
+        for founder in blamed {
+            let node = founder.node;
+            let view = self.roster.up.get(&node).and_then(|peer| peer.view);
+            let gone = view.is_none_or(|view| view.member != founder);
+            let turned_down = gone || matches!(proof, Proof::Refused { .. });
+            if !turned_down || self.roster.doubts.turned_down(now, node, unit) {
+                self.pass_over(now, node, Doubt::NoPromise);
             }
         }
     }

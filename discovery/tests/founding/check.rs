@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use meshraft_consensus::{ClusterId, Fate, Member};
+use meshraft_consensus::{ClusterId, Fate, Member, NodeId};
 use meshraft_discovery::{
     FounderSet, Record,
-    founding::{DropReason, Event, Proof},
+    founding::{Doubt, DropReason, Event, Proof},
     wire::{Message, Refusal},
 };
 
@@ -20,6 +20,9 @@ pub(crate) struct Checks {
     pub(crate) refused: BTreeMap<ClusterId, BTreeSet<Member>>,
     pub(crate) fates: BTreeMap<ClusterId, Fate>,
     pub(crate) wipes: u64,
+    /// The one that need not keep to anything. A set that names it is only as safe as Raft is with
+    /// such a member, so what must hold of sets is checked of those without it.
+    pub(crate) liar: Option<NodeId>,
     /// How often each rare thing happened: an exploration without them shows nothing.
     pub(crate) rare: BTreeMap<&'static str, u64>,
 }
@@ -37,13 +40,24 @@ impl Checks {
             Event::Refused { why: Refusal::LivingKnown, .. } => "refused for a living cluster",
             Event::Joined { .. } if holds => "joined while bound",
             Event::Joined { .. } => "joined",
+            Event::PassedOver { why: Doubt::NothingCame { .. }, .. } => "nothing came",
+            Event::PassedOver { why: Doubt::NoPromise, .. } => "no promise",
             Event::Founded { .. } => "founded",
             Event::OtherCluster { .. } => "two clusters met",
             Event::Dropped { reason: DropReason::NotAFounder, .. } => "asked as an older self",
             Event::Dropped { reason: DropReason::NotAsked, .. } => "admitted as an older self",
             _ => return,
         };
+        self.count(name);
+    }
+
+    pub(crate) fn count(&mut self, name: &'static str) {
         *self.rare.entry(name).or_default() += 1;
+    }
+
+    fn names_liar(&self, cluster: ClusterId) -> bool {
+        let set = self.sets.get(&cluster);
+        self.liar.is_some_and(|liar| set.is_some_and(|set| set.member_of(liar).is_some()))
     }
 
     pub(crate) fn acts(&mut self, member: Member, cluster: ClusterId) {
@@ -58,8 +72,9 @@ impl Checks {
             && let Some(left) = &old.promise
         {
             assert!(old.cluster.is_none(), "a kept promise is given up");
-            let fate = self.fates.get(&left.id(&namespace()));
-            assert_ne!(fate, Some(&Fate::Found), "{member} leaves a set that lives");
+            let cluster = left.id(&namespace());
+            let lives = self.fates.get(&cluster) == Some(&Fate::Found);
+            assert!(!lives || self.names_liar(cluster), "{member} leaves a set that lives");
         }
         if let Some(founders) = &new.promise {
             let cluster = founders.id(&namespace());
@@ -78,7 +93,8 @@ impl Checks {
                 if let Some(founders) = self.sets.get(cluster) {
                     assert!(durable.seen >= founders.ballot, "a refusal before it is durable");
                 }
-                assert_ne!(self.fates.get(cluster), Some(&Fate::Found), "a living set is refused");
+                let lives = self.fates.get(cluster) == Some(&Fate::Found);
+                assert!(!lives || self.names_liar(*cluster), "a living set is refused");
                 self.refused.entry(*cluster).or_default().insert(me);
             }
             Message::Propose(founders) => {
@@ -95,6 +111,9 @@ impl Checks {
 
     pub(crate) fn on_fate(&mut self, cluster: ClusterId, fate: Fate) {
         let before = *self.fates.entry(cluster).or_insert(fate);
+        if self.names_liar(cluster) {
+            return;
+        }
         assert_eq!(before, fate, "a set has two fates");
         if fate == Fate::Abandon {
             return;
@@ -106,6 +125,9 @@ impl Checks {
         for (other, _) in
             self.fates.iter().filter(|(id, it)| **id != cluster && **it == Fate::Found)
         {
+            if self.names_liar(*other) {
+                continue;
+            }
             let overlap = self.sets[other].members.intersection(&founders.members).next();
             assert_eq!(overlap, None, "overlapping sets live");
         }

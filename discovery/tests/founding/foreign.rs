@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use meshraft_consensus::{ClusterId, Incarnation, Member, NodeId};
+use meshraft_consensus::{ClusterId, Incarnation, Index, Member, NodeId};
 use meshraft_discovery::{
     Ballot, Departure, FounderSet, Record,
     peers::{Address, AddressError, Exchange, ExchangeError, PeerMap},
@@ -69,11 +69,14 @@ fn message() -> impl Strategy<Value = Message> {
             standing
         }),
         cluster().prop_map(|cluster| Message::Join { cluster }),
-        (cluster(), member(), admitted).prop_map(|(cluster, member, members)| Message::Admitted {
-            cluster,
-            member,
-            members
-        }),
+        (cluster(), member(), any::<u64>(), admitted).prop_map(
+            |(cluster, member, index, members)| Message::Admitted {
+                cluster,
+                member,
+                index: Index::new(index),
+                members
+            }
+        ),
         cluster().prop_map(|cluster| Message::NotAdmitted { cluster, why: NotAdmitted::NoLeader }),
     ]
 }
@@ -174,14 +177,17 @@ fn lengths_are_refused_by_name() {
     let bytes = long.len();
     assert_eq!(Message::decode(&long), Err(WireError::TooLong { bytes }));
     assert_eq!(Message::decode(&[]), Err(WireError::Empty));
-    assert_eq!(Message::decode(&[2, 0]), Err(WireError::Version { found: 2 }));
+    for version in [0, 1, 3] {
+        // An older peer's admission lacks where it was committed.
+        assert_eq!(Message::decode(&[version, 0]), Err(WireError::Version { found: version }));
+    }
     let long = vec![1; Exchange::BYTES_MAX + 1];
     let bytes = long.len();
     assert_eq!(Exchange::decode(&long), Err(ExchangeError::TooLong { bytes }));
     assert_eq!(Address::new(vec![0; 513]), Err(AddressError::TooLong { bytes: 513 }));
     assert_eq!(Address::new(vec![]), Err(AddressError::Empty));
     // A count that the bytes cannot hold is refused without being believed.
-    let boast = [&[1, 6][..], &[0; 32], &[0; 48], &[0xff, 0xff, 0xff, 0xff, 0x0f]].concat();
+    let boast = [&[2, 6][..], &[0; 32], &[0; 48], &[0], &[0xff, 0xff, 0xff, 0xff, 0x0f]].concat();
     assert!(matches!(Message::decode(&boast), Err(WireError::Malformed(_))));
 }
 

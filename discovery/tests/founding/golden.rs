@@ -10,10 +10,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use goldenscript::{ArgumentConsumer, Command, Context, Runner};
-use meshraft_consensus::{ClusterId, Fate, Member, Moment, NodeId, Term};
+use meshraft_consensus::{ClusterId, Fate, Index, Member, Moment, NodeId, Term};
 use meshraft_discovery::{
     Ballot, FounderSet, Founding, FoundingConfig, Record,
-    founding::{Input, Output, RecordId},
+    founding::{Admission, Input, Output, RecordId},
     wire::{Binding, Message, NotAdmitted, Refusal, Standing},
 };
 
@@ -44,6 +44,7 @@ struct Node {
     targets: usize,
     force: bool,
     voters: usize,
+    keyed: bool,
     incarnation: u8,
     record: Record,
     /// `None` while the process is down.
@@ -57,7 +58,7 @@ impl Runner for Script {
     fn run(&mut self, command: &Command, _: &Context) -> Result<String, Box<dyn Error>> {
         let mut args = command.consume_args();
         match command.name.as_str() {
-            // nodes a b c [expect=N] [found=false] [targets=N] [force=true] [voters=N]
+            // nodes a b c [expect=N] [found=false] [targets=N] [force=true] [voters=N] [keyed=false]
             "nodes" => self.create(&mut args)?,
             // up a b c: all of them see each other.
             "up" => self.links(&letters(&mut args)?, Input::PeerUp),
@@ -189,14 +190,14 @@ impl Script {
             "admission" => {
                 let who = one(args)?;
                 let member = self.node(who)?.member(who);
+                let members = vec![self.node(at)?.member(at)];
                 let result = match args.next_pos() {
-                    Some("ok") => Ok(()),
+                    Some("ok") => Ok(Admission { index: Index::new(7), members }),
                     Some("no_leader") => Err(NotAdmitted::NoLeader),
                     Some("denied") => Err(NotAdmitted::Denied),
                     _ => return Err("ok, no_leader or denied?".into()),
                 };
-                let members = vec![self.node(at)?.member(at)];
-                Input::AdmissionResolved { member, result, members }
+                Input::AdmissionResolved { member, result }
             }
             // propose a b abc counter=N [coordinator=c]: a proposes what a correct node might not.
             "propose" => {
@@ -213,6 +214,21 @@ impl Script {
                 self.names.learn(&founders);
                 return self.forge(at, to, Message::Propose(founders));
             }
+            // claim a b NAME: a says that it lives in a cluster, of this name or an invented one.
+            "claim" => {
+                let (to, cluster) = (one(args)?, self.claimed(args)?);
+                let binding = Binding::Living { cluster };
+                let standing = Standing { seen: Ballot::NONE, expect: None, binding };
+                return self.forge(at, to, Message::CanvassAnswer(standing));
+            }
+            // admit a b NAME: a says that this cluster admitted b.
+            "admit" => {
+                let to = one(args)?;
+                let (cluster, member) = (self.claimed(args)?, self.node(to)?.member(to));
+                let (index, members) = (Index::new(7), BTreeSet::from([self.node(at)?.member(at)]));
+                let said = Message::Admitted { cluster, member, index, members };
+                return self.forge(at, to, said);
+            }
             // refuse a b: a refuses the set that b holds, whether or not it may.
             "refuse" => {
                 let to = one(args)?;
@@ -226,6 +242,12 @@ impl Script {
         };
         self.input(at, input);
         Ok(())
+    }
+
+    /// The cluster of this name; one that nobody founded is invented.
+    fn claimed(&mut self, args: &mut ArgumentConsumer<'_>) -> Result<ClusterId, Box<dyn Error>> {
+        let name = args.next_pos().ok_or("which cluster?")?;
+        Ok(self.names.find(name).unwrap_or_else(|| self.names.invent(name)))
     }
 
     fn forge(&mut self, from: char, to: char, message: Message) -> Done {
@@ -250,6 +272,7 @@ impl Script {
         let targets = args.take_key("targets").unwrap_or("0").parse()?;
         let force = args.take_key("force").unwrap_or("false").parse()?;
         let voters = args.take_key("voters").unwrap_or("5").parse()?;
+        let keyed = args.take_key("keyed").unwrap_or("true").parse()?;
         for at in letters(args)? {
             let it = Node {
                 expect,
@@ -257,6 +280,7 @@ impl Script {
                 targets,
                 force,
                 voters,
+                keyed,
                 incarnation: 1,
                 record: Record::default(),
                 founding: None,
@@ -288,6 +312,7 @@ impl Script {
             election_max: Duration::from_secs(1),
             seed: u64::from(at as u32),
             targets: it.targets,
+            keyed: it.keyed,
             threshold_percent: FoundingConfig::THRESHOLD_PERCENT,
             force: it.force,
             voters_target: it.voters,
@@ -420,6 +445,9 @@ fn told(name: &str, cluster: ClusterId) -> Option<Input> {
     Some(match name {
         "deposed" => Input::Deposed { cluster },
         "empty" => Input::Empty { cluster },
+        // arrived a in=NAME: the first entry of the cluster that a tries is there.
+        "arrived" => Input::Arrived { cluster },
+        "arriving" => Input::Arriving { cluster },
         "leave" => Input::Leave,
         "departed" => Input::Departed { cluster },
         "returned" => Input::Returned { cluster },

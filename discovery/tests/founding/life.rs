@@ -8,10 +8,10 @@ use std::{
     time::Duration,
 };
 
-use meshraft_consensus::{ClusterId, Member, Moment, NodeId};
+use meshraft_consensus::{ClusterId, Index, Member, Moment, NodeId};
 use meshraft_discovery::{
     Departure, Founding, FoundingConfig, Record,
-    founding::{Input, Output, Phase, RecordId},
+    founding::{Admission, Input, Output, Phase, RecordId},
     wire::{Message, NotAdmitted},
 };
 
@@ -92,6 +92,7 @@ impl Life {
             election_max: Duration::from_millis(200),
             seed: u64::from(at as u32),
             targets: 0,
+            keyed: true,
         };
         it.founding = Some(Founding::new(config, it.disk.clone(), self.now));
         it.told = false;
@@ -215,8 +216,8 @@ impl Life {
             Waiting::Admission(by, who)
                 if !last.contains(&member(letter(by), self.nodes[&letter(by)].incarnation)) =>
             {
-                let (result, members) = (Err(NotAdmitted::NoLeader), vec![]);
-                let input = Input::AdmissionResolved { member: who, result, members };
+                let result = Err(NotAdmitted::NoLeader);
+                let input = Input::AdmissionResolved { member: who, result };
                 self.input(letter(by), input);
             }
             Waiting::Admission(by, who) => {
@@ -225,9 +226,10 @@ impl Life {
                     self.log.push(others.chain([who]).collect());
                 }
                 let members = self.log.last().unwrap().iter().copied().collect();
-                let result =
-                    if self.dice.percent(10) { Err(NotAdmitted::NoLeader) } else { Ok(()) };
-                let input = Input::AdmissionResolved { member: who, result, members };
+                let admission = Admission { index: Index::new(self.log.len() as u64), members };
+                let lost = self.dice.percent(10);
+                let result = if lost { Err(NotAdmitted::NoLeader) } else { Ok(admission) };
+                let input = Input::AdmissionResolved { member: who, result };
                 self.input(letter(by), input);
             }
         }

@@ -6,6 +6,7 @@ mod dice;
 mod foreign;
 mod golden;
 mod group;
+mod liar;
 mod life;
 mod notation;
 mod random;

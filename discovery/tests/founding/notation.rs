@@ -72,6 +72,15 @@ impl Names {
         self.0.entry(founders.id(&namespace())).or_insert_with(|| set(founders));
     }
 
+    /// Names a cluster that nobody founded.
+    pub(crate) fn invent(&mut self, name: &str) -> ClusterId {
+        let mut id = [0xEE; 32];
+        id.iter_mut().zip(name.bytes()).for_each(|(byte, letter)| *byte = letter);
+        let cluster = ClusterId::new(id);
+        self.0.insert(cluster, name.into());
+        cluster
+    }
+
     pub(crate) fn cluster(&self, cluster: ClusterId) -> String {
         self.0.get(&cluster).cloned().unwrap_or_else(|| cluster.to_string())
     }
@@ -133,9 +142,10 @@ impl Names {
                 format!("refused {cluster}: {why} {}", self.standing(standing))
             }
             Message::Join { cluster } => format!("join {}", self.cluster(*cluster)),
-            Message::Admitted { cluster, member, members } => {
+            Message::Admitted { cluster, member, index, members } => {
                 let (member, members) = (member_name(member), names(members));
-                format!("admitted {member} to {} of {members}", self.cluster(*cluster))
+                let cluster = self.cluster(*cluster);
+                format!("admitted {member} at {index} to {cluster} of {members}")
             }
             Message::NotAdmitted { cluster, why } => {
                 format!("not admitted to {}: {why}", self.cluster(*cluster))
@@ -149,7 +159,7 @@ impl Names {
             Output::Send { to, message } => {
                 format!("-> {} {}", letter(*to), self.message(message))
             }
-            Output::Persist { id, record, start, drop, join } => {
+            Output::Persist { id, record, start, drop, join, enter } => {
                 let mut text = format!("write w{} {}", id.get(), self.record(record));
                 if let Some(start) = start {
                     write!(text, " create {}", set(start)).unwrap();
@@ -159,6 +169,9 @@ impl Names {
                 }
                 if let Some(join) = join {
                     write!(text, " create {}", self.cluster(*join)).unwrap();
+                }
+                if let Some(enter) = enter {
+                    write!(text, " with the first entry of {}", self.cluster(*enter)).unwrap();
                 }
                 text
             }
@@ -170,9 +183,13 @@ impl Names {
             Output::Campaign { cluster } => format!("campaign in {}", self.cluster(*cluster)),
             Output::AskEmpty { cluster } => format!("ask empty {}", self.cluster(*cluster)),
             Output::Lives { cluster } => format!("lives {}", self.cluster(*cluster)),
-            Output::Joined { cluster, members } => {
-                format!("joined {} of {}", self.cluster(*cluster), names(members))
+            Output::Joined { cluster, index, members } => {
+                format!("joined {} at {index} of {}", self.cluster(*cluster), names(members))
             }
+            Output::Try { cluster, index, members } => {
+                format!("try {} at {index} of {}", self.cluster(*cluster), names(members))
+            }
+            Output::Entered { cluster } => format!("entered {}", self.cluster(*cluster)),
             Output::Admit { member } => format!("admit {}", member_name(member)),
             Output::AskRemoval => "ask removal".into(),
             Output::Observe(event) => format!("({})", self.event(event)),
@@ -202,6 +219,13 @@ impl Names {
             Event::Founded { cluster } => format!("founded {}", self.cluster(*cluster)),
             Event::Joining { cluster, by } => {
                 format!("joins {} by {}", self.cluster(*cluster), letter(*by))
+            }
+            Event::OnTrial { cluster, by } => {
+                format!("{} says {} admitted it", letter(*by), self.cluster(*cluster))
+            }
+            Event::PassedOver { peer, why, until } => {
+                let (why, until) = (why.as_str(), until.as_nanos() / 1_000_000);
+                format!("passes {} over until {until} ms: {why}", letter(*peer))
             }
             Event::Joined { cluster } => format!("is admitted to {}", self.cluster(*cluster)),
             Event::Leaving { cluster } => format!("leaves {}", self.cluster(*cluster)),

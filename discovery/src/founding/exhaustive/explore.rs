@@ -60,8 +60,15 @@ fn safe_in_every_state(budget: Budget) {
     assert!(living > 1_000, "an exploration in which hardly anything lives shows nothing");
 }
 
-const BUDGET: Budget =
-    Budget { expects: &[], sets: &[], proposals: 2, crashes: 0, slow_disks: false };
+const BUDGET: Budget = Budget {
+    expects: &[],
+    sets: &[],
+    proposals: 2,
+    crashes: 0,
+    slow_disks: false,
+    keyed: true,
+    lies: 0,
+};
 
 #[test]
 fn two_nodes_with_slow_disks_and_a_crash() {
@@ -88,4 +95,24 @@ fn two_nodes_without_an_expected_number() {
 fn three_nodes_of_which_two_propose_what_they_see() {
     let sets: &[&[u8]] = &[&[0, 2], &[1, 2], &[1]];
     safe_in_every_state(Budget { expects: &[0, 0, 0], sets, ..BUDGET });
+}
+
+/// An honest pair beside one that says anything: what it names of sets and clusters, at any time.
+#[test]
+fn two_nodes_and_a_liar() {
+    let open = Budget { expects: &[2, 2], proposals: 1, keyed: false, lies: 2, ..BUDGET };
+    safe_in_every_state(open);
+}
+
+#[test]
+fn two_nodes_and_a_liar_with_a_crash() {
+    let open = Budget { expects: &[2, 2], proposals: 1, crashes: 1, keyed: false, ..BUDGET };
+    safe_in_every_state(Budget { lies: 1, slow_disks: true, ..open });
+}
+
+#[test]
+fn three_nodes_and_a_liar() {
+    let sets: &[&[u8]] = &[&[0, 1]];
+    let open = Budget { expects: &[2, 2, 2], sets, proposals: 1, keyed: false, ..BUDGET };
+    safe_in_every_state(Budget { lies: 1, ..open });
 }

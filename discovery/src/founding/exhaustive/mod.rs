@@ -4,9 +4,11 @@
 //! Nothing sent is ever forgotten: any message may arrive late, twice, in any order or never. Disk
 //! writes, crashes and deliveries interleave freely. Time is left out: whatever a timer may cause
 //! may happen at any moment (a proposal is repeated, a set is abandoned, a pair is left, any free
-//! node coordinates any set). A founder set's group is one atomic decision.
+//! node coordinates any set, a claim is doubted, a trial ends). A founder set's group is one atomic
+//! decision. In an open namespace a liar may say anything, a few times.
 
 mod explore;
+mod liar;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet, VecDeque},
@@ -14,9 +16,11 @@ use std::{
     rc::Rc,
 };
 
-use meshraft_consensus::{Fate, Incarnation};
+use meshraft_consensus::{Fate, Incarnation, Index};
 
 use super::*;
+use liar::{LIAR, is_named};
+
 use crate::{ballot::Ballot, wire::Refusal};
 
 const NOW: Moment = Moment::ZERO;
@@ -34,6 +38,10 @@ struct Budget {
     crashes: u8,
     /// Whether other things happen while a write is under way.
     slow_disks: bool,
+    /// Whether everybody proved the namespace's key.
+    keyed: bool,
+    /// How often the liar speaks, where nobody did.
+    lies: u8,
 }
 
 impl Budget {
@@ -49,6 +57,7 @@ struct Small {
     fates: BTreeMap<ClusterId, (FounderSet, bool)>,
     proposals: u8,
     crashes: u8,
+    lies: u8,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -58,6 +67,9 @@ struct Node {
     writes: VecDeque<(RecordId, Record)>,
     /// The founder set whose group runs here.
     runs: Option<FounderSet>,
+    /// The one that is set aside for a trial, and the cluster on trial.
+    aside: Option<FounderSet>,
+    trial: Option<ClusterId>,
 }
 
 #[derive(Clone, Debug)]
@@ -70,6 +82,10 @@ enum Action {
     Decide(u8, Fate),
     Learn(u8),
     LeaveAlone(u8),
+    Lie(u8, Message),
+    Arrive(u8),
+    GiveUp(u8),
+    DoubtClaims(u8),
 }
 
 fn member(number: u8) -> Member {
@@ -90,7 +106,7 @@ fn started(number: u8, record: Record, budget: Budget) -> Founding {
         election_max: Duration::from_secs(1),
         seed: 1,
         targets: 0,
-        keyed: true,
+        keyed: budget.keyed,
         threshold_percent: FoundingConfig::THRESHOLD_PERCENT,
         force: false,
         voters_target: 5,
@@ -98,6 +114,10 @@ fn started(number: u8, record: Record, budget: Budget) -> Founding {
     let mut value = Founding::new(config, record, NOW);
     for other in budget.nodes().filter(|other| *other != number) {
         value.handle(NOW, Input::PeerUp(member(other).node));
+    }
+    if !budget.keyed {
+        value.handle(NOW, Input::PeerUp(member(LIAR).node));
+        value.meet_everybody();
     }
     value
 }
@@ -111,6 +131,9 @@ impl Founding {
                 |view: &roster::View| matches!(view.standing.binding, Binding::Living { .. });
             peer.view = peer.view.filter(living);
         }
+        if !self.config.keyed {
+            self.meet_everybody();
+        }
         if let Some(join) = &mut self.join {
             (join.again_at, join.attempt) = (NEVER, 0);
         }
@@ -120,7 +143,7 @@ impl Founding {
         match &mut self.stage {
             Stage::Free(free) => *free = Free::new(NOW, None),
             Stage::Bound(bound) => {
-                (bound.led, bound.campaigned) = (None, true);
+                (bound.led, bound.campaigned, bound.since) = (None, true, NOW);
                 (bound.leave_at, bound.leaving) = (NEVER, false);
                 if settled {
                     bound.write = RecordId::RESTORED;
@@ -136,7 +159,7 @@ impl Small {
         let nodes = budget.nodes().map(|number| {
             let value = started(number, Record::default(), budget);
             let (disk, writes) = (Record::default(), VecDeque::new());
-            Rc::new(Node { value, disk, writes, runs: None })
+            Rc::new(Node { value, disk, writes, runs: None, aside: None, trial: None })
         });
         let mut world = Self {
             nodes: nodes.collect(),
@@ -144,6 +167,7 @@ impl Small {
             fates: BTreeMap::new(),
             proposals: 0,
             crashes: 0,
+            lies: 0,
         };
         budget.nodes().for_each(|number| world.drain(number));
         world
@@ -153,6 +177,7 @@ impl Small {
         let mut actions: Vec<_> = (self.sent.iter())
             .map(|(from, to, message)| Action::Deliver(*from, *to, message.clone()))
             .collect();
+        self.open_actions(budget, &mut actions);
         for (number, node) in (0..).zip(&self.nodes) {
             if !node.writes.is_empty() {
                 actions.push(Action::Persist(number));
@@ -204,6 +229,7 @@ impl Small {
             Action::Crash(at) => {
                 let node = world.node(*at);
                 (node.runs, node.writes) = (None, VecDeque::new());
+                (node.aside, node.trial) = (None, None);
                 node.value = started(*at, node.disk.clone(), budget);
                 world.crashes += 1;
                 *at
@@ -218,6 +244,15 @@ impl Small {
                 world.node(*at).value.handle(NOW, Input::Decided { cluster, fate });
                 *at
             }
+            Action::Lie(to, lie) => {
+                let input = Input::Receive { from: member(LIAR), message: lie.clone() };
+                world.node(*to).value.handle(NOW, input);
+                world.lies += 1;
+                *to
+            }
+            Action::Arrive(at) => world.arrive(*at).map(|()| *at)?,
+            Action::GiveUp(at) => world.give_up(*at).map(|()| *at)?,
+            Action::DoubtClaims(at) => world.doubt_claims(*at).map(|()| *at)?,
             Action::LeaveAlone(at) => {
                 let cluster = self.running(*at)?.id(&namespace());
                 let value = &mut world.node(*at).value;
@@ -242,7 +277,9 @@ impl Small {
         let founders = self.running(leader)?.clone();
         let cluster = founders.id(&namespace());
         let runs = |node: &&Rc<Node>| node.runs.as_ref() == Some(&founders);
-        if self.nodes.iter().filter(runs).count() * 2 <= founders.members.len() {
+        // The liar votes as it likes.
+        let votes = self.nodes.iter().filter(runs).count() + usize::from(is_named(&founders));
+        if votes * 2 <= founders.members.len() {
             return None;
         }
         if fate == Fate::Found {
@@ -276,6 +313,9 @@ impl Small {
     /// Carries out what a node asks, and sends what it may repeat at any time.
     fn drain(&mut self, at: u8) {
         while let Some(output) = self.node(at).value.poll() {
+            if self.try_output(at, &output) {
+                continue;
+            }
             let node = self.node(at);
             match output {
                 Output::Send { to, message } => self.send(at, to, message),
@@ -293,8 +333,8 @@ impl Small {
                 }
                 Output::Joined { .. } => assert_eq!(node.runs, None, "acts in two groups"),
                 Output::Admit { member } => {
-                    let input =
-                        Input::AdmissionResolved { member, result: Ok(()), members: vec![] };
+                    let admission = Admission { index: Index::ZERO, members: vec![] };
+                    let input = Input::AdmissionResolved { member, result: Ok(admission) };
                     node.value.handle(NOW, input);
                 }
                 _ => {}
@@ -331,6 +371,9 @@ impl Small {
             }
             _ => {}
         }
+        if to == member(LIAR).node {
+            return;
+        }
         let message = (from, to.as_bytes()[0], message);
         if !self.sent.contains(&message) {
             Rc::make_mut(&mut self.sent).insert(message);
@@ -339,7 +382,8 @@ impl Small {
 
     fn check(&self) {
         let lives = |(founders, found): &(FounderSet, bool)| found.then(|| founders.clone());
-        let living: Vec<_> = self.fates.values().filter_map(lives).collect();
+        let living = self.fates.values().filter_map(lives);
+        let living: Vec<_> = living.filter(|founders| !is_named(founders)).collect();
         for (number, founders) in living.iter().enumerate() {
             for other in &living[number + 1..] {
                 let shared = founders.members.intersection(&other.members).next();
@@ -355,12 +399,11 @@ impl Small {
             if let Message::Refused { cluster, .. } = message {
                 let held = node.disk.promise.as_ref().map(|founders| founders.id(&namespace()));
                 assert_ne!(held, Some(*cluster), "a held set was refused");
-                assert!(
-                    !self.fates.get(cluster).is_some_and(|(_, found)| *found),
-                    "refused, lives"
-                );
+                let lives = |(founders, found): &(FounderSet, bool)| *found && !is_named(founders);
+                assert!(!self.fates.get(cluster).is_some_and(lives), "refused, lives");
             }
         }
+        self.check_trials();
         for node in &self.nodes {
             if let (Some(cluster), Some(running)) = (node.disk.cluster, &node.runs) {
                 assert_eq!(running.id(&namespace()), cluster, "acts outside its cluster");
@@ -370,7 +413,8 @@ impl Small {
 
     /// Whether there is a way from here to every node being in a cluster, without more faults.
     fn ends_well(&self, budget: Budget) -> bool {
-        let generous = Budget { sets: &[], proposals: self.proposals + 1, crashes: 0, ..budget };
+        let proposals = self.proposals + 1;
+        let generous = Budget { sets: &[], proposals, crashes: 0, lies: 0, ..budget };
         let mut known = HashSet::from([self.digest()]);
         let mut open = vec![self.clone()];
         while let Some(world) = open.pop() {
@@ -380,11 +424,13 @@ impl Small {
             let mut actions = world.actions(generous);
             // The last one is tried first: what is likely to lead on.
             actions.sort_by_key(|action| match action {
-                Action::LeaveAlone(_) | Action::Crash(_) => 0,
+                Action::LeaveAlone(_) | Action::Crash(_) | Action::Lie(..) => 0,
+                Action::GiveUp(_) | Action::DoubtClaims(_) => 1,
                 Action::Coordinate(..) => 1,
                 Action::Decide(_, Fate::Abandon) => 2,
                 Action::Decide(_, Fate::Found) => 3,
                 Action::Deliver(..) | Action::Learn(_) => 4,
+                Action::Arrive(_) => 5,
                 Action::Persist(_) => 5,
             });
             for action in actions {

@@ -1,14 +1,16 @@
 //! A seeded world of nodes that found, with a lossy network, slow disks, crashes and wipes; it
 //! checks safety after every step.
 
+mod trial;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
-use meshraft_consensus::{ClusterId, Fate, Incarnation, Member, Moment, Namespace, NodeId};
+use meshraft_consensus::{ClusterId, Fate, Incarnation, Index, Member, Moment, Namespace, NodeId};
 use meshraft_discovery::{
     FounderSet, Founding, FoundingConfig, Record,
-    founding::{Input, Output, Phase, RecordId},
+    founding::{Admission, Input, Output, Phase, RecordId},
     wire::{Message, NotAdmitted},
 };
 
@@ -16,7 +18,9 @@ use crate::{
     check::Checks,
     dice::{Faults, Random},
     group,
+    liar::Lies,
 };
+use trial::Trial;
 
 pub(crate) struct Node {
     pub(crate) disk: Disk,
@@ -48,20 +52,58 @@ pub(crate) struct Process {
     pub(crate) founding: Founding,
     writes: VecDeque<(RecordId, Record, Output)>,
     cores: BTreeMap<ClusterId, group::Core>,
+    trial: Trial,
     /// The peers' processes to which a handle exists.
     linked: BTreeMap<NodeId, u64>,
 }
 
 #[derive(Clone, Debug)]
 enum Event {
-    Deliver { from: Member, to: NodeId, bytes: Bytes },
-    Group { from: Member, to: Member, cluster: ClusterId, message: group::Message },
-    Written { node: NodeId, epoch: u64 },
-    Wake { node: NodeId, epoch: u64 },
-    Links { node: NodeId, epoch: u64 },
-    Election { node: NodeId, epoch: u64, cluster: ClusterId },
-    Heartbeat { node: NodeId, epoch: u64, cluster: ClusterId },
-    Admitted { node: NodeId, epoch: u64, member: Member },
+    Deliver {
+        from: Member,
+        to: NodeId,
+        bytes: Bytes,
+    },
+    Group {
+        from: Member,
+        to: Member,
+        cluster: ClusterId,
+        message: group::Message,
+    },
+    Written {
+        node: NodeId,
+        epoch: u64,
+    },
+    Wake {
+        node: NodeId,
+        epoch: u64,
+    },
+    Links {
+        node: NodeId,
+        epoch: u64,
+    },
+    Election {
+        node: NodeId,
+        epoch: u64,
+        cluster: ClusterId,
+    },
+    Heartbeat {
+        node: NodeId,
+        epoch: u64,
+        cluster: ClusterId,
+    },
+    Admitted {
+        node: NodeId,
+        epoch: u64,
+        member: Member,
+    },
+    FirstEntry {
+        node: NodeId,
+        epoch: u64,
+        cluster: ClusterId,
+    },
+    /// The liar says something.
+    Lie,
 }
 
 pub(crate) struct World {
@@ -73,6 +115,11 @@ pub(crate) struct World {
     pub(crate) cuts: BTreeSet<(NodeId, NodeId)>,
     pub(crate) checks: Checks,
     pub(crate) voters_target: usize,
+    /// Whether every node proved the namespace's key.
+    pub(crate) keyed: bool,
+    liar: Option<(NodeId, Lies)>,
+    /// Who was admitted where.
+    admissions: BTreeSet<(ClusterId, Member)>,
     queue: BTreeMap<(Moment, u64), Event>,
     events: u64,
     incarnations: u64,
@@ -96,6 +143,9 @@ impl World {
             cuts: BTreeSet::new(),
             checks: Checks::default(),
             voters_target: 5,
+            keyed: true,
+            liar: None,
+            admissions: BTreeSet::new(),
             queue: BTreeMap::new(),
             events: 0,
             incarnations: 0,
@@ -140,6 +190,7 @@ impl World {
             threshold_percent: FoundingConfig::THRESHOLD_PERCENT,
             force: false,
             voters_target: self.voters_target,
+            keyed: self.keyed,
         };
         let record = node.disk.record();
         let founding = Founding::new(config, record.clone(), now);
@@ -147,6 +198,7 @@ impl World {
             founding,
             writes: VecDeque::new(),
             cores: BTreeMap::new(),
+            trial: Trial::default(),
             linked: BTreeMap::new(),
         });
         // A founder of a living cluster goes on in its group, so that stragglers learn its fate.
@@ -247,7 +299,11 @@ impl World {
             Event::Deliver { from, to, bytes } => {
                 if !self.is_cut(from.node, to) {
                     let message = Message::decode(&bytes).unwrap();
-                    self.input(to, Input::Receive { from, message });
+                    if self.is_liar(to) {
+                        self.lie_back(from, &message);
+                    } else {
+                        self.input(to, Input::Receive { from, message });
+                    }
                 }
             }
             Event::Group { from, to, cluster, message } => {
@@ -276,6 +332,8 @@ impl World {
                 }
             }
             Event::Admitted { node, epoch, member } => self.admitted(node, epoch, member),
+            Event::FirstEntry { node, epoch, cluster } => self.first_entry(node, epoch, cluster),
+            Event::Lie => self.lie_unasked(),
         }
     }
 
@@ -306,12 +364,20 @@ impl World {
         let Some(process) = self.running(id, epoch) else { return };
         let Some((write, record, output)) = process.writes.pop_front() else { return };
         let more = !process.writes.is_empty();
-        let Output::Persist { start, drop, .. } = output else { unreachable!() };
+        let Output::Persist { start, drop, join, enter, .. } = output else { unreachable!() };
         let node = self.nodes.get_mut(&id).unwrap();
-        self.checks.on_record(node.disk.me, &node.disk.record(), &record);
+        let before = node.disk.record();
+        self.checks.on_record(node.disk.me, &before, &record);
+        if !self.keyed && before.cluster.is_none() && record.cluster.is_some() {
+            let own = before.promise.map(|founders| founders.id(&namespace()));
+            assert!(enter == record.cluster || own == record.cluster, "written on a word");
+        }
         node.disk.record = record.encode();
         if let Some(founders) = start {
             node.disk.groups.insert(founders.id(&namespace()), group::Disk::default());
+        }
+        if let Some(cluster) = join {
+            node.disk.groups.insert(cluster, group::Disk::default());
         }
         if let Some(cluster) = drop {
             node.disk.groups.remove(&cluster).expect("a group that was never created is dropped");
@@ -328,15 +394,14 @@ impl World {
             return;
         }
         let cluster = self.nodes[&id].disk.record().cluster.unwrap();
-        let voters = &self.checks.sets[&cluster].members;
-        let votes = |voter: &&Member| {
-            let node = &self.nodes[&voter.node];
-            node.process.is_some() && node.disk.me == **voter && !self.is_cut(id, voter.node)
+        let result = if self.has_quorum(id, cluster) {
+            self.admissions.insert((cluster, member));
+            let members = self.checks.sets[&cluster].members.iter().copied().collect();
+            Ok(Admission { index: Index::new(2), members })
+        } else {
+            Err(NotAdmitted::NoLeader)
         };
-        let quorum = voters.iter().filter(votes).count() * 2 > voters.len();
-        let members = voters.iter().copied().collect();
-        let result = if quorum { Ok(()) } else { Err(NotAdmitted::NoLeader) };
-        self.input(id, Input::AdmissionResolved { member, result, members });
+        self.input(id, Input::AdmissionResolved { member, result });
     }
 
     fn group_frame(
@@ -348,7 +413,8 @@ impl World {
     ) {
         let node = &self.nodes[&to.node];
         let runs = node.process.as_ref().is_some_and(|it| it.cores.contains_key(&cluster));
-        if self.is_cut(from.node, to.node) || node.disk.me != to || !runs {
+        let lost = self.is_cut(from.node, to.node) || self.is_liar(to.node);
+        if lost || node.disk.me != to || !runs {
             return;
         }
         self.input(to.node, Input::Heard { cluster, member: from });
@@ -381,6 +447,7 @@ impl World {
     fn output(&mut self, id: NodeId, epoch: u64, output: Output) {
         let me = self.nodes[&id].disk.me;
         match output {
+            Output::Send { .. } if self.is_liar(id) => {}
             Output::Send { to, message } => {
                 self.checks.on_send(me, &self.nodes[&id].disk.record(), &message);
                 let bytes = message.encode();
@@ -396,10 +463,8 @@ impl World {
                 }
             }
             Output::StartGroup(founders) => self.start_core(id, &founders),
-            Output::StopGroup(cluster) => {
-                let stopped = self.running(id, epoch).unwrap().cores.remove(&cluster);
-                assert!(stopped.is_some(), "a group that does not run is stopped");
-            }
+            Output::StopGroup(cluster) => self.stop_group(id, epoch, cluster),
+            Output::Try { cluster, .. } => self.begin_trial(id, epoch, cluster),
             Output::FirstEntry { cluster, fate } => {
                 self.core(id, cluster, |core, disk, out| core.first_entry(disk, fate.into(), out));
             }
@@ -409,7 +474,12 @@ impl World {
                     self.input(id, Input::Empty { cluster });
                 }
             }
-            Output::Lives { cluster } | Output::Joined { cluster, .. } => {
+            Output::Lives { cluster }
+            | Output::Joined { cluster, .. }
+            | Output::Entered { cluster } => {
+                if matches!(output, Output::Entered { .. }) {
+                    self.entered(id, epoch);
+                }
                 let record = self.nodes[&id].disk.record();
                 assert_eq!(record.cluster, Some(cluster), "acting before it is durable");
                 self.checks.acts(me, cluster);
@@ -430,7 +500,9 @@ impl World {
         let (cluster, epoch) = (founders.id(&namespace()), node.epoch);
         assert!(node.disk.groups.contains_key(&cluster), "a group that is not on disk starts");
         let core = group::Core::new(node.disk.me, founders.members.clone());
-        node.process.as_mut().unwrap().cores.insert(cluster, core);
+        if !self.resume(id, epoch, cluster) {
+            self.running(id, epoch).unwrap().cores.insert(cluster, core);
+        }
         self.after(300, 300, Event::Election { node: id, epoch, cluster });
         self.after(50, 0, Event::Heartbeat { node: id, epoch, cluster });
     }
@@ -450,6 +522,7 @@ impl World {
         act(core, node.disk.groups.get_mut(&cluster).unwrap(), &mut outputs);
         for output in outputs {
             match output {
+                group::Output::Send(..) if self.is_liar(id) => {}
                 group::Output::Send(to, message) => {
                     assert!(record.cluster.is_none_or(|mine| mine == cluster), "acts in two");
                     self.transmit(Event::Group { from: me, to, cluster, message });
@@ -460,7 +533,8 @@ impl World {
                     let expects = self.nodes.values().map(|node| node.expect).min().unwrap();
                     let machines = self.nodes.len() as u64;
                     self.checks.on_fate(cluster, fate.into());
-                    if machines + self.checks.wipes < 2 * u64::from(expects) {
+                    let honest = self.liar.is_none();
+                    if honest && machines + self.checks.wipes < 2 * u64::from(expects) {
                         assert!(self.living().len() <= 1, "two clusters live");
                     }
                     self.input(id, Input::Decided { cluster, fate: fate.into() });
