@@ -10,7 +10,7 @@ use core::num::NonZeroU16;
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use meshraft_consensus::{ClusterId, ClusterVersion, Index, Member};
+use meshraft_consensus::{Card, ClusterId, ClusterVersion, Index, Member};
 use serde::{Deserialize, Serialize};
 
 use crate::ballot::{Ballot, FounderSet};
@@ -56,8 +56,9 @@ pub enum Message {
         index: Index,
         /// Members to take the log from; not all of them if they are many.
         members: BTreeSet<Member>,
-        // The cards by which the joiner proves its membership to members that lag are carried
-        // here, after `members`.
+        /// The cards by which the joiner proves its membership to members that lag: the one that
+        /// the answering member signs for it, and those that the answering member holds for itself.
+        cards: Vec<Card>,
     },
     /// The admission was not committed.
     NotAdmitted {
@@ -70,10 +71,13 @@ pub enum Message {
 
 impl Message {
     /// The longest encoding, in bytes. Checked before anything is decoded.
-    pub const BYTES_MAX: usize = 16 * 1024;
+    pub const BYTES_MAX: usize = 20 * 1024;
 
     /// The most members that [`Message::Admitted`] names.
     pub const MEMBERS_MAX: usize = 128;
+
+    /// The most cards that [`Message::Admitted`] carries.
+    pub const CARDS_MAX: usize = Card::KEPT_MAX + 1;
 
     /// The bytes to send.
     pub fn encode(&self) -> Bytes {
@@ -97,6 +101,9 @@ impl Message {
         match postcard::take_from_bytes(body)? {
             (Self::Admitted { members, .. }, _) if members.len() > Self::MEMBERS_MAX => {
                 Err(WireError::TooManyMembers { members: members.len() })
+            }
+            (Self::Admitted { cards, .. }, _) if cards.len() > Self::CARDS_MAX => {
+                Err(WireError::TooManyCards { cards: cards.len() })
             }
             (message, []) => Ok(message),
             (_, rest) => Err(WireError::Trailing { bytes: rest.len() }),
@@ -225,7 +232,7 @@ pub enum WireError {
     #[error("the message is empty")]
     Empty,
     /// The message is over [`Message::BYTES_MAX`].
-    #[error("the message has {bytes} bytes, at most 16384 are taken")]
+    #[error("the message has {bytes} bytes, at most 20480 are taken")]
     TooLong {
         /// Its length in bytes.
         bytes: usize,
@@ -244,6 +251,12 @@ pub enum WireError {
     TooManyMembers {
         /// How many.
         members: usize,
+    },
+    /// An admission carries more than [`Message::CARDS_MAX`] cards.
+    #[error("the admission carries {cards} cards, at most 65 are taken")]
+    TooManyCards {
+        /// How many.
+        cards: usize,
     },
     /// Bytes follow the message.
     #[error("{bytes} bytes follow the message")]

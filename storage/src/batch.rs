@@ -35,6 +35,13 @@ pub(crate) enum Queued {
         create: Option<(GroupId, ClusterId)>,
         drop: Vec<GroupId>,
     },
+    Enter {
+        ticket: Ticket,
+        namespace: Namespace,
+        record: Bytes,
+        group: GroupId,
+        write: Arc<Write>,
+    },
 }
 
 impl From<Job> for Queued {
@@ -46,6 +53,9 @@ impl From<Job> for Queued {
             Job::Record { ticket, namespace, record, create, drop } => {
                 Self::Record { ticket, namespace, record, create, drop }
             }
+            Job::Enter { ticket, namespace, record, group, write } => {
+                Self::Enter { ticket, namespace, record, group, write: Arc::new(write) }
+            }
         }
     }
 }
@@ -53,19 +63,41 @@ impl From<Job> for Queued {
 impl Queued {
     pub(crate) const fn ticket(&self) -> Ticket {
         match self {
-            Self::Log { ticket, .. } | Self::Record { ticket, .. } => *ticket,
+            Self::Log { ticket, .. } | Self::Record { ticket, .. } | Self::Enter { ticket, .. } => {
+                *ticket
+            }
+        }
+    }
+
+    /// What the job writes to the log of a group, if it does.
+    pub(crate) const fn write(&self) -> Option<(GroupId, &Arc<Write>)> {
+        match self {
+            Self::Log { group, write, .. } | Self::Enter { group, write, .. } => {
+                Some((*group, write))
+            }
+            Self::Record { .. } => None,
+        }
+    }
+
+    /// The namespace whose record the job replaces, if it does.
+    const fn namespace(&self) -> Option<&Namespace> {
+        match self {
+            Self::Record { namespace, .. } | Self::Enter { namespace, .. } => Some(namespace),
+            Self::Log { .. } => None,
         }
     }
 
     /// What the job adds to a transaction, roughly.
     pub(crate) fn cost_bytes(&self) -> u64 {
-        match self {
-            Self::Log { write, .. } => {
-                let entries = write.append.iter().chain(write.repair());
-                entries.map(Entry::cost_bytes).sum()
-            }
-            Self::Record { record, .. } => record.len() as u64,
-        }
+        let entries = self.write().into_iter().flat_map(|(_, write)| {
+            let entries = write.append.iter().chain(write.repair());
+            entries.map(Entry::cost_bytes)
+        });
+        let record = match self {
+            Self::Record { record, .. } | Self::Enter { record, .. } => record.len() as u64,
+            Self::Log { .. } => 0,
+        };
+        entries.sum::<u64>().saturating_add(record)
     }
 }
 
@@ -139,18 +171,13 @@ impl Batch {
             created: false,
         };
         for job in jobs {
-            match job {
-                Queued::Log { group, .. } => {
-                    batch
-                        .ends
-                        .entry(*group)
-                        .or_insert_with(|| catalog.groups.get(group).map(Ends::of));
-                }
-                Queued::Record { namespace, .. } => {
-                    batch.namespaces.entry(namespace.clone()).or_insert_with(|| {
-                        catalog.namespaces.get(namespace).cloned().unwrap_or_default()
-                    });
-                }
+            if let Some((group, _)) = job.write() {
+                let ends = || catalog.groups.get(&group).map(Ends::of);
+                batch.ends.entry(group).or_insert_with(ends);
+            }
+            if let Some(namespace) = job.namespace() {
+                let row = || catalog.namespaces.get(namespace).cloned().unwrap_or_default();
+                batch.namespaces.entry(namespace.clone()).or_insert_with(row);
             }
         }
         batch
@@ -163,6 +190,10 @@ impl Batch {
                 Queued::Log { group, write, .. } => self.log(*group, write, stage)?,
                 Queued::Record { namespace, record, create, drop, .. } => {
                     self.record(namespace, record, *create, drop, stage)?;
+                }
+                Queued::Enter { namespace, record, group, write, .. } => {
+                    self.record(namespace, record, None, &[], stage)?;
+                    self.log(*group, write, stage)?;
                 }
             }
         }

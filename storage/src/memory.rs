@@ -56,6 +56,12 @@ impl MemoryStore {
                 Job::Record { namespace, record, create, drop, .. } => {
                     self.record(namespace, record, *create, drop);
                 }
+                Job::Enter { namespace, record, group, write, .. } => {
+                    self.record(namespace, record, None, &[]);
+                    if let Some(group) = self.groups.get_mut(group) {
+                        group.write(write);
+                    }
+                }
             }
         }
     }

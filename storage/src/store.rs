@@ -167,8 +167,8 @@ impl Store {
         state.submitted += jobs.len() as u64;
         for job in jobs {
             let job = Queued::from(job);
-            if let Queued::Log { group, write, .. } = &job {
-                state.pending.entry(*group).or_default().push_back(Arc::clone(write));
+            if let Some((group, write)) = job.write() {
+                state.pending.entry(group).or_default().push_back(Arc::clone(write));
             }
             state.queue.push_back(job);
         }

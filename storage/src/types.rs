@@ -85,6 +85,20 @@ pub enum Job {
         /// Groups of the namespace that go, with all that they hold. Unknown ones are ignored.
         drop: Vec<GroupId>,
     },
+    /// Replaces a namespace's record and writes to one of its groups, in one transaction: after a
+    /// crash both are there, or neither is.
+    Enter {
+        /// Echoed in the acknowledgement.
+        ticket: Ticket,
+        /// The namespace.
+        namespace: Namespace,
+        /// As in [`Job::Record`].
+        record: Bytes,
+        /// A group of the namespace, created before.
+        group: GroupId,
+        /// As in [`Job::Log`].
+        write: Write,
+    },
 }
 
 impl Job {
@@ -94,7 +108,19 @@ impl Job {
     /// The driver's name for the job.
     pub const fn ticket(&self) -> Ticket {
         match self {
-            Self::Log { ticket, .. } | Self::Record { ticket, .. } => *ticket,
+            Self::Log { ticket, .. } | Self::Record { ticket, .. } | Self::Enter { ticket, .. } => {
+                *ticket
+            }
+        }
+    }
+
+    /// What the job writes to the log of a group, if it does.
+    pub const fn write(&self) -> Option<(GroupId, &Write)> {
+        match self {
+            Self::Log { group, write, .. } | Self::Enter { group, write, .. } => {
+                Some((*group, write))
+            }
+            Self::Record { .. } => None,
         }
     }
 }

@@ -113,11 +113,11 @@ fn commit(
     state.catalog.apply(stage.steps.drain(..), &stage.slots);
     stay.into_iter().for_each(|row| state.catalog.rows.leave(row));
     for job in &work.jobs {
-        let Queued::Log { group, .. } = job else { continue };
-        if let Some(writes) = state.pending.get_mut(group) {
+        let Some((group, _)) = job.write() else { continue };
+        if let Some(writes) = state.pending.get_mut(&group) {
             writes.pop_front();
             if writes.is_empty() {
-                state.pending.remove(group);
+                state.pending.remove(&group);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Everything that can happen to founding, and everything that it asks of its driver.
 
-use meshraft_consensus::{ClusterId, Fate, Index, Member, NodeId, Term};
+use meshraft_consensus::{Card, ClusterId, Fate, Index, Member, NodeId, Term};
 
 use super::event::Event;
 use crate::{
@@ -130,6 +130,8 @@ pub struct Admission {
     pub index: Index,
     /// The members to take the log from.
     pub members: Vec<Member>,
+    /// The cards by which the joiner proves its membership.
+    pub cards: Vec<Card>,
 }
 
 /// One output. Drain them until `None` after every input, and carry them out in order.
@@ -159,6 +161,17 @@ pub enum Output {
         /// The cluster that this node tried and now belongs to: the first write of its core that
         /// was held at [`Input::Arrived`] goes into the same transaction.
         enter: Option<ClusterId>,
+    },
+    /// The admission of this node to this cluster is said to be committed. What it names is to be
+    /// kept with the record that the next [`Output::Persist`] writes: the members that are heard
+    /// before the own log names them, and the cards that prove this node.
+    Admitted {
+        /// The cluster.
+        cluster: ClusterId,
+        /// The node that said so; this node itself where it was brought before the leader.
+        by: NodeId,
+        /// What was committed.
+        admission: Admission,
     },
     /// Run the ordinary core as a member of this founder set's group; go on with the one that was
     /// set aside for a trial, if there is one.

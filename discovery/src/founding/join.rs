@@ -10,9 +10,9 @@
 //!    one and no other. Its log may hold what only it acknowledged: as a member elsewhere it would
 //!    be lost to those that wait for it, and its namespace would have two truths.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use meshraft_consensus::{ClusterId, Index, Member, Moment, NodeId};
+use meshraft_consensus::{ClusterId, Member, Moment, NodeId};
 
 use super::{
     Admission, DropReason, Event, Founding, Join, Membership, Output, Presence, Stage,
@@ -98,8 +98,7 @@ impl Founding {
         now: Moment,
         from: Member,
         cluster: ClusterId,
-        index: Index,
-        members: BTreeSet<Member>,
+        admission: Admission,
     ) {
         if matches!(&self.stage, Stage::Member(Membership { presence: Presence::Present, .. })) {
             return;
@@ -108,16 +107,17 @@ impl Founding {
             return self.drop_message(from, DropReason::NotAsked);
         }
         if matches!(self.stage, Stage::Member(_)) {
-            return self.rejoined(now, cluster);
+            return self.returned(now, from.node, cluster, admission);
         }
         if !self.config.keyed {
-            return self.begin_trial(from, cluster, index, members);
+            return self.begin_trial(from, cluster, admission);
         }
+        let Admission { index, members, .. } = admission.clone();
+        self.ledger.emit(Output::Admitted { cluster, by: from.node, admission });
         self.stop_group();
         let record = Record { cluster: Some(cluster), ..self.record().clone() };
         self.ledger.write(record, Groups { join: Some(cluster), ..Groups::default() });
         self.observe(Event::Joined { cluster });
-        let members = members.into_iter().collect();
         self.become_member(cluster, Output::Joined { cluster, index, members });
     }
 
@@ -168,6 +168,12 @@ impl Founding {
         self.ledger.send(from.node, Message::NotAdmitted { cluster, why: refusal });
     }
 
+    /// A member that had departed was admitted again.
+    fn returned(&mut self, now: Moment, by: NodeId, cluster: ClusterId, admission: Admission) {
+        self.ledger.emit(Output::Admitted { cluster, by, admission });
+        self.rejoined(now, cluster);
+    }
+
     /// What became of this node's own return.
     fn on_return_resolved(
         &mut self,
@@ -177,7 +183,7 @@ impl Founding {
     ) {
         match result {
             _ if !self.may_join() => {}
-            Ok(_) => self.rejoined(now, cluster),
+            Ok(admission) => self.returned(now, self.config.me.node, cluster, admission),
             Err(why) => self.turned_down = Some(why),
         }
     }
@@ -195,9 +201,10 @@ impl Founding {
         }
         mine.admissions.remove(&member);
         let answer = match result {
-            Ok(Admission { index, members }) => {
+            Ok(Admission { index, members, mut cards }) => {
                 let members = members.into_iter().take(Message::MEMBERS_MAX).collect();
-                Message::Admitted { cluster, member, index, members }
+                cards.truncate(Message::CARDS_MAX);
+                Message::Admitted { cluster, member, index, members, cards }
             }
             Err(why) => Message::NotAdmitted { cluster, why },
         };

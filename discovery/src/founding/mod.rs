@@ -323,8 +323,11 @@ impl Founding {
                 self.on_standing(now, from, standing);
             }
             Message::Join { cluster } => self.on_join(now, from, cluster),
-            Message::Admitted { cluster, member, index, members } if member == self.config.me => {
-                self.on_admitted(now, from, cluster, index, members);
+            Message::Admitted { cluster, member, index, members, cards }
+                if member == self.config.me =>
+            {
+                let members = members.into_iter().collect();
+                self.on_admitted(now, from, cluster, Admission { index, members, cards });
             }
             Message::Admitted { .. } => self.drop_message(from, DropReason::NotAsked),
             Message::NotAdmitted { cluster, why } => {

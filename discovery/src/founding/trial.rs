@@ -14,12 +14,12 @@
 //!    cluster on record by the write that ends it well.
 
 use core::time::Duration;
-use std::collections::BTreeSet;
 
-use meshraft_consensus::{ClusterId, Index, Member, Moment, NodeId};
+use meshraft_consensus::{ClusterId, Member, Moment, NodeId};
 
 use super::{
-    Doubt, DropReason, Event, Founding, FoundingConfig, Output, RecordId, Stage, ledger::Groups,
+    Admission, Doubt, DropReason, Event, Founding, FoundingConfig, Output, RecordId, Stage,
+    ledger::Groups,
 };
 use crate::record::Record;
 
@@ -47,13 +47,7 @@ impl FoundingConfig {
 
 impl Founding {
     /// Starts a core for the cluster that is said to have admitted this node.
-    pub(super) fn begin_trial(
-        &mut self,
-        from: Member,
-        cluster: ClusterId,
-        index: Index,
-        members: BTreeSet<Member>,
-    ) {
+    pub(super) fn begin_trial(&mut self, from: Member, cluster: ClusterId, admission: Admission) {
         // Each answer to a repeated question says the same once more.
         if self.trial.is_some() {
             return;
@@ -65,9 +59,10 @@ impl Founding {
         if undecided || self.ledger.is_behind() {
             return self.drop_message(from, DropReason::DiskBehind);
         }
+        let Admission { index, members, .. } = admission.clone();
+        self.ledger.emit(Output::Admitted { cluster, by: from.node, admission });
         let groups = Groups { join: Some(cluster), ..Groups::default() };
         let write = self.ledger.write(self.record().clone(), groups);
-        let members = members.into_iter().collect();
         self.ledger.emit_durable(Output::Try { cluster, index, members });
         self.observe(Event::OnTrial { cluster, by: from.node });
         self.trial = Some(Trial { cluster, by: from.node, write, until: None });

@@ -74,7 +74,8 @@ fn message() -> impl Strategy<Value = Message> {
                 cluster,
                 member,
                 index: Index::new(index),
-                members
+                members,
+                cards: Vec::new(),
             }
         ),
         cluster().prop_map(|cluster| Message::NotAdmitted { cluster, why: NotAdmitted::NoLeader }),

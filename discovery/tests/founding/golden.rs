@@ -192,7 +192,9 @@ impl Script {
                 let member = self.node(who)?.member(who);
                 let members = vec![self.node(at)?.member(at)];
                 let result = match args.next_pos() {
-                    Some("ok") => Ok(Admission { index: Index::new(7), members }),
+                    Some("ok") => {
+                        Ok(Admission { index: Index::new(7), members, cards: Vec::new() })
+                    }
                     Some("no_leader") => Err(NotAdmitted::NoLeader),
                     Some("denied") => Err(NotAdmitted::Denied),
                     _ => return Err("ok, no_leader or denied?".into()),
@@ -226,7 +228,7 @@ impl Script {
                 let to = one(args)?;
                 let (cluster, member) = (self.claimed(args)?, self.node(to)?.member(to));
                 let (index, members) = (Index::new(7), BTreeSet::from([self.node(at)?.member(at)]));
-                let said = Message::Admitted { cluster, member, index, members };
+                let said = Message::Admitted { cluster, member, index, members, cards: Vec::new() };
                 return self.forge(at, to, said);
             }
             // refuse a b: a refuses the set that b holds, whether or not it may.

@@ -78,6 +78,7 @@ impl Lies {
                 member: hearsay.to,
                 index: Index::new(1),
                 members: BTreeSet::from([hearsay.me]),
+                cards: Vec::new(),
             },
             _ => return None,
         })
@@ -120,6 +121,7 @@ pub(crate) fn anything(dice: &mut Random, hearsay: &Hearsay<'_>) -> Message {
             member: hearsay.to,
             index: Index::new(dice.below(1000)),
             members: hearsay.members.iter().copied().collect(),
+            cards: Vec::new(),
         },
         _ => {
             let why = [NotAdmitted::NoLeader, NotAdmitted::Denied, NotAdmitted::NotLiving];

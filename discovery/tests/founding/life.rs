@@ -156,7 +156,9 @@ impl Life {
                 Output::Admit { member } => {
                     self.waiting.push(Waiting::Admission(me.node, member));
                 }
-                Output::Joined { cluster, .. } => assert_eq!(cluster, CLUSTER),
+                Output::Joined { cluster, .. } | Output::Admitted { cluster, .. } => {
+                    assert_eq!(cluster, CLUSTER);
+                }
                 Output::Observe(_) => {}
                 other => panic!("{at} has nothing to do with {other:?}"),
             }
@@ -226,7 +228,11 @@ impl Life {
                     self.log.push(others.chain([who]).collect());
                 }
                 let members = self.log.last().unwrap().iter().copied().collect();
-                let admission = Admission { index: Index::new(self.log.len() as u64), members };
+                let admission = Admission {
+                    index: Index::new(self.log.len() as u64),
+                    members,
+                    cards: Vec::new(),
+                };
                 let lost = self.dice.percent(10);
                 let result = if lost { Err(NotAdmitted::NoLeader) } else { Ok(admission) };
                 let input = Input::AdmissionResolved { member: who, result };

@@ -142,7 +142,7 @@ impl Names {
                 format!("refused {cluster}: {why} {}", self.standing(standing))
             }
             Message::Join { cluster } => format!("join {}", self.cluster(*cluster)),
-            Message::Admitted { cluster, member, index, members } => {
+            Message::Admitted { cluster, member, index, members, .. } => {
                 let (member, members) = (member_name(member), names(members));
                 let cluster = self.cluster(*cluster);
                 format!("admitted {member} at {index} to {cluster} of {members}")
@@ -185,6 +185,9 @@ impl Names {
             Output::Lives { cluster } => format!("lives {}", self.cluster(*cluster)),
             Output::Joined { cluster, index, members } => {
                 format!("joined {} at {index} of {}", self.cluster(*cluster), names(members))
+            }
+            Output::Admitted { cluster, admission, .. } => {
+                format!("admitted to {} at {}", self.cluster(*cluster), admission.index)
             }
             Output::Try { cluster, index, members } => {
                 format!("try {} at {index} of {}", self.cluster(*cluster), names(members))

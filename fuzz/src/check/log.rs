@@ -110,7 +110,7 @@ impl Logs {
                 self.create(seat, *create);
                 Ok(())
             }
-            Job::Log { group, write, .. } => {
+            Job::Log { group, write, .. } | Job::Enter { group, write, .. } => {
                 let key = (seat, *group);
                 self.count(key, write, counts);
                 self.written(key, write, elections)
@@ -209,7 +209,7 @@ impl Logs {
                         drop.iter().filter_map(|number| self.groups.remove(&(seat, *number)));
                     self.gone.extend(dropped);
                 }
-                Job::Log { group, write, .. } => {
+                Job::Log { group, write, .. } | Job::Enter { group, write, .. } => {
                     self.written_durably((seat, *group), write, elections)?;
                 }
             }

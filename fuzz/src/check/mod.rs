@@ -151,10 +151,10 @@ impl Checks {
 
     /// A node hands a job to its disk.
     pub(crate) fn submitted(&mut self, seat: Seat, job: &Job) -> Result<(), Violation> {
-        let Job::Log { group, write, .. } = job else {
+        let Some((group, write)) = job.write() else {
             return self.logs.submitted(seat, job, &self.elections, &mut self.counts);
         };
-        let key = (seat, *group);
+        let key = (seat, group);
         self.expect_append_only(key, write)?;
         let before = self.logs.known_configurations();
         self.logs.submitted(seat, job, &self.elections, &mut self.counts)?;

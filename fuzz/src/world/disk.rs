@@ -72,7 +72,7 @@ impl Disk {
     /// Which of these jobs the disk says at once to be durable.
     pub(crate) fn lies_about(&self, jobs: &[Job]) -> Vec<Ticket> {
         let installs = |job: &&Job| {
-            let Job::Log { write, .. } = job else { return false };
+            let Some((_, write)) = job.write() else { return false };
             let log = write.snapshot().map(|snapshot| snapshot.log);
             log == Some(LogAfterSnapshot::Replace)
         };
@@ -229,7 +229,7 @@ impl Disk {
         }
         jobs.sort_by_key(|job| match job {
             Job::Record { create, .. } => create.map(|(group, _)| group),
-            Job::Log { .. } => None,
+            Job::Log { .. } | Job::Enter { .. } => None,
         });
         self.durable.commit(&jobs);
         jobs
@@ -252,7 +252,8 @@ impl Disk {
         }
         let mut jobs = jobs.to_vec();
         for job in &mut jobs {
-            if let Job::Log { write: Write { hard: Some(hard), .. }, .. } = job {
+            let (Job::Log { write, .. } | Job::Enter { write, .. }) = job else { continue };
+            if let Some(hard) = &mut write.hard {
                 hard.vote = None;
             }
         }

@@ -110,10 +110,10 @@ impl World {
     /// Who proposes a version was told by every member that it supports it.
     pub(super) fn expect_supported(&mut self, seat: Seat, jobs: &[Job]) -> Result<(), Violation> {
         for job in jobs {
-            let Job::Log { group, write, .. } = job else { continue };
+            let Some((group, write)) = job.write() else { continue };
             for entry in write.append.iter().filter(|entry| entry.kind == EntryKind::Command) {
                 if let Ok(Envelope::ClusterVersion(version)) = Envelope::decode(&entry.bytes)
-                    && let Some(cluster) = self.checks.cluster_of(seat, *group)
+                    && let Some(cluster) = self.checks.cluster_of(seat, group)
                     && self.checks.versions.is_proposed(cluster, entry.position, version)
                 {
                     self.expect_told(seat, cluster, entry.position, version)?;

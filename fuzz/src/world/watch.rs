@@ -35,7 +35,7 @@ impl World {
         }
         let now = self.clock.now();
         for job in &jobs {
-            if let Job::Log { group, write, .. } = job {
+            if let Some((group, write)) = job.write() {
                 let last = write.append.last().map(|entry| entry.position);
                 let count = write.append.len();
                 self.trace.note(

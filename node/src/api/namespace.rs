@@ -238,6 +238,7 @@ impl NamespaceBuilder {
             snapshot_entries,
             known: node.known.clone(),
             targets: node.targets,
+            keyed: !keys.is_open(),
         };
         let (answer, opened) = oneshot::channel();
         let open = Open { namespace: namespace.clone(), options, keys, answer };

@@ -64,6 +64,18 @@ impl CardBundle {
     }
 }
 
+impl From<Vec<Card>> for CardBundle {
+    fn from(cards: Vec<Card>) -> Self {
+        Self(cards)
+    }
+}
+
+impl From<CardBundle> for Vec<Card> {
+    fn from(bundle: CardBundle) -> Self {
+        bundle.0
+    }
+}
+
 /// The cards of one member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct CardPool {
@@ -107,7 +119,7 @@ impl CardPool {
         signatures: &dyn Signatures,
     ) -> bool {
         let before = self.clone();
-        for card in bundle.0 {
+        for card in bundle.0.into_iter().take(CardBundle::CARDS_MAX) {
             let held = self.cards.get(&(card.member, card.signer));
             let news = held.is_none_or(|held| held.index < card.index);
             let useful = card.cluster == cluster && card.signer != self.me.node;

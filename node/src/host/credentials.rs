@@ -10,8 +10,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use meshraft_consensus::{
-    Card, ClusterId, Dismissed, Index, KnownMembers, Member, Message, Moment, NodeId, Term,
+    Card, ClusterId, Core, Dismissed, Index, KnownMembers, Member, Message, Moment, NodeId, Term,
 };
+use meshraft_discovery::founding::Admission;
 use meshraft_transport::{Body, Channel, Scope};
 
 use super::{
@@ -101,19 +102,53 @@ impl Hosted {
         self.replica.handle(now, replica::Input::Vouch { members });
     }
 
-    /// The admission of this member, committed at `at`, named these members.
+    /// The admission of this member is committed: the members that it named are heard, and its
+    /// cards prove this one. They go into the record with what founding writes next.
+    ///
+    /// A member that returns has a log of the cluster, which strangers could ruin: without a key,
+    /// only a member that it knows names others. Everybody else has to show cards.
     pub(super) fn admitted(
         &mut self,
         now: Moment,
-        members: impl IntoIterator<Item = Member>,
-        at: Index,
-        desk: &mut Desk,
+        cluster: ClusterId,
+        by: NodeId,
+        admission: Admission,
     ) {
-        let named = members.into_iter().chain([self.me]).map(|member| (member, at));
-        self.credentials.vouched.extend(named);
+        let Admission { index, members, cards } = admission;
+        if self.record.cluster != Some(cluster) {
+            // What was known of another cluster, or a founder set, proves nothing here.
+            self.credentials.begin_anew(self.me);
+        } else if !self.founding_config.keyed && by != self.me.node && !self.knows_node(by) {
+            return;
+        }
+        let named = members.into_iter().chain([self.me]).map(|member| (member, index));
+        self.credentials.vouched.splice(..0, named);
         self.credentials.vouched.truncate(Credentials::VOUCHED_MAX);
-        self.vouch_for_known(now);
-        self.remember(desk);
+        let signatures = self.host_config.signatures.clone();
+        let bundle = CardBundle::from(cards);
+        self.credentials.cards.take(&self.namespace, cluster, bundle, &*signatures);
+        if self.active.as_ref().is_some_and(|active| active.cluster == cluster) {
+            self.vouch_for_known(now);
+        }
+    }
+
+    fn knows_node(&self, node: NodeId) -> bool {
+        let known = |core: &Core| core.known_members().1.iter().any(|one| one.node == node);
+        self.replica.core().is_some_and(known)
+    }
+
+    /// The cards that a joiner is sent with its admission at `index`: none before this member
+    /// itself knows that configuration, or a later one with the joiner, to be committed.
+    pub(super) fn cards_for(&self, joiner: Member, index: Index) -> Vec<Card> {
+        let Some(core) = self.replica.core() else { return Vec::new() };
+        let (at, configuration) = core.committed_configuration();
+        if at < index || !configuration.contains(&joiner) {
+            return Vec::new();
+        }
+        let signatures = &*self.host_config.signatures;
+        let of = (at, joiner);
+        let card = Card::sign(signatures, &self.namespace, core.cluster(), of, self.me.node);
+        CardBundle::new(card, &self.credentials.cards).into()
     }
 
     /// The cards of a peer counted: the configuration committed at `at` has it.

@@ -27,6 +27,17 @@ pub(super) enum Purpose {
     Peers,
     /// A write of a group's core.
     Log(GroupId, WriteId),
+    /// The record that names the cluster, with the first write of its core that holds an entry.
+    Entered {
+        /// The step of founding.
+        record: RecordId,
+        /// The group.
+        group: GroupId,
+        /// The write.
+        write: WriteId,
+    },
+    /// Groups of trials that a crash interrupted are gone: nothing waits for it.
+    Orphans,
 }
 
 /// What a request to a peer is for.

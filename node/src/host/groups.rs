@@ -13,6 +13,7 @@ use super::{
     hosted::Hosted,
     output::Output,
     record::remembered,
+    trial::Trial,
 };
 use crate::replica;
 
@@ -27,6 +28,8 @@ pub(super) struct ActiveGroup {
     pub(super) submitted: WriteId,
     /// The last write that is durable.
     pub(super) persisted: WriteId,
+    /// What is to be done with its writes, while its cluster is on trial.
+    pub(super) trial: Option<Trial>,
 }
 
 impl Hosted {
@@ -43,6 +46,7 @@ impl Hosted {
             self.groups.insert(group.cluster, group.group);
             self.on_disk.insert(group.cluster, group);
         }
+        self.drop_orphans(desk);
         // The group of a promise is started by founding; a cluster's is known from the record.
         if let Some(cluster) = self.record.cluster {
             self.start_group(now, cluster, None, desk);
@@ -58,6 +62,7 @@ impl Hosted {
         now: Moment,
         group: OpenedGroup,
         set: Option<&FounderSet>,
+        trial: bool,
         desk: &mut Desk,
     ) {
         let cluster = group.cluster;
@@ -78,14 +83,17 @@ impl Hosted {
             founding: set.is_some(),
             submitted: WriteId::ZERO,
             persisted: WriteId::ZERO,
+            trial: trial.then(Trial::default),
         });
         let input = replica::Input::Start {
             config: Box::new(self.core_config.clone()),
             restored: Box::new(restored),
-            founding: set.is_some(),
+            // Nobody is served before the first entry is here.
+            founding: set.is_some() || trial,
+            trial,
         };
         self.replica.handle(now, input);
-        if set.is_none() {
+        if set.is_none() && !trial {
             self.tell_serving(cluster, desk);
         }
     }
@@ -130,13 +138,16 @@ impl Hosted {
             last: Position::ZERO,
             damage: None,
         });
-        self.start(now, found, set, desk);
+        let trial = set.is_none() && self.record.cluster != Some(cluster);
+        self.start(now, found, set, trial, desk);
     }
 
     pub(super) fn stop(&mut self, now: Moment, cluster: ClusterId) {
         if self.active.as_ref().is_some_and(|active| active.cluster == cluster) {
             self.end_group();
             self.replica.handle(now, replica::Input::Stop);
+        } else if self.aside.take_if(|aside| aside.cluster == cluster).is_some() {
+            self.replica.handle(now, replica::Input::DropAside);
         }
     }
 

@@ -86,6 +86,8 @@ pub(super) struct Hosted {
     pub(super) founding: Founding,
     pub(super) replica: Replica,
     pub(super) active: Option<ActiveGroup>,
+    /// The founder set's group that was set aside for a cluster on trial.
+    pub(super) aside: Option<ActiveGroup>,
     pub(super) peers: PeerMap,
     /// Members of this namespace to which a handle exists.
     pub(super) shared: BTreeMap<NodeId, PeerFacts>,
@@ -170,6 +172,7 @@ impl Hosted {
             groups: BTreeMap::new(),
             on_disk: BTreeMap::new(),
             active: None,
+            aside: None,
             shared: BTreeMap::new(),
             origins: BTreeMap::new(),
             told_known: None,
@@ -231,12 +234,12 @@ impl Hosted {
             Purpose::Founding(id) => {
                 self.founding.handle(now, founding::Input::Persisted(id));
             }
-            Purpose::Log(group, write) => {
-                if let Some(active) = self.active.as_mut().filter(|it| it.number == group) {
-                    active.persisted = write;
-                    self.replica.handle(now, replica::Input::Persisted(write));
-                }
+            Purpose::Log(group, write) => self.log_stored(now, group, write),
+            Purpose::Entered { record, group, write } => {
+                self.founding.handle(now, founding::Input::Persisted(record));
+                self.log_stored(now, group, write);
             }
+            Purpose::Orphans => {}
         }
         self.share(desk);
     }
@@ -353,5 +356,6 @@ fn founding_config(
         election_max: options.core.knobs().election * 2,
         seed,
         targets: options.targets,
+        keyed: options.keyed,
     }
 }

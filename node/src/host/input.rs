@@ -95,6 +95,9 @@ pub struct NamespaceOptions {
     pub snapshot_entries: u64,
     /// Ids of peers that the operator named, for `status`.
     pub known: Vec<NodeId>,
+    /// Whether peers prove a key of this namespace, so that each of them is entitled to speak for
+    /// its cluster.
+    pub keyed: bool,
     /// How many peers the operator named, with or without an id.
     pub targets: usize,
 }

@@ -57,6 +57,18 @@ impl Hosted {
         let mut drop: Vec<_> =
             drop.iter().filter_map(|cluster| self.groups.remove(cluster)).collect();
         drop.append(&mut self.released);
+        let (namespace, record) = (self.namespace.clone(), self.record_bytes());
+        desk.store(&self.namespace, self.life, purpose, |ticket| Job::Record {
+            ticket,
+            namespace,
+            record,
+            create,
+            drop,
+        });
+    }
+
+    /// The whole record as it is stored.
+    pub(super) fn record_bytes(&self) -> Bytes {
         let record = HostRecord {
             node: self.me.node,
             incarnation: self.me.incarnation,
@@ -66,14 +78,7 @@ impl Hosted {
             cards: self.credentials.cards.iter().copied().collect(),
             fenced: self.fenced.to_vec(),
         };
-        let (namespace, record) = (self.namespace.clone(), Bytes::from(record.encode()));
-        desk.store(&self.namespace, self.life, purpose, |ticket| Job::Record {
-            ticket,
-            namespace,
-            record,
-            create,
-            drop,
-        });
+        Bytes::from(record.encode())
     }
 
     /// Keeps the addresses of peers, cards, and whom to hear: one write at a time.

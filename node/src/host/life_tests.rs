@@ -72,6 +72,7 @@ fn options() -> NamespaceOptions {
         snapshot_entries: NamespaceOptions::SNAPSHOT_ENTRIES,
         known: Vec::new(),
         targets: 0,
+        keyed: false,
     }
 }
 

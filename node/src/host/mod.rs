@@ -42,6 +42,7 @@ mod snapshots;
 mod status;
 #[cfg(test)]
 mod tests;
+mod trial;
 mod vigil;
 
 use std::{

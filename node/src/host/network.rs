@@ -22,6 +22,7 @@ use meshraft_transport::{
     self as transport, Body, Channel, PeerFacts, PeerRole, ReplyToken, RequestError, Scope, Source,
 };
 
+use super::trial::is_for_joiners;
 use super::{
     Host, NetworkInput,
     desk::{Asked, Desk},
@@ -275,6 +276,9 @@ impl Hosted {
         let Some(active) = self.active.as_ref().filter(|active| active.cluster == cluster) else {
             return;
         };
+        if active.trial.is_some() && !is_for_joiners(&message) {
+            return;
+        }
         if active.founding {
             // Only holders of the promise speak under its id, so each frame proves one.
             self.founding.handle(now, founding::Input::Heard { cluster, member: from });

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use meshraft_consensus::{ClusterId, Index, Moment, Write};
-use meshraft_discovery::{founding, wire::NotAdmitted};
+use meshraft_discovery::{
+    founding::{self, Admission},
+    wire::NotAdmitted,
+};
 use meshraft_service::{
     ServiceError,
     router::RequestId,
@@ -37,13 +40,21 @@ impl Hosted {
                 channel: Channel::Control,
                 body: Body::Bytes(message.encode()),
             }),
-            founding::Output::Persist { id, record, start, drop, join } => {
+            founding::Output::Persist { id, record, enter: Some(_), .. } => {
+                self.record = record;
+                self.write_entered(id, desk);
+            }
+            founding::Output::Persist { id, record, start, drop, join, enter: None } => {
                 let create = start.map(|set| set.id(&self.namespace)).or(join);
                 self.record = record;
                 let drop = drop.into_iter().collect();
                 self.write_record(Purpose::Founding(id), create, drop, desk);
             }
             founding::Output::StartGroup(set) => {
+                let cluster = set.id(&self.namespace);
+                if self.resume_aside(now, cluster) {
+                    return;
+                }
                 self.start_group(now, set.id(&self.namespace), Some(&set), desk);
             }
             founding::Output::StopGroup(cluster) => self.stop(now, cluster),
@@ -64,16 +75,18 @@ impl Hosted {
                 }
                 self.tell_serving(cluster, desk);
             }
-            founding::Output::Joined { cluster, members } => {
-                self.admitted(now, members, Index::new(1), desk);
-                self.start_group(now, cluster, None, desk);
+            founding::Output::Admitted { cluster, by, admission } => {
+                self.admitted(now, cluster, by, admission);
             }
+            founding::Output::Joined { cluster, .. } => self.start_group(now, cluster, None, desk),
+            founding::Output::Try { cluster, .. } => self.begin_trial(now, cluster, desk),
+            founding::Output::Entered { cluster } => self.entered(now, cluster, desk),
             founding::Output::Admit { member } => {
                 let deadline = now.plus(ADMISSION_TIMEOUT);
                 let Some(supports) = self.supported_by(member) else {
                     // It is gone, or begins another life: whoever it is then asks again.
-                    let (result, members) = (Err(NotAdmitted::Busy), Vec::new());
-                    let input = founding::Input::AdmissionResolved { member, result, members };
+                    let result = Err(NotAdmitted::Busy);
+                    let input = founding::Input::AdmissionResolved { member, result };
                     return self.founding.handle(now, input);
                 };
                 let operation = Operation::Admit { member, supports };
@@ -88,7 +101,7 @@ impl Hosted {
     pub(super) fn replica_output(&mut self, now: Moment, output: replica::Output, desk: &mut Desk) {
         match output {
             replica::Output::Send { to, lane, message } => self.send(to, lane, message, desk),
-            replica::Output::Persist(write) => self.persist(write, desk),
+            replica::Output::Persist(write) => self.persist(now, write, desk),
             replica::Output::Load { id, range, bytes_max } => {
                 let Some(group) = self.active.as_ref().map(|active| active.number) else { return };
                 let (namespace, life) = (self.namespace.clone(), self.life.get());
@@ -157,7 +170,8 @@ impl Hosted {
     }
 
     /// Hands a write of the group's core to the store.
-    fn persist(&mut self, write: Write, desk: &mut Desk) {
+    pub(super) fn persist(&mut self, now: Moment, write: Write, desk: &mut Desk) {
+        let Some(write) = self.held_on_trial(now, write) else { return };
         let Some(active) = self.active.as_mut() else { return };
         active.submitted = write.id;
         let group = active.number;
@@ -199,13 +213,19 @@ impl Hosted {
                 desk.push(Output::Reply { token, payload: wire::encode_response(&response) });
             }
             Some(Origin::Joiner(member)) => {
-                let (result, members) = match response {
-                    Ok(Reply::Admitted { members }) => (Ok(()), members),
-                    Ok(_) => (Err(NotAdmitted::NoLeader), Vec::new()),
-                    Err(error) => (Err(not_admitted(&error)), Vec::new()),
+                let result = match response {
+                    Ok(Reply::AdmittedAt { index, members }) => {
+                        let cards = self.cards_for(member, index);
+                        Ok(Admission { index, members, cards })
+                    }
+                    // A member of an earlier release passed the admission on, and did not say.
+                    Ok(Reply::Admitted { members }) => {
+                        Ok(Admission { index: Index::ZERO, members, cards: Vec::new() })
+                    }
+                    Ok(_) => Err(NotAdmitted::NoLeader),
+                    Err(error) => Err(not_admitted(&error)),
                 };
-                self.founding
-                    .handle(now, founding::Input::AdmissionResolved { member, result, members });
+                self.founding.handle(now, founding::Input::AdmissionResolved { member, result });
             }
             Some(Origin::Leaving) => self.removal_resolved(now, &response, desk),
             None => {}

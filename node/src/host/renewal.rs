@@ -50,6 +50,9 @@ impl Hosted {
         self.credentials.begin_anew(self.me);
         self.peers_write = PeersWrite::Idle;
         self.on_disk.clear();
+        if self.aside.take().is_some() {
+            self.replica.handle(now, replica::Input::DropAside);
+        }
         for (cluster, group) in std::mem::take(&mut self.groups) {
             let (group, incarnation) = (group.get(), lost);
             self.fenced.add(FencedGroup { group, cluster, incarnation, acknowledged });

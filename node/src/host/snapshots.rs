@@ -224,6 +224,7 @@ impl Hosted {
                     self.job(SnapshotWork::Finish { meta }, desk);
                 }
                 fetch::Output::Progress { term, offset } => {
+                    self.snapshot_arrives(now);
                     let input = replica::Input::SnapshotProgress { peer: from, term, offset };
                     self.replica.handle(now, input);
                 }

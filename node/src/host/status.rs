@@ -209,6 +209,7 @@ fn told(waiting: &founding::Waiting) -> Waiting {
             founding::WaitingCode::Founders => WaitingCode::Founders,
             founding::WaitingCode::Promise => WaitingCode::Promise,
             founding::WaitingCode::Admission => WaitingCode::Admission,
+            founding::WaitingCode::PassedOver => WaitingCode::PassedOver,
             founding::WaitingCode::Peers => WaitingCode::Peers,
             founding::WaitingCode::Departure => WaitingCode::Departure,
             founding::WaitingCode::Left => WaitingCode::Left,

@@ -72,6 +72,7 @@ fn opened(opened: Opened) -> Host {
         snapshot_entries: NamespaceOptions::SNAPSHOT_ENTRIES,
         known: Vec::new(),
         targets: 0,
+        keyed: false,
     };
     host.handle(Moment::ZERO, Input::Open { namespace: namespace(), options, found: None });
     host

@@ -116,6 +116,16 @@ impl Group {
         self.state
     }
 
+    /// Takes the state out, for the time of a trial.
+    pub(super) fn take_state(&mut self) -> Option<Box<Replicated>> {
+        self.state.take()
+    }
+
+    /// Puts a state in that is what the one taken out was.
+    pub(super) fn give_state(&mut self, state: Box<Replicated>) {
+        self.state = Some(state);
+    }
+
     pub(super) fn core(&self) -> &Core {
         &self.core
     }
@@ -312,8 +322,9 @@ impl Group {
             }
             Output::Load { id, range, bytes_max } => ReplicaOutput::Load { id, range, bytes_max },
             Output::Resolve { id, outcome } => {
-                let members = || self.core.configuration().members();
-                let resolved = self.waiting.resolve(id, outcome, members);
+                let core = &self.core;
+                let now = || (core.committed_configuration().0, core.configuration().members());
+                let resolved = self.waiting.resolve(id, outcome, now);
                 effects.extend(resolved.map(Effect::Route));
                 return;
             }

@@ -31,7 +31,17 @@ pub enum Input {
         /// Whether founding has yet to be told the fate of the founder set. The core may know it
         /// already, from its commit hint, when the record does not say so.
         founding: bool,
+        /// Whether its cluster is on trial: until [`Input::Entered`] nobody is told of its leader.
+        trial: bool,
     },
+    /// The cluster on trial is on record.
+    Entered,
+    /// The founder set's group that runs stops for the time of a trial, as it is.
+    SetAside,
+    /// It goes on, after the group on trial was stopped.
+    Resume,
+    /// It does not go on any more.
+    DropAside,
     /// The group is dead: its founder set was abandoned, or this node joined another cluster.
     Stop,
     /// A message of the group arrived.

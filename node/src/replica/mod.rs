@@ -50,6 +50,10 @@ use crate::host::HaltReason;
 pub struct Replica {
     router: Router,
     group: Option<Group>,
+    /// A founder set's group without its state, while another one is on trial.
+    aside: Option<Group>,
+    /// Whether the cluster of the group is on trial.
+    trial: bool,
     starting: Starting,
     told: LeaderView,
     outputs: VecDeque<Output>,
@@ -73,6 +77,8 @@ impl Replica {
         Self {
             router,
             group: None,
+            aside: None,
+            trial: false,
             starting: Starting::new(options),
             told: LeaderView::default(),
             outputs: VecDeque::new(),
@@ -89,9 +95,14 @@ impl Replica {
                 self.router.handle(now, router::Input::Timeout);
                 self.to_core(CoreInput::Timeout);
             }
-            Input::Start { config, restored, founding } => {
+            Input::Start { config, restored, founding, trial } => {
+                self.trial = trial;
                 self.start(*config, *restored, founding);
             }
+            Input::Entered => self.trial = false,
+            Input::SetAside => self.set_aside(),
+            Input::Resume => self.resume(),
+            Input::DropAside => self.aside = None,
             Input::Stop => self.stop(),
             Input::Receive { from, message } => self.to_core(CoreInput::Receive { from, message }),
             Input::PeerUp(member) => self.to_core(CoreInput::PeerUp(member)),
@@ -222,6 +233,7 @@ impl Replica {
         if let Some(group) = self.group.take() {
             self.fail_pending(&group);
         }
+        self.aside = None;
         self.forget_start();
         self.router.handle(self.now, router::Input::Closing);
         self.router.handle(self.now, router::Input::Closing);
@@ -240,7 +252,7 @@ impl Replica {
     fn submit(&mut self, id: RequestId, hops: u8, deadline: Moment, operation: Operation) {
         let local = operation.is_local_read();
         let founding = match &self.group {
-            Some(group) => group.is_founding(),
+            Some(group) => group.is_founding() || self.trial,
             None => !self.starting.is_restoring(),
         };
         let error = if self.halted {
@@ -378,7 +390,8 @@ impl Replica {
 
     /// Tells the router who leads, when that changed.
     fn tell_leader(&mut self) {
-        let view = self.group.as_ref().map_or_else(LeaderView::default, |group| {
+        let group = self.group.as_ref().filter(|_| !self.trial);
+        let view = group.map_or_else(LeaderView::default, |group| {
             let core = group.core();
             LeaderView {
                 leader: core.leader(),

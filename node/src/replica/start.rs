@@ -72,6 +72,8 @@ pub(super) struct Starting {
     /// What it was like when it was given to this replica.
     pristine: Pristine,
     plan: Option<Plan>,
+    /// Whether the group that was set aside goes on as soon as the machine is here.
+    resumes: bool,
     away: Away,
     snapshots: SnapshotThresholds,
     pin_time: Duration,
@@ -83,7 +85,8 @@ impl Starting {
         let ReplicaOptions { machine, snapshots, pin_time, supports } = options;
         let pristine = Pristine::of(machine.as_ref());
         let (plan, away) = (None, Away::No);
-        Self { machine: Some(machine), pristine, plan, away, snapshots, pin_time, supports }
+        let (machine, resumes) = (Some(machine), false);
+        Self { machine, pristine, plan, resumes, away, snapshots, pin_time, supports }
     }
 
     /// Whether a group waits for its state.
@@ -104,10 +107,18 @@ impl Replica {
 
     /// Begins the planned group, or has its state restored first, if the machine is here.
     fn launch(&mut self) {
-        let Some(machine) = self.starting.machine.take_if(|_| self.starting.plan.is_some()) else {
+        let wanted = self.starting.plan.is_some() || self.starting.resumes;
+        let Some(machine) = self.starting.machine.take_if(|_| wanted) else {
             return;
         };
         let state = Box::new(Replicated::new(machine).supporting(self.starting.supports));
+        if std::mem::take(&mut self.starting.resumes)
+            && let Some(mut group) = self.aside.take()
+        {
+            group.give_state(state);
+            self.group = Some(group);
+            return self.outputs.push_back(Output::Started);
+        }
         let plan = self.starting.plan.as_ref();
         match plan.and_then(|plan| plan.restored.snapshot.clone()) {
             Some(meta) => {
@@ -161,6 +172,25 @@ impl Replica {
         self.act(effects);
     }
 
+    /// Stops the founder set's group that runs, as it is: it applied nothing, so that its machine is
+    /// what it was.
+    pub(super) fn set_aside(&mut self) {
+        let Some(mut group) = self.group.take() else { return self.stop() };
+        let state = group.take_state();
+        self.aside = Some(group);
+        if let Some(state) = state {
+            self.reclaim(*state);
+        }
+        self.tell_leader();
+    }
+
+    /// The group that was set aside goes on.
+    pub(super) fn resume(&mut self) {
+        self.starting.resumes = self.aside.is_some();
+        self.trial = false;
+        self.launch();
+    }
+
     /// A running group gives its state away, to get it back with a snapshot in it.
     pub(super) fn install(&mut self, meta: SnapshotMeta, state: Box<Replicated>) {
         assert_eq!(self.starting.away, Away::No, "one state is away at a time");
@@ -195,6 +225,8 @@ impl Replica {
     /// Ends the group, and takes its machine back.
     pub(super) fn stop(&mut self) {
         self.starting.plan = None;
+        self.starting.resumes = false;
+        self.trial = false;
         if self.starting.away != Away::No {
             self.starting.away = Away::Forgotten;
         }

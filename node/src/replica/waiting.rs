@@ -55,13 +55,13 @@ impl Waiting {
         proposed.chain(self.committed.values().map(|waiter| waiter.id)).collect()
     }
 
-    /// The core resolved a proposal; what the router is told, if that is all to wait for. `members`
-    /// is who takes part now.
+    /// The core resolved a proposal; what the router is told, if that is all to wait for. `configuration`
+    /// is where the newest committed one stands, and who takes part now.
     pub(super) fn resolve(
         &mut self,
         id: ProposalId,
         outcome: Outcome,
-        members: impl FnOnce() -> BTreeSet<Member>,
+        configuration: impl FnOnce() -> (Index, BTreeSet<Member>),
     ) -> Option<router::Input> {
         let pending = self.pending.remove(&id)?;
         let id = RequestId::new(id.get());
@@ -82,7 +82,12 @@ impl Waiting {
                 let result = match outcome {
                     // Asking again for what is so already is how a lost answer is repeated.
                     Outcome::Committed(_) | Outcome::Rejected(RejectReason::AlreadyDone { .. }) => {
-                        AdmitResult::Admitted(members().into_iter().collect())
+                        let (committed, members) = configuration();
+                        let index = match outcome {
+                            Outcome::Committed(position) => position.index,
+                            _ => committed,
+                        };
+                        AdmitResult::Admitted { index, members: members.into_iter().collect() }
                     }
                     Outcome::Rejected(reason) => AdmitResult::Rejected(reason),
                     Outcome::Unknown | Outcome::Transferred { .. } => AdmitResult::Unknown,
@@ -91,7 +96,9 @@ impl Waiting {
             }
             Pending::Remove => {
                 let result = match outcome {
-                    Outcome::Committed(_) => RemoveResult::Removed(members().into_iter().collect()),
+                    Outcome::Committed(_) => {
+                        RemoveResult::Removed(configuration().1.into_iter().collect())
+                    }
                     Outcome::Rejected(RejectReason::NoSuchMember { .. }) => RemoveResult::Absent,
                     Outcome::Rejected(reason) => RemoveResult::Rejected(reason),
                     Outcome::Unknown | Outcome::Transferred { .. } => RemoveResult::Unknown,
@@ -185,7 +192,8 @@ mod tests {
             let pending = Pending::Write(session, Sequence::new(sequence));
             let id = waiting.propose(RequestId::new(index), pending);
             let outcome = Outcome::Committed(at(index));
-            assert_eq!(waiting.resolve(id, outcome, BTreeSet::new), None, "it is not applied");
+            let nobody = || (Index::ZERO, BTreeSet::new());
+            assert_eq!(waiting.resolve(id, outcome, nobody), None, "it is not applied");
         }
         let answers = waiting.overtaken(&state);
         let result_of = |number: u64| {

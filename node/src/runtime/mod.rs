@@ -226,6 +226,7 @@ mod tests {
             snapshot_entries: NamespaceOptions::SNAPSHOT_ENTRIES,
             known: Vec::new(),
             targets: 0,
+            keyed: false,
         }
     }
 

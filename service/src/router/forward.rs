@@ -88,7 +88,7 @@ const fn answers(operation: &Operation, reply: &Reply) -> bool {
     matches!(
         (operation, reply),
         (Operation::Write { .. }, Reply::Written { .. })
-            | (Operation::Admit { .. }, Reply::Admitted { .. })
+            | (Operation::Admit { .. }, Reply::Admitted { .. } | Reply::AdmittedAt { .. })
             | (Operation::Remove { .. }, Reply::Removed { .. })
             | (Operation::Transfer { .. }, Reply::Transferred { .. })
     )

@@ -155,7 +155,12 @@ pub enum ProposeResult {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AdmitResult {
     /// The member takes part.
-    Admitted(Vec<Member>),
+    Admitted {
+        /// Where the configuration that admitted it, or a later one, is committed.
+        index: Index,
+        /// Who takes part.
+        members: Vec<Member>,
+    },
     /// The core did not take the change.
     Rejected(RejectReason),
     /// The replica did not propose the change.

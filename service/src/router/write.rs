@@ -89,7 +89,9 @@ impl Router {
             return;
         }
         match result {
-            AdmitResult::Admitted(members) => self.answer(id, Ok(Reply::Admitted { members })),
+            AdmitResult::Admitted { index, members } => {
+                self.answer(id, Ok(Reply::AdmittedAt { index, members }));
+            }
             AdmitResult::Rejected(reason) => self.rejected(now, id, reason),
             AdmitResult::Refused(error) => self.fail(id, error),
             AdmitResult::Unknown => self.unknown(now, id),

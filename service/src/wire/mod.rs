@@ -139,7 +139,7 @@ pub enum Reply {
         /// What the answering member has applied at least.
         index: Index,
     },
-    /// To an admission.
+    /// To an admission, by a member of an earlier release.
     Admitted {
         /// Who takes part, the new one included; at most [`MEMBERS_MAX`].
         members: Vec<Member>,
@@ -165,6 +165,13 @@ pub enum Reply {
     Transferred {
         /// Who leads now.
         leader: NodeId,
+    },
+    /// To an admission, with where it was committed.
+    AdmittedAt {
+        /// The configuration that admitted the node, or a later one.
+        index: Index,
+        /// Who takes part, the new one included; at most [`MEMBERS_MAX`].
+        members: Vec<Member>,
     },
 }
 
@@ -290,7 +297,11 @@ pub fn encode_response(response: &Response) -> Bytes {
 pub fn decode_response(bytes: &[u8]) -> Result<Response, WireError> {
     let response: Response = codec::whole(codec::body(VERSION, bytes, RESPONSE_BYTES_MAX)?)?;
     let members = match &response {
-        Ok(Reply::Admitted { members } | Reply::Removed { members }) => members.len(),
+        Ok(
+            Reply::Admitted { members }
+            | Reply::AdmittedAt { members, .. }
+            | Reply::Removed { members },
+        ) => members.len(),
         Ok(Reply::Members(members)) => members.len(),
         Ok(Reply::Status(status) | Reply::Described(status)) => {
             let missing = status.waiting.as_ref().map_or(0, |waiting| waiting.missing.len());

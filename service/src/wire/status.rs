@@ -420,4 +420,6 @@ pub enum WaitingCode {
     Left,
     /// A word of the operator: it was removed.
     Removed,
+    /// Peers that it passes over for a time, as they did not do what they said.
+    PassedOver,
 }

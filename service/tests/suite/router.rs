@@ -135,7 +135,10 @@ fn read_index(arguments: &mut Arguments<'_>) -> Result<Result<Index, ReadError>,
 
 fn admission(arguments: &mut Arguments<'_>) -> Result<AdmitResult, Failure> {
     Ok(match arguments.word()? {
-        "admitted" => AdmitResult::Admitted(vec![member("n1")?, member("n2")?]),
+        "admitted" => AdmitResult::Admitted {
+            index: Index::new(7),
+            members: vec![member("n1")?, member("n2")?],
+        },
         "rejected" => AdmitResult::Rejected(rejection(arguments.word()?)?),
         "too_old" => AdmitResult::Refused(too_old()),
         "unknown" => AdmitResult::Unknown,

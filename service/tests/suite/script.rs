@@ -138,7 +138,9 @@ pub(crate) fn result(
         "ok" => Reply::Written { position: position(arguments.word()?)?, response },
         "read" => Reply::Read { index: Index::new(arguments.number()?), response },
         "barrier" => Reply::Barrier { index: Index::new(arguments.number()?) },
-        "admitted" => Reply::Admitted { members: vec![member("n1")?, member("n2")?] },
+        "admitted" => {
+            Reply::AdmittedAt { index: Index::new(7), members: vec![member("n1")?, member("n2")?] }
+        }
         "removed" => Reply::Removed { members: vec![member("n1")?] },
         "transferred" => Reply::Transferred { leader: node(arguments.word()?)? },
         "left" => Reply::Left,
@@ -209,7 +211,7 @@ pub(crate) fn show_response(response: &Response) -> String {
         Ok(Reply::Written { position, .. }) => format!("written {position}"),
         Ok(Reply::Read { index, .. }) => format!("read at {index}"),
         Ok(Reply::Barrier { index }) => format!("barrier at {index}"),
-        Ok(Reply::Admitted { members }) => format!("admitted, {} members", members.len()),
+        Ok(Reply::AdmittedAt { members, .. }) => format!("admitted, {} members", members.len()),
         Ok(Reply::Transferred { leader }) => format!("{} leads", name(*leader)),
         Ok(Reply::Removed { members }) => format!("removed, {} members", members.len()),
         Ok(Reply::Status(status)) => format!("status snapshot={}", status.snapshot),

@@ -189,7 +189,7 @@ impl Storm {
                 };
                 let result = match how % 4 {
                     3 => too_old(),
-                    0 => AdmitResult::Admitted(Vec::new()),
+                    0 => AdmitResult::Admitted { index: Index::new(1), members: Vec::new() },
                     1 => AdmitResult::Rejected(RejectReason::ChangeInProgress),
                     _ => AdmitResult::Unknown,
                 };
@@ -258,7 +258,9 @@ impl Storm {
         let asked = &self.asked[&id];
         let position = Position::new(Term::new(self.term), Index::new(7));
         let good = match asked.operation {
-            Operation::Admit { .. } => Reply::Admitted { members: Vec::new() },
+            Operation::Admit { .. } => {
+                Reply::AdmittedAt { index: Index::new(1), members: Vec::new() }
+            }
             Operation::Remove { .. } => Reply::Removed { members: Vec::new() },
             Operation::Transfer { .. } => Reply::Transferred { leader: node(3) },
             _ => Reply::Written { position, response: Bytes::new() },

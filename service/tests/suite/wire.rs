@@ -120,6 +120,7 @@ fn responses() -> Vec<Response> {
         Ok(Reply::Read { index: Index::new(9), response }),
         Ok(Reply::Barrier { index: Index::new(1) }),
         Ok(Reply::Admitted { members: vec![member(1), member(2)] }),
+        Ok(Reply::AdmittedAt { index: Index::new(7), members: vec![member(1), member(2)] }),
         Ok(Reply::Status(Box::new(of_version_1()))),
         Ok(Reply::Members(of_version_1().members)),
         Ok(Reply::Removed { members: vec![member(1)] }),
@@ -304,7 +305,8 @@ fn lengths_are_bounded() {
     assert_eq!(Request::decode(&bytes).unwrap_err().code(), "bad_request");
 
     let members = vec![member(1); MEMBERS_MAX + 1];
-    let bytes = encode_response(&Ok(Reply::Admitted { members }));
+    let index = Index::new(7);
+    let bytes = encode_response(&Ok(Reply::AdmittedAt { index, members }));
     assert_eq!(decode_response(&bytes), Err(WireError::Malformed));
     let addresses = vec![(member(1).node, Bytes::new()); ADDRESSES_MAX + 1];
     let bytes = encode_response(&Ok(Reply::Addresses(addresses)));

@@ -69,7 +69,7 @@ impl Small {
             let members = BTreeSet::from([member(LIAR)]);
             let (member, index) = (member(to), Index::ZERO);
             lies.push(Message::CanvassAnswer(living(cluster)));
-            lies.push(Message::Admitted { cluster, member, index, members });
+            lies.push(Message::Admitted { cluster, member, index, members, cards: Vec::new() });
         }
         for cluster in ids {
             lies.push(Message::Promised { cluster });

@@ -333,7 +333,8 @@ impl Small {
                 }
                 Output::Joined { .. } => assert_eq!(node.runs, None, "acts in two groups"),
                 Output::Admit { member } => {
-                    let admission = Admission { index: Index::ZERO, members: vec![] };
+                    let admission =
+                        Admission { index: Index::ZERO, members: vec![], cards: vec![] };
                     let input = Input::AdmissionResolved { member, result: Ok(admission) };
                     node.value.handle(NOW, input);
                 }

@@ -397,7 +397,7 @@ impl World {
         let result = if self.has_quorum(id, cluster) {
             self.admissions.insert((cluster, member));
             let members = self.checks.sets[&cluster].members.iter().copied().collect();
-            Ok(Admission { index: Index::new(2), members })
+            Ok(Admission { index: Index::new(2), members, cards: Vec::new() })
         } else {
             Err(NotAdmitted::NoLeader)
         };
@@ -465,6 +465,7 @@ impl World {
             Output::StartGroup(founders) => self.start_core(id, &founders),
             Output::StopGroup(cluster) => self.stop_group(id, epoch, cluster),
             Output::Try { cluster, .. } => self.begin_trial(id, epoch, cluster),
+            Output::Admitted { admission, .. } => assert!(!admission.members.is_empty()),
             Output::FirstEntry { cluster, fate } => {
                 self.core(id, cluster, |core, disk, out| core.first_entry(disk, fate.into(), out));
             }

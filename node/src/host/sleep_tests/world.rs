@@ -130,6 +130,7 @@ impl World {
                 snapshot_entries: u64::MAX,
                 known: Vec::new(),
                 targets: 0,
+                keyed: false,
             };
             let namespace = namespace(number);
             host.handle(self.now, Input::Open { namespace, options, found: None });

@@ -453,5 +453,6 @@ fn options() -> NamespaceOptions {
         snapshot_entries: SNAPSHOT_ENTRIES,
         known: Vec::new(),
         targets: 0,
+        keyed: false,
     }
 }
