@@ -230,6 +230,22 @@ pub enum Violation {
         /// What, and what is wrong with it.
         what: &'static str,
     },
+    /// A hostile actor changed what a member holds, or made it say more than that it is unknown.
+    #[error("{member} was moved by {stranger}, which is no member")]
+    Moved {
+        /// The member.
+        member: Member,
+        /// The actor.
+        stranger: Member,
+    },
+    /// A member would hear a hostile actor.
+    #[error("{member} knows {stranger}, which is no member")]
+    KnowsStranger {
+        /// The member.
+        member: Member,
+        /// The actor.
+        stranger: Member,
+    },
     /// A member counts by another configuration than the newest one in its log.
     #[error("{member} goes by another configuration than the newest one in its log")]
     NotInForce {

@@ -6,18 +6,23 @@
 //! 3. What should happen next is wanted, not done: whoever moves the cluster says when, and if at
 //!    all.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use meshraft_consensus::{
-    ConfigBuilder, Configuration, Core, Index, Input, LoadError, Member, Message, Moment,
-    ProposalId, ReadId, ReadLevel, Role, Term,
+    Card, ConfigBuilder, Configuration, Core, Index, Input, LoadError, Member, Message, Moment,
+    Namespace, ProposalId, ReadId, ReadLevel, Role, Term,
 };
 use meshraft_storage::GroupId;
 
 use super::{
+    cards::namespace,
     counts::{CoreCounts, CoreRare},
     disk::File,
+    hostile::never_members,
     member::{Advance, Machine, Node, member},
     plan::CorePlan,
     step::{Step, Timed, seat_of},
@@ -47,6 +52,13 @@ pub(super) enum Want {
     Install(Seat),
     /// A member forgot what it acknowledged, and has to begin anew.
     Renew(Seat),
+    /// Two members that may not know each other meet.
+    Meet(Seat, Seat),
+    /// A member signed a card for another one.
+    Cards {
+        from: Seat,
+        to: Member,
+    },
 }
 
 /// The cluster.
@@ -65,6 +77,15 @@ pub(super) struct Cluster {
     snapshot_parts: u64,
     /// Who leads in which term, and has yet to notice that a member forgot what it acknowledged.
     pub(super) in_sight: Option<(Member, Term, Member)>,
+    pub(super) namespace: Namespace,
+    /// The newest slot whose committed configuration has each member that there ever was.
+    pub(super) listed: BTreeMap<Member, Index>,
+    /// Hostile actors that are in no configuration, ever.
+    pub(super) never_members: BTreeSet<Member>,
+    /// Members whose disks were lost, with the cards that they held: stolen disks.
+    pub(super) stolen: Vec<(Member, Vec<Card>)>,
+    /// Whether removed members lie to those that have not learned of their removal.
+    pub(super) lies: bool,
 }
 
 impl Cluster {
@@ -87,6 +108,11 @@ impl Cluster {
             snapshot_entries: plan.snapshot_entries,
             snapshot_parts: u64::from(plan.snapshot_parts),
             in_sight: None,
+            namespace: namespace(),
+            listed: BTreeMap::new(),
+            never_members: never_members(plan).collect(),
+            stolen: Vec::new(),
+            lies: plan.lies,
         };
         for node in &cluster.nodes {
             cluster.checks.begin(node.key, node.me);
@@ -150,12 +176,19 @@ impl Cluster {
                 return Ok(());
             }
             Step::Drain { .. } => return self.drain(seat),
+            Step::Meet { one, other } => return self.meet(one, other),
+            Step::Cards { from, to } => {
+                self.hand_cards(from, to);
+                return Ok(());
+            }
+            Step::Attack { from, attack, .. } => return self.attack(seat, from, *attack),
             Step::Written { writes, .. } => return self.written(seat, writes, gathers),
             Step::Part { fails, .. } => return self.part(seat, fails, gathers),
             Step::Deliver { from, to, message }
                 if self.node(seat).me == to && !self.is_held_back(from, to) =>
             {
                 self.reach(seat, from, &message);
+                self.introduce(seat, from, &message);
                 Some(Input::Receive { from, message: *message })
             }
             Step::Deliver { .. } => None,
@@ -178,8 +211,10 @@ impl Cluster {
                 Some(Input::Read { id, level })
             }
             Step::Campaign { .. } => Some(Input::Campaign),
-            Step::Peer { peer, up: true, .. } => Some(Input::PeerUp(peer)),
-            Step::Peer { peer, .. } => Some(Input::PeerDown(peer)),
+            Step::Peer { peer, up, .. } => {
+                self.path(seat, peer, up);
+                Some(if up { Input::PeerUp(peer) } else { Input::PeerDown(peer) })
+            }
             Step::Seen { leader, at, .. } => {
                 self.counts.note(CoreRare::LeaderSeen);
                 Some(Input::LeaderSeen { leader, at: self.node(seat).clock.local(at) })
@@ -256,9 +291,9 @@ impl Cluster {
             node.advances.push(Advance { to, configuration, led: false });
         }
         node.core = Some(core);
-        let key = node.key;
+        let (key, members) = (node.key, node.disk.wallet.vouched());
         self.checks.started(key);
-        self.drain(seat)
+        self.input(seat, Input::Vouch { members }, false)
     }
 
     fn crash(&mut self, seat: Seat, kept: usize) -> Result<(), Violation> {
@@ -286,6 +321,7 @@ impl Cluster {
         self.checks.wiped(node.key);
         let life = node.me.incarnation.as_bytes()[0] + 1;
         let (clock, group) = (node.clock, node.key.1.get() + 1);
+        self.stolen.push((node.me, node.disk.wallet.cards().to_vec()));
         *node = Node::new(member(seat, life), seat, None);
         (node.clock, node.key.1) = (clock, GroupId::new(group));
         self.checks.begin(node.key, node.me);

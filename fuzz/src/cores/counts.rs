@@ -77,4 +77,46 @@ counted! {
     Paused = "pauses",
     /// A clock leapt ahead.
     Leapt = "leaps of a clock",
+    /// A member was handed the cards that another one signed and keeps.
+    CardsHanded = "cards handed over",
+    /// The cards of a peer counted.
+    CardsCounted = "peers known by their cards",
+    /// A joiner was told who the members are.
+    Admitted = "admissions",
+    /// A transport refused a peer, and told it the slot of its configuration.
+    Refused = "peers refused",
+    /// A removed member lied to one that had not learned of the removal.
+    LiedTo = "lies of removed members",
+    /// Hostile actors sent entries.
+    HostileEntries = "hostile entries",
+    /// Hostile actors acknowledged entries, or said that logs part.
+    HostileAcknowledgement = "hostile acknowledgements",
+    /// Hostile actors spoke as a leader.
+    HostileHeartbeat = "hostile heartbeats",
+    /// Hostile actors answered a leader.
+    HostileStanding = "hostile heartbeat answers",
+    /// Hostile actors asked for a vote.
+    HostileCandidate = "hostile vote requests",
+    /// Hostile actors gave or refused a vote.
+    HostileVote = "hostile votes",
+    /// Hostile actors asked for a read, or answered one.
+    HostileRead = "hostile reads",
+    /// Hostile actors asked a member to campaign.
+    HostileTransfer = "hostile transfers",
+    /// Hostile actors let a member sleep.
+    HostileQuiesce = "hostile words to sleep",
+    /// Hostile actors offered a snapshot, or answered an offer.
+    HostileSnapshot = "hostile snapshots",
+    /// Hostile actors told a member that it lost what it acknowledged.
+    HostileVerdict = "hostile verdicts",
+    /// Hostile actors told a member that it is out.
+    HostileDismissal = "hostile dismissals",
+    /// Hostile actors asked for a repair, or answered one.
+    HostileRepair = "hostile repairs",
+    /// Hostile actors connected.
+    HostilePath = "hostile paths",
+    /// Hostile actors showed that the leader's node lives.
+    HostileSign = "hostile signs of life",
+    /// Hostile actors showed cards of others, forged ones or stale ones.
+    HostileCards = "hostile shows of cards",
 }

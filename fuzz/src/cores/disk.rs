@@ -11,6 +11,8 @@ use meshraft_consensus::{
     LogAfterSnapshot, Member, Position, Restored, SnapshotMeta, Write,
 };
 
+use super::cards::Wallet;
+
 /// A snapshot: what it stands for, and the state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct File {
@@ -37,6 +39,8 @@ pub(super) struct Disk {
     live: Log,
     waiting: VecDeque<Write>,
     files: BTreeMap<Position, File>,
+    /// What stands beside the log.
+    pub(super) wallet: Wallet,
     /// What the process that runs was told to be lost.
     told: BTreeSet<Index>,
     /// Whether that was the end of its log.
@@ -63,12 +67,14 @@ impl Disk {
     pub(super) fn keep_next(&mut self) -> Option<Write> {
         let write = self.waiting.pop_front()?;
         self.durable.write(&write);
+        self.wallet.written();
         Some(write)
     }
 
     /// What is not durable is lost.
     pub(super) fn crash(&mut self) {
         self.waiting.clear();
+        self.wallet.crash();
         self.live = self.durable.clone();
         let lost = self.durable.rotten.iter().filter(|(_, seen)| **seen);
         self.told = lost.map(|(index, _)| *index).collect();

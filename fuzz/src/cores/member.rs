@@ -3,12 +3,13 @@
 use std::collections::VecDeque;
 
 use meshraft_consensus::{
-    Configuration, Core, Entry, EntryKind, Incarnation, Index, IndexRange, LoadId, Member, NodeId,
-    Position, SnapshotMeta,
+    Configuration, Core, Entry, EntryKind, Incarnation, Index, IndexRange, LoadId, Member, Message,
+    NodeId, Position, SnapshotMeta,
 };
 use meshraft_storage::GroupId;
 
 use super::{
+    cards::Acquaintances,
     disk::{Disk, File},
     losses::OldCopy,
 };
@@ -101,6 +102,7 @@ pub(super) struct Node {
     pub(super) core: Option<Core>,
     pub(super) disk: Disk,
     pub(super) machine: Machine,
+    pub(super) peers: Acquaintances,
     pub(super) loads: VecDeque<(LoadId, IndexRange, u64)>,
     pub(super) taking: Option<File>,
     pub(super) fetch: Option<Fetch>,
@@ -134,6 +136,7 @@ impl Node {
             core: None,
             disk: Disk::default(),
             machine: Machine::begin(None, founders.clone()),
+            peers: Acquaintances::default(),
             loads: VecDeque::new(),
             taking: None,
             fetch: None,
@@ -156,9 +159,19 @@ impl Node {
         founders_of(self.founding.as_deref())
     }
 
+    /// Whether this message leaves: its transport opens handles to members that its core knows. A
+    /// refusal needs none.
+    pub(super) fn opens(&self, to: &Member, message: &Message) -> bool {
+        let Some(core) = &self.core else { return false };
+        matches!(message, Message::Dismissed(_))
+            || core.knows(to)
+            || core.known_members().1.contains(to)
+    }
+
     /// What only the process held is gone.
     pub(super) fn forget(&mut self) {
         self.core = None;
+        self.peers = Acquaintances::default();
         self.machine = Machine::begin(self.disk.recorded(), self.founders());
         self.loads.clear();
         self.handed.clear();

@@ -5,12 +5,16 @@
 //! `CoreWorld` decides, from one seed, which steps it does and when. So what a seed did can be
 //! written down as a list of steps, done again, and shrunk.
 
+mod attack;
+mod cards;
 mod cluster;
 mod counts;
 mod disk;
 mod doom;
+mod hostile;
 mod links;
 mod losses;
+mod meeting;
 mod member;
 mod outputs;
 mod plan;
@@ -22,22 +26,24 @@ mod storm;
 mod watch;
 
 use std::{
+    collections::BTreeMap,
     hash::{DefaultHasher, Hash, Hasher},
     panic::{AssertUnwindSafe, catch_unwind},
     time::Duration,
 };
 
-use meshraft_consensus::{Moment, ProposalId, ReadId, ReadLevel};
+use meshraft_consensus::{Member, Moment, ProposalId, ReadId, ReadLevel};
 
 use self::{
     cluster::{Cluster, Want},
+    hostile::Hostiles,
     links::{Links, SEATS_MAX},
     step::{Step, Timed, seat_of},
     watch::{Sign, Watched},
 };
 pub use self::{
     counts::{CoreCounts, CoreRare},
-    plan::{CoreFaults, CorePlan},
+    plan::{CoreFaults, CorePlan, Hostile},
     shrink::{Shrunk, shrink},
 };
 use crate::{
@@ -132,6 +138,14 @@ enum Due {
     Beat,
     /// A sign of life arrives.
     Sign(Sign),
+    /// Members that can't talk to each other yet try again.
+    Greet,
+    /// Two members meet.
+    Meet { one: Seat, other: Seat },
+    /// Cards are handed over, if the process that signed them still runs.
+    Cards { from: Seat, to: Member, life: u64 },
+    /// A hostile actor does something.
+    Hostile,
     /// A healed world asks again for what is not so yet.
     Nudge,
 }
@@ -159,6 +173,9 @@ struct CoreWorld {
     clock: Clock<Due>,
     cluster: Cluster,
     links: Links,
+    hostiles: Hostiles,
+    /// The cards that processes owe, each with the life of its process.
+    owed: BTreeMap<(usize, Member), u64>,
     random: Random,
     plans: [Plans; SEATS_MAX],
     last_id: u64,
@@ -180,6 +197,8 @@ impl CoreWorld {
             faults: plan.faults,
             clock: Clock::new(),
             links: Links::new(&plan),
+            hostiles: Hostiles::of(&plan),
+            owed: BTreeMap::new(),
             cluster,
             random,
             plans: Default::default(),
@@ -195,6 +214,10 @@ impl CoreWorld {
         world.clock.after(Duration::from_millis(60), Due::Strike);
         if world.plan.knobs.quiesce_after.is_some() {
             world.clock.after(Duration::from_millis(60), Due::Beat);
+        }
+        world.clock.after(world.plan.knobs.election, Due::Greet);
+        if world.hostiles.are_any() {
+            world.clock.after(Duration::from_millis(60), Due::Hostile);
         }
         world
     }
@@ -279,6 +302,13 @@ impl CoreWorld {
             Due::SetBack { seat, tries } => self.set_back(seat, tries),
             Due::Beat => self.beat(),
             Due::Sign(sign) => self.sign(sign),
+            Due::Greet => {
+                self.greet();
+                Ok(())
+            }
+            Due::Meet { one, other } => self.meet(one, other),
+            Due::Cards { from, to, life } => self.hand_cards(from, to, life),
+            Due::Hostile => self.act(),
             Due::Nudge => self.nudge(),
         }
     }
@@ -354,7 +384,11 @@ impl CoreWorld {
         let now = self.clock.now();
         let quick = Duration::from_micros(50);
         match want {
+            Want::Meet(one, other) => self.meet_soon(one, other),
+            Want::Cards { from, to } => self.owe_cards(from, to),
+            Want::Send { to, .. } if seat_of(to).0 >= self.cluster.nodes.len() => {}
             Want::Send { from, to, message } => {
+                self.hostiles.see((from, to), &message);
                 let ends = (seat_of(from), seat_of(to));
                 let (faults, random) = (&self.faults, &mut self.random);
                 let arrivals = self.links.arrivals(now, ends, &message, faults, random);

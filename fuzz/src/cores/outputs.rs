@@ -9,6 +9,7 @@ use super::{
     cluster::{Cluster, Want, command},
     counts::CoreRare,
     member::{Advance, Fetch},
+    step::seat_of,
 };
 use crate::{check::Violation, world::Seat};
 
@@ -19,7 +20,12 @@ impl Cluster {
         let mut resolved = Vec::new();
         loop {
             let Some(core) = &mut self.node_mut(seat).core else { return Ok(()) };
-            let Some(output) = core.poll() else { break };
+            let Some(output) = core.poll() else {
+                match self.acquaint(seat)? {
+                    true => continue,
+                    false => break,
+                }
+            };
             match output {
                 Output::Resolve { id, outcome } => resolved.push((id, outcome)),
                 Output::NeedFirstEntry { .. } => {
@@ -47,7 +53,7 @@ impl Cluster {
         self.checks.resolved(id, outcome, &command, bytes.is_some())
     }
 
-    fn output(&mut self, seat: Seat, output: Output) -> Result<(), Violation> {
+    pub(super) fn output(&mut self, seat: Seat, output: Output) -> Result<(), Violation> {
         let node = &mut self.nodes[seat.0];
         match output {
             Output::Send { to, message, .. } => {
@@ -57,6 +63,11 @@ impl Cluster {
                     self.checks.rounds.sends(node.me, heartbeat, self.now);
                 }
                 node.expect_whole(&message)?;
+                if !node.opens(&to, &message) {
+                    // There is no handle that could carry it.
+                    self.wants.push(Want::Meet(seat, seat_of(to)));
+                    return Ok(());
+                }
                 let (from, message) = (node.me, Box::new(message));
                 self.wants.push(Want::Send { from, to, message });
             }

@@ -35,6 +35,11 @@ pub struct CorePlan {
     /// An entry rots on a disk, if every other disk still has it; drawn twenty times a simulated
     /// second.
     pub rot: Rate,
+    /// Who is there that is no member, and wants to be heard.
+    pub hostiles: [Option<Hostile>; 2],
+    /// Whether removed members lie to those that have not learned of their removal: the limit of
+    /// what membership proves, which is measured and not borne.
+    pub lies: bool,
     /// How long things go wrong.
     pub stormy: Duration,
     /// Within this time of healing, and what it takes to send somebody the log, everything must
@@ -42,6 +47,36 @@ pub struct CorePlan {
     pub recovery: Duration,
     /// Whether to print every step.
     pub print: bool,
+}
+
+/// An actor that is no member, or no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hostile {
+    /// A node that never was a member.
+    Stranger,
+    /// Another incarnation of a member's node.
+    OtherLife,
+    /// A member that was removed, towards members that have committed the removal.
+    Removed,
+    /// The same, and it mostly shows the cards that it was given.
+    OldCards,
+}
+
+impl Hostile {
+    /// The hostile actors of a seed: a third of the seeds have one or two.
+    fn draw(seed: u64) -> [Option<Self>; 2] {
+        let mut random = Random::new(seed).fork(7);
+        let mut one = || {
+            let all = [Self::Stranger, Self::OtherLife, Self::Removed, Self::OldCards];
+            all[random.place(all.len())]
+        };
+        let both = [one(), one()];
+        match random.below(6) {
+            0 => both.map(Some),
+            1 => [Some(both[0]), None],
+            _ => [None; 2],
+        }
+    }
 }
 
 macro_rules! faults {
@@ -209,6 +244,8 @@ impl CorePlan {
             latency_max: Duration::from_millis(most),
             faults,
             rot,
+            hostiles: Hostile::draw(seed),
+            lies: false,
             stormy: Duration::from_secs(5),
             recovery: Duration::from_millis(40 * election + 2000),
             print: false,
@@ -229,6 +266,10 @@ impl fmt::Display for CorePlan {
         let all = self.faults.all();
         let mut there = all.iter().filter(|(_, rate)| *rate > Rate::NEVER);
         there.try_for_each(|(name, rate)| write!(f, " {name} {rate}"))?;
-        if self.rot > Rate::NEVER { write!(f, " rot {}", self.rot) } else { Ok(()) }
+        if self.rot > Rate::NEVER {
+            write!(f, " rot {}", self.rot)?;
+        }
+        let mut hostiles = self.hostiles.iter().flatten();
+        hostiles.try_for_each(|hostile| write!(f, " hostile {hostile:?}"))
     }
 }

@@ -10,6 +10,7 @@ use meshraft_consensus::{
     ReadLevel, VoteKind,
 };
 
+use super::attack::Attack;
 use crate::world::Seat;
 
 /// What happens.
@@ -35,6 +36,12 @@ pub(crate) enum Step {
     Deliver { from: Member, to: Member, message: Box<Message> },
     /// The first few writes of a disk are durable.
     Written { seat: Seat, writes: usize },
+    /// Two members that may not know each other meet.
+    Meet { one: Seat, other: Seat },
+    /// A member is handed the card that another one signed for it.
+    Cards { from: Seat, to: Member },
+    /// A hostile actor does something to a member.
+    Attack { seat: Seat, from: Member, attack: Box<Attack> },
     /// A clock leaps ahead.
     Leap { seat: Seat, span: Duration },
     /// What gathered is drained.
@@ -104,7 +111,9 @@ impl Step {
             | Self::Taken { seat }
             | Self::Part { seat, .. }
             | Self::Installed { seat } => *seat,
-            Self::Deliver { to, .. } => seat_of(*to),
+            Self::Meet { one, .. } => *one,
+            Self::Attack { seat, .. } => *seat,
+            Self::Deliver { to, .. } | Self::Cards { to, .. } => seat_of(*to),
         }
     }
 }
@@ -145,6 +154,14 @@ impl fmt::Display for Step {
                 write!(f, "deliver {} -> {} {}", name(*from), name(*to), Said(message))
             }
             Self::Written { writes, .. } => write!(f, "persisted {node} {writes} writes"),
+            Self::Meet { other, .. } => write!(f, "{node} meets n{}", other.0 + 1),
+            Self::Cards { from, to } => write!(f, "cards n{} -> {}", from.0 + 1, name(*to)),
+            Self::Attack { from, attack, .. } => match &**attack {
+                Attack::Message(message) => {
+                    write!(f, "attack {} -> {node} {}", name(*from), Said(message))
+                }
+                other => write!(f, "attack {} -> {node} {other:?}", name(*from)),
+            },
             Self::Leap { span, .. } => write!(f, "{node}'s clock leaps {span:?}"),
             Self::Drain { .. } => write!(f, "drain {node}"),
             Self::Propose { id, .. } => write!(f, "propose {node} p{id}"),

@@ -1,0 +1,338 @@
+//! What stands between cores in place of a transport: signed cards, the judgement of peers, and
+//! admissions.
+//!
+//! Two members that meet judge each other by [`KnownMembers::judge`]: each by what its core knows,
+//! and by the cards that the other one keeps. An end that refuses tells the other the slot of its
+//! committed configuration. A voter that commits a configuration signs a card for every other
+//! member of it. A member that does not know itself to be one asks whom it meets, as a joiner does,
+//! and is told the members of a committed configuration that has it.
+
+use std::collections::BTreeMap;
+
+use meshraft_consensus::{
+    Card, Core, Dismissed, Index, Input, Judgement, KnownMembers, Member, Message, Namespace,
+    NodeId, Signature, Signatures, Term,
+};
+
+use super::{
+    cluster::{Cluster, Want},
+    counts::CoreRare,
+    step::seat_of,
+};
+use crate::{
+    check::{CLUSTER, Violation},
+    world::Seat,
+};
+
+/// The key of one node. A signature is a pure function of signer and statement: a forger has no key
+/// but its own.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Key(pub(super) NodeId);
+
+impl Signatures for Key {
+    fn sign(&self, statement: &[u8]) -> Signature {
+        signature(&self.0, statement)
+    }
+
+    fn verify(&self, signer: &NodeId, statement: &[u8], given: &Signature) -> bool {
+        signature(signer, statement) == *given
+    }
+}
+
+fn signature(signer: &NodeId, statement: &[u8]) -> Signature {
+    let mut sum = 0xcbf2_9ce4_8422_2325_u64;
+    for bytes in [signer.as_bytes().as_slice(), statement] {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            sum = (sum ^ u64::from_le_bytes(word)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            sum ^= sum >> 29;
+        }
+    }
+    let mut bytes = [0; 64];
+    bytes[..8].copy_from_slice(&sum.to_le_bytes());
+    Signature::new(&bytes)
+}
+
+/// The namespace of every run.
+pub(super) fn namespace() -> Namespace {
+    Namespace::new("/cores").expect("the name is valid")
+}
+
+/// What a driver keeps on the disk of its member, beside the log.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Wallet {
+    /// The cards for itself, and those that lead to their signers.
+    cards: Vec<Card>,
+    /// Whom the member is to hear, each with the slot that says so.
+    vouched: BTreeMap<Member, Index>,
+    /// What takes the place of it with the next write.
+    next: Option<BTreeMap<Member, Index>>,
+}
+
+impl Wallet {
+    pub(super) fn cards(&self) -> &[Card] {
+        &self.cards
+    }
+
+    /// Whom a start is told of.
+    pub(super) fn vouched(&self) -> Vec<(Member, Index)> {
+        self.vouched.iter().map(|(member, at)| (*member, *at)).collect()
+    }
+
+    /// What the core says is stored with the next write.
+    pub(super) fn store(&mut self, vouched: Vec<(Member, Index)>) {
+        self.next = Some(vouched.into_iter().collect());
+    }
+
+    /// A write is durable, and this with it.
+    pub(super) fn written(&mut self) {
+        if let Some(next) = self.next.take() {
+            self.vouched = next;
+        }
+    }
+
+    /// What no write has taken along is lost.
+    pub(super) fn crash(&mut self) {
+        self.next = None;
+    }
+
+    /// An admission, or cards that counted: stored before the core is told.
+    fn vouch(&mut self, members: &[(Member, Index)]) {
+        for vouched in [Some(&mut self.vouched), self.next.as_mut()].into_iter().flatten() {
+            for (member, at) in members {
+                let known = vouched.entry(*member).or_insert(*at);
+                *known = (*known).max(*at);
+            }
+        }
+    }
+
+    /// Keeps those of these cards that their signers signed. Of too many those go first that a
+    /// newer card of the same signer for the same member stands for, oldest first.
+    fn keep(&mut self, me: NodeId, namespace: &Namespace, shown: &[Card]) {
+        for card in shown {
+            let genuine = |card: &Card| card.is_genuine(&Key(me), namespace);
+            if self.cards.contains(card) || card.cluster != CLUSTER || !genuine(card) {
+                continue;
+            }
+            self.cards.push(*card);
+            if self.cards.len() > Card::KEPT_MAX {
+                self.drop_one();
+            }
+        }
+    }
+
+    fn drop_one(&mut self) {
+        let newer = |card: &Card| {
+            let same = |other: &Card| (other.signer, other.member) == (card.signer, card.member);
+            self.cards.iter().any(|other| same(other) && other.index > card.index)
+        };
+        let order = |(_, card): &(usize, &Card)| (!newer(card), card.index);
+        if let Some((place, _)) = self.cards.iter().enumerate().min_by_key(order) {
+            self.cards.remove(place);
+        }
+    }
+}
+
+/// What a running process knows of the peers around its core.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Acquaintances {
+    /// Under which version of whom its core knows all of this was looked at last.
+    version: Option<u64>,
+    /// The cards that it signed, the newest for each member, and at which slot it signed last.
+    signed: BTreeMap<Member, Card>,
+    signed_at: Index,
+    /// The peers to which there is a path, and whether its core was told while it knew them.
+    paths: BTreeMap<Member, bool>,
+}
+
+impl Cluster {
+    /// A core has nothing more to ask: does what a driver does once whom it knows has changed.
+    /// Says whether the core was told of peers.
+    pub(super) fn acquaint(&mut self, seat: Seat) -> Result<bool, Violation> {
+        let node = &mut self.nodes[seat.0];
+        let Some(core) = &node.core else { return Ok(false) };
+        let version = Some(core.known_version());
+        if std::mem::replace(&mut node.peers.version, version) == version {
+            return Ok(false);
+        }
+        if let Some(stranger) = self.never_members.iter().find(|stranger| core.knows(stranger)) {
+            return Err(Violation::KnowsStranger { member: node.me, stranger: *stranger });
+        }
+        node.disk.wallet.store(core.vouched());
+        self.sign_cards(seat);
+        Ok(self.tell_paths(seat))
+    }
+
+    /// Signs a card for every other member of a configuration that is newly committed here.
+    fn sign_cards(&mut self, seat: Seat) {
+        let node = &mut self.nodes[seat.0];
+        let Some(core) = &node.core else { return };
+        let (at, committed) = core.committed_configuration();
+        if at <= node.peers.signed_at {
+            return;
+        }
+        node.peers.signed_at = at;
+        for member in committed.members() {
+            let listed = self.listed.entry(member).or_insert(at);
+            *listed = (*listed).max(at);
+            if member == node.me || !committed.is_voter(&node.me) {
+                continue;
+            }
+            let (key, signer) = (Key(node.me.node), node.me.node);
+            let card = Card::sign(&key, &self.namespace, CLUSTER, (at, member), signer);
+            node.peers.signed.insert(member, card);
+            self.wants.push(Want::Cards { from: seat, to: member });
+        }
+    }
+
+    /// Tells a core once more of the paths to peers that it knows only now.
+    fn tell_paths(&mut self, seat: Seat) -> bool {
+        let node = &mut self.nodes[seat.0];
+        let Some(core) = &node.core else { return false };
+        let mut news = Vec::new();
+        for (peer, told) in &mut node.peers.paths {
+            let known = core.knows(peer);
+            if known && !*told {
+                news.push(*peer);
+            }
+            *told = known;
+        }
+        for peer in &news {
+            self.handle(seat, Input::PeerUp(*peer));
+        }
+        !news.is_empty()
+    }
+
+    /// A path to a peer is there, or gone. Two that do not know each other yet meet.
+    pub(super) fn path(&mut self, seat: Seat, peer: Member, up: bool) {
+        let node = &mut self.nodes[seat.0];
+        let Some(core) = &node.core else { return };
+        if up {
+            node.peers.paths.insert(peer, core.knows(&peer));
+        } else {
+            node.peers.paths.remove(&peer);
+        }
+        let other = seat_of(peer);
+        if up && self.would_meet(seat, other) {
+            self.wants.push(Want::Meet(seat, other));
+        }
+    }
+
+    /// Whether two running members have anything to say to each other before they can talk.
+    pub(super) fn would_meet(&self, one: Seat, other: Seat) -> bool {
+        let core = |seat: Seat| self.nodes.get(seat.0).and_then(|node| node.core.as_ref());
+        let (Some(one), Some(other)) = (core(one), core(other)) else { return false };
+        let mutual = one.knows(&other.me()) && other.knows(&one.me());
+        !mutual || admission(one, other).is_some() || admission(other, one).is_some()
+    }
+
+    /// Two members meet: each judges the other one, and admits it if it asks for that.
+    pub(super) fn meet(&mut self, one: Seat, other: Seat) -> Result<(), Violation> {
+        for (joiner, asked) in [(one, other), (other, one)] {
+            let core = |seat: Seat| self.node(seat).core.as_ref();
+            let (Some(joins), Some(asks)) = (core(joiner), core(asked)) else { return Ok(()) };
+            if let Some(members) = admission(joins, asks) {
+                self.counts.note(CoreRare::Admitted);
+                self.vouch(joiner, members);
+            }
+        }
+        for (judge, peer) in [(one, other), (other, one)] {
+            if !self.judge(judge, self.node(peer).me) {
+                self.refuse(judge, self.node(peer).me);
+            }
+        }
+        self.drain(one)?;
+        self.drain(other)
+    }
+
+    /// A message reaches a member: if one of both ends does not know the other one, they are judged
+    /// as their transports would have judged them. A refusal opens nothing.
+    pub(super) fn introduce(&mut self, seat: Seat, from: Member, message: &Message) {
+        if matches!(message, Message::Dismissed(_)) {
+            return;
+        }
+        // A refusal is the core's own answer.
+        self.judge(seat, from);
+        let other = seat_of(from);
+        let sender = self.nodes.get(other.0).filter(|node| node.me == from);
+        let sender = sender.and_then(|node| node.core.as_ref());
+        if sender.is_some_and(|core| !core.knows(&self.node(seat).me)) {
+            self.wants.push(Want::Meet(other, seat));
+        }
+    }
+
+    /// Whether a member hears a peer, by what it knows or by the cards that the peer keeps.
+    pub(super) fn judge(&mut self, seat: Seat, peer: Member) -> bool {
+        let Some(core) = &self.node(seat).core else { return false };
+        if core.knows(&peer) {
+            return true;
+        }
+        let shows = self.nodes.get(seat_of(peer).0).filter(|node| node.me == peer);
+        let cards = shows.map_or(&[][..], |node| node.disk.wallet.cards());
+        match known_of(core).judge((&self.namespace, CLUSTER), peer, cards, &Key(core.me().node)) {
+            Ok(Judgement::Known) => true,
+            Ok(Judgement::Vouched { at }) => {
+                self.counts.note(CoreRare::CardsCounted);
+                self.vouch(seat, vec![(peer, at)]);
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// A peer is refused, and told the slot of the committed configuration.
+    fn refuse(&mut self, seat: Seat, peer: Member) {
+        let node = &self.nodes[seat.0];
+        let index = node.core.as_ref().map_or(Index::ZERO, |core| core.committed_configuration().0);
+        if index > Index::ZERO {
+            let message = Box::new(Message::Dismissed(Dismissed { term: Term::ZERO, index }));
+            self.counts.note(CoreRare::Refused);
+            self.wants.push(Want::Send { from: node.me, to: peer, message });
+        }
+    }
+
+    fn vouch(&mut self, seat: Seat, members: Vec<(Member, Index)>) {
+        self.node_mut(seat).disk.wallet.vouch(&members);
+        self.handle(seat, Input::Vouch { members });
+    }
+
+    /// Whether a member may be handed cards: both ends run and know each other.
+    pub(super) fn may_hand_cards(&self, from: Seat, to: Member) -> bool {
+        let core = |seat: Seat| self.nodes.get(seat.0).and_then(|node| node.core.as_ref());
+        let (Some(from), Some(receiver)) = (core(from), core(seat_of(to))) else { return false };
+        receiver.me() == to && from.knows(&to) && receiver.knows(&from.me())
+    }
+
+    /// A member is handed the card that a peer signed for it, and those that the peer keeps.
+    pub(super) fn hand_cards(&mut self, from: Seat, to: Member) {
+        let signer = self.node(from);
+        let Some(card) = signer.peers.signed.get(&to).filter(|_| self.may_hand_cards(from, to))
+        else {
+            return;
+        };
+        let kept = signer.disk.wallet.cards().iter().take(Card::KEPT_MAX - 1);
+        let shown: Vec<Card> = [card].into_iter().chain(kept).copied().collect();
+        let Self { nodes, namespace, .. } = self;
+        nodes[seat_of(to).0].disk.wallet.keep(to.node, namespace, &shown);
+        self.counts.note(CoreRare::CardsHanded);
+    }
+}
+
+/// Whom a core knows, as its transport sees it.
+pub(super) fn known_of(core: &Core) -> KnownMembers {
+    let (committed, members) = core.known_members();
+    KnownMembers { committed, members, cards: Vec::new() }
+}
+
+/// What a member that does not know itself to be one is told by a peer that knows it better: the
+/// members of the committed configuration that has it, and its leader.
+fn admission(joiner: &Core, asked: &Core) -> Option<Vec<(Member, Index)>> {
+    let (me, (at, committed)) = (joiner.me(), asked.committed_configuration());
+    let knows = joiner.configuration().contains(&me) || joiner.committed_configuration().0 >= at;
+    if knows || !committed.contains(&me) || joiner.vouched().contains(&(me, at)) {
+        return None;
+    }
+    let members = committed.members().into_iter().chain(asked.leader()).chain([asked.me()]);
+    Some(members.map(|member| (member, at)).collect())
+}
