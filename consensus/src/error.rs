@@ -46,8 +46,8 @@ pub enum RejectReason {
         /// The member of the step.
         member: Member,
     },
-    /// The step names a member that is not what it must be (a learner for `Promote`, any member
-    /// for `Remove`).
+    /// The step names a member that is not what it must be (for `Promote` a learner that the change
+    /// itself does not add, for `Remove` any member).
     #[error("{member} is not a member that this step can be applied to")]
     NoSuchMember {
         /// The member of the step.

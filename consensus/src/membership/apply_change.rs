@@ -21,7 +21,16 @@ pub(crate) fn apply_change(
         return step_count;
     }
     let mut to = from.clone();
-    change.steps.iter().try_for_each(|step| apply_step(&mut to, *step))?;
+    for step in &change.steps {
+        // A member hears the others once the configuration that adds it is committed: in one change
+        // its vote could be needed for just that.
+        if let ChangeStep::Promote(member) = *step
+            && !from.contains(&member)
+        {
+            return Err(RejectReason::NoSuchMember { member });
+        }
+        apply_step(&mut to, *step)?;
+    }
     if to.voters.is_empty() {
         return Err(RejectReason::NoVoters);
     }
@@ -117,6 +126,9 @@ mod tests {
         let unknown = RejectReason::NoSuchMember { member: stranger };
         assert_eq!(refused(vec![ChangeStep::Promote(stranger)]), unknown);
         assert_eq!(refused(vec![ChangeStep::Remove(stranger)]), unknown);
+        // A member that this very change adds hears nobody yet.
+        let at_once = vec![ChangeStep::AddLearner(stranger), ChangeStep::Promote(stranger)];
+        assert_eq!(refused(at_once), unknown);
         assert_eq!(refused(vec![]), RejectReason::StepCount { steps: 0 });
         let everyone = from.voters.iter().map(|voter| ChangeStep::Remove(*voter)).collect();
         assert_eq!(refused(everyone), RejectReason::NoVoters);

@@ -17,7 +17,8 @@ pub struct Change {
 pub enum ChangeStep {
     /// Let a member receive the log without a vote.
     AddLearner(Member),
-    /// Make a learner a voter; every other incarnation of its node leaves in the same change.
+    /// Make a learner a voter; every other incarnation of its node leaves in the same change. The
+    /// member must be in the configuration before the change.
     Promote(Member),
     /// Make a voter a learner; it votes until the joint configuration is left. A leader that
     /// promotes learners by itself may promote it again.

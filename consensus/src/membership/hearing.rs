@@ -18,7 +18,7 @@ use crate::{
     input::Input,
     membership::Configuration,
     message::{Dismissed, Message},
-    output::Lane,
+    output::{Lane, Output},
     role::RoleState,
     types::{Index, Term},
 };
@@ -134,7 +134,8 @@ impl Core {
         let index = self.membership.committed().0;
         if index > Index::ZERO && !matches!(message, Message::Dismissed(_)) {
             let message = Message::Dismissed(Dismissed { term: Term::ZERO, index });
-            self.send(from, Lane::Control, message);
+            // It names no term, and waits for no write: while a disk stalls, strangers fill no queue.
+            self.outputs.push_back(Output::Send { to: from, lane: Lane::Control, message });
         }
         false
     }

@@ -63,7 +63,9 @@ impl KnownMembers {
     /// Judges a peer that wants to be heard in `cluster`, by its identity and incarnation and the
     /// cards that it shows, in any order. A chain begins at a signer that is a known member; each
     /// later card is signed by the member that the card before it names; every index is above the
-    /// newest committed configuration here, and none falls along the chain.
+    /// newest committed configuration here, and none falls along the chain. Cards that the node of
+    /// the peer signed itself never count: with its key each of its incarnations could vouch for
+    /// the next one.
     ///
     /// At most [`Card::CHAIN_MAX`] signatures are verified.
     ///
@@ -80,8 +82,10 @@ impl KnownMembers {
             return Ok(Judgement::Known);
         }
         self.check_shown(cluster, peer, cards)?;
-        let usable =
-            || cards.iter().filter(|card| card.cluster == cluster && card.index > self.committed);
+        let usable = || {
+            let news = |card: &&Card| card.cluster == cluster && card.index > self.committed;
+            cards.iter().filter(news).filter(|card| card.signer != peer.node)
+        };
         let layers = self.reach(usable(), true, Card::CHAIN_MAX);
         let Some(chain) = chain_to(&layers, usable(), peer) else {
             return Err(self.why_unreached(usable(), peer));
@@ -103,7 +107,8 @@ impl KnownMembers {
         if cards.len() > Card::KEPT_MAX {
             return Err(CardError::TooMany { cards: cards.len() as u64 });
         }
-        let naming = || cards.iter().filter(|card| card.member == peer);
+        let naming =
+            || cards.iter().filter(|card| card.member == peer && card.signer != peer.node);
         if naming().next().is_none() {
             return Err(CardError::NoCard);
         }
@@ -327,6 +332,23 @@ mod tests {
         let three = known(&[1, 2, 3], 5);
         let cards = [card(66, 67, 9), card(67, 66, 9)];
         assert_eq!(judge(&three, 66, &cards), Err(CardError::UnknownSigner));
+    }
+
+    #[test]
+    fn no_incarnation_vouches_for_the_next_one_of_its_node() {
+        let (namespace, cluster) = space();
+        let three = known(&[1, 2, 3], 5);
+        let reborn = Member::new(member(3).node, Incarnation::new([33; 16]));
+        let sign = |signer: u8, named: Member, index| {
+            let of = (Index::new(index), named);
+            Card::sign(&Scribble(signer), &namespace, cluster, of, member(signer).node)
+        };
+        let judge = |cards: &[Card]| three.judge((&namespace, cluster), reborn, cards, &Scribble(1));
+        assert_eq!(judge(&[sign(3, reborn, 6)]), Err(CardError::NoCard));
+        // Nor with the help of a stranger that it vouches for first.
+        let by_way_of_a_stranger = [sign(3, member(66), 6), sign(66, reborn, 6)];
+        assert_eq!(judge(&by_way_of_a_stranger), Err(CardError::UnknownSigner));
+        assert_eq!(judge(&[sign(2, reborn, 6)]), Ok(Judgement::Vouched { at: Index::new(6) }));
     }
 
     #[test]

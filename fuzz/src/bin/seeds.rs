@@ -65,6 +65,9 @@ enum Profile {
     Node,
     /// Cores alone, much faster.
     Core,
+    /// The same, where hostile members that were removed also lie to members that have not learned
+    /// of the removal: what comes of that is measured, as no member can know better.
+    CoreLies,
 }
 
 /// What one run did.
@@ -113,8 +116,8 @@ impl Profile {
     fn run(self, seed: u64, print: bool) -> Result<Run, (u8, String)> {
         let run = || match self {
             Self::Node => simulate(&Plan { print, ..Plan::of_seed(seed) }).map(Run::of_nodes),
-            Self::Core => {
-                simulate_cores(&CorePlan { print, ..CorePlan::of_seed(seed) }).map(Run::of_cores)
+            Self::Core | Self::CoreLies => {
+                simulate_cores(&CorePlan { print, ..self.cores(seed) }).map(Run::of_cores)
             }
         };
         match catch_unwind(AssertUnwindSafe(run)) {
@@ -131,10 +134,16 @@ impl Profile {
         }
     }
 
+    /// The plan of a seed, of cores alone.
+    fn cores(self, seed: u64) -> CorePlan {
+        CorePlan { lies: self == Self::CoreLies, ..CorePlan::of_seed(seed) }
+    }
+
     const fn name(self) -> &'static str {
         match self {
             Self::Node => "node",
             Self::Core => "core",
+            Self::CoreLies => "core-lies",
         }
     }
 }
@@ -158,7 +167,7 @@ impl Run {
 fn one(profile: Profile, seed: u64, trace: bool) -> ExitCode {
     match profile {
         Profile::Node => println!("{:#?}", Plan::of_seed(seed)),
-        Profile::Core => println!("{}", CorePlan::of_seed(seed)),
+        Profile::Core | Profile::CoreLies => println!("{}", profile.cores(seed)),
     }
     match (profile.run(seed, trace), profile.run(seed, false)) {
         (Ok(first), Ok(second)) if first == second => {
@@ -187,7 +196,7 @@ fn shrunk(profile: Profile, seed: u64, trace: bool) -> ExitCode {
             let (left, before) = (shrunk.story.len(), shrunk.before);
             format!("{left} of {before} strikes after {} runs:\n{shrunk}", shrunk.tries)
         }),
-        Profile::Core => shrink(&CorePlan::of_seed(seed))
+        Profile::Core | Profile::CoreLies => shrink(&profile.cores(seed))
             .map(|shrunk| format!("{} of {} steps:\n{shrunk}", shrunk.len(), shrunk.before)),
     };
     match shrunk {
@@ -209,7 +218,7 @@ fn many(arguments: &Arguments) -> ExitCode {
     let (next, total) = (AtomicU64::new(arguments.from), Total::default());
     let (stop, worst) = (AtomicBool::new(false), Mutex::new(0_u8));
     let end = arguments.from.saturating_add(arguments.seeds);
-    let print_every = if profile == Profile::Core { 10_000 } else { 100 };
+    let print_every = if profile == Profile::Node { 100 } else { 10_000 };
     thread::scope(|scope| {
         for _ in 0..arguments.jobs.max(1) {
             scope.spawn(|| {
@@ -285,7 +294,7 @@ impl Total {
                 println!("  strikes of each fault");
                 Fault::ALL.iter().for_each(|it| row(it.name(), counts.struck.of(*it)));
             }
-            Profile::Core => {
+            Profile::Core | Profile::CoreLies => {
                 CoreRare::ALL.iter().for_each(|it| row(it.name(), counts.core.of(*it)));
             }
         }

@@ -40,6 +40,9 @@ impl Cluster {
         if self.never_members.contains(&from) {
             return true;
         }
+        if core.me() == from {
+            return false;
+        }
         let (at, committed) = core.committed_configuration();
         let removed = self.listed.get(&from).is_some_and(|listed| at > *listed);
         let hands_over =
@@ -67,6 +70,7 @@ impl Cluster {
         let (local, me) = (node.clock.local(now), node.me);
         let Some(core) = &mut node.core else { return Ok(()) };
         let mut twin = core.clone();
+        let refusal = matches!(attack, Attack::Message(Message::Dismissed(_)));
         let input = match attack {
             Attack::Message(message) => Input::Receive { from, message },
             Attack::Path => Input::PeerUp(from),
@@ -86,8 +90,10 @@ impl Cluster {
         };
         core.handle(local, input);
         twin.handle(local, Input::Vouch { members: Vec::new() });
-        let said = said(core, Some(from));
-        if said != self::said(&mut twin, None) || *core != twin {
+        let (said, owed) = said(core, from);
+        // A refusal is answered by nothing, so that two strangers fall silent.
+        let answers = owed.len() > if refusal { 1 } else { 2 };
+        if answers || said != self::said(&mut twin, from).0 || *core != twin {
             return Err(Violation::Moved { member: me, stranger: from });
         }
         self.drain(seat)
@@ -120,21 +126,19 @@ impl Cluster {
     }
 }
 
-/// Everything that a core has to say, but for what an unknown sender is owed.
-fn said(core: &mut Core, to: Option<Member>) -> Vec<Output> {
+/// Everything that a core has to say; apart from it, how an unknown sender is dropped and answered.
+fn said(core: &mut Core, to: Member) -> (Vec<Output>, Vec<Output>) {
     let owed = |output: &Output| match output {
-        Output::Observe(Event::Dropped { from, reason: DropReason::Stranger }) => {
-            Some(*from) == to
+        Output::Observe(Event::Dropped { from, reason }) => {
+            (*from, *reason) == (to, DropReason::Stranger)
         }
         Output::Send { to: told, message: Message::Dismissed(message), .. } => {
-            Some(*told) == to && message.term == Term::ZERO
+            *told == to && message.term == Term::ZERO
         }
         _ => false,
     };
     let said: Vec<Output> = std::iter::from_fn(|| core.poll()).collect();
-    let (owed, rest): (Vec<Output>, Vec<Output>) = said.into_iter().partition(owed);
-    // Each at most once: an unknown sender is not answered with more than it sends.
-    if owed.len() > 2 { owed } else { rest }
+    said.into_iter().partition(|output| !owed(output))
 }
 
 /// As what an attack is counted.

@@ -80,6 +80,12 @@ impl Wallet {
         self.vouched.iter().map(|(member, at)| (*member, *at)).collect()
     }
 
+    /// The slot at which a start is told of a member.
+    pub(super) fn vouched_at(&self, member: &Member) -> Option<Index> {
+        let known = |vouched: &BTreeMap<Member, Index>| vouched.get(member).copied();
+        known(&self.vouched).max(self.next.as_ref().and_then(known))
+    }
+
     /// What the core says is stored with the next write.
     pub(super) fn store(&mut self, vouched: Vec<(Member, Index)>) {
         self.next = Some(vouched.into_iter().collect());

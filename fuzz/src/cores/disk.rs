@@ -202,6 +202,19 @@ impl Disk {
         covered >= Some(position.index) || (held == Some(position) && sound)
     }
 
+    /// The slot of the newest configuration that has a member, as far as the log and its snapshot
+    /// say.
+    pub(super) fn newest_with(&self, member: &Member) -> Option<Index> {
+        let snapshot = self.live.snapshot.as_ref();
+        let base = snapshot.filter(|meta| meta.configuration.contains(member));
+        let has = |entry: &&Entry| {
+            entry.kind == EntryKind::Configuration
+                && Configuration::decode(&entry.bytes).is_ok_and(|one| one.contains(member))
+        };
+        let newest = self.live.entries.iter().rev().find(has).map(|entry| entry.position.index);
+        newest.max(base.map(|meta| meta.configuration_index))
+    }
+
     /// The slots that are durable.
     pub(super) fn slots(&self) -> IndexRange {
         IndexRange { first: self.durable.first(), last: self.durable.last().index }

@@ -14,7 +14,7 @@ use super::{
     losses::OldCopy,
 };
 use crate::{
-    check::GroupKey,
+    check::{GroupKey, Violation},
     world::{Seat, clock::LocalClock},
 };
 
@@ -157,6 +157,22 @@ impl Node {
     /// The founders as a configuration: what is in force before the first entry.
     pub(super) fn founders(&self) -> Configuration {
         founders_of(self.founding.as_deref())
+    }
+
+    /// The newest slot at which it knows itself to be a member: by its log, an admission or a card
+    /// that its core was told of.
+    pub(super) fn listed(&self) -> Option<Index> {
+        let vouched = self.disk.wallet.vouched_at(&self.me);
+        self.disk.newest_with(&self.me).max(vouched)
+    }
+
+    /// A member never departs by a configuration that is older than one that has it.
+    pub(super) fn expect_departed(&self, index: Index) -> Result<(), Violation> {
+        if self.listed() < Some(index) || self.disk.rots() {
+            return Ok(());
+        }
+        let what = "that it departed before the configuration that has it";
+        Err(Violation::Claim { member: self.me, what })
     }
 
     /// Whether this message leaves: its transport opens handles to members that its core knows. A

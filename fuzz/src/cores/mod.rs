@@ -7,6 +7,7 @@
 
 mod attack;
 mod cards;
+mod client;
 mod cluster;
 mod counts;
 mod disk;
@@ -32,7 +33,7 @@ use std::{
     time::Duration,
 };
 
-use meshraft_consensus::{Member, Moment, ProposalId, ReadId, ReadLevel};
+use meshraft_consensus::{Member, Moment};
 
 use self::{
     cluster::{Cluster, Want},
@@ -459,30 +460,6 @@ impl CoreWorld {
             wait += self.random.between(Duration::ZERO, self.plan.knobs.election * 2);
         }
         self.clock.after(wait, Due::Written { seat, life, writes });
-    }
-
-    fn next_id(&mut self) -> u64 {
-        self.last_id += 1;
-        self.last_id
-    }
-
-    /// A client proposes or reads, most often where it takes the leader to be.
-    fn client(&mut self) -> Result<(), Violation> {
-        let (guess, leader, some) = (self.random.below(4) > 0, self.some_leader(), self.some());
-        let seat = leader.filter(|_| guess).unwrap_or(some);
-        let id = self.next_id();
-        let step = if self.random.below(3) == 0 {
-            let lease = self.random.below(2) == 0;
-            let level = if lease { ReadLevel::Lease } else { ReadLevel::Linearizable };
-            Step::Read { seat, id: ReadId::new(id), level }
-        } else {
-            let bytes = self.random.below(self.plan.command_bytes_max + 1) as usize;
-            Step::Propose { seat, id: ProposalId::new(id), bytes }
-        };
-        match self.cluster.node(seat).core.is_some() {
-            true => self.due_step(step),
-            false => Ok(()),
-        }
     }
 
     /// Some seat.

@@ -111,7 +111,10 @@ impl Cluster {
                 self.wants.push(Want::Install(seat));
             }
             Output::Amnesia { .. } => self.retires(seat)?,
-            Output::Departed { .. } => self.counts.note(CoreRare::Departed),
+            Output::Departed { index } => {
+                node.expect_departed(index)?;
+                self.counts.note(CoreRare::Departed);
+            }
             Output::Observe(event) => {
                 let (me, core) = (node.me, node.core.as_ref());
                 let term = core.map(|core| core.term()).unwrap_or_default();

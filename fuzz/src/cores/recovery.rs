@@ -9,6 +9,7 @@ use meshraft_consensus::{Change, ChangeStep, Member, ProposalId};
 use super::{
     CoreWorld, Due,
     cluster::Cluster,
+    member::Node,
     plan::CoreFaults,
     step::{Step, seat_of},
 };
@@ -147,6 +148,25 @@ impl Cluster {
                 return Err("members are in different states");
             }
         }
-        Ok(())
+        match self.nodes.iter().any(|node| self.owes_departure(node, leader)) {
+            true => Err("a member that is out does not know it"),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether a member that is out takes itself for a member, though it hears one that has
+    /// committed a later configuration than each by which it knows itself to be one.
+    fn owes_departure(&self, node: &Node, leader: &Node) -> bool {
+        let Some(core) = node.core.as_ref() else { return false };
+        let out = !leader.configuration.contains(&node.me);
+        if !out || !core.configuration().contains(&node.me) || core.status().departed {
+            return false;
+        }
+        let listed = node.listed();
+        self.nodes.iter().filter_map(|other| other.core.as_ref()).any(|other| {
+            let (at, committed) = other.committed_configuration();
+            let later = Some(at) > listed && !committed.contains(&node.me);
+            later && core.knows(&other.me()) && !other.knows(&node.me)
+        })
     }
 }

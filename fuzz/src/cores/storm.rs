@@ -134,6 +134,10 @@ impl CoreWorld {
                     _ => ChangeStep::Remove(member),
                 }
             } else if to.learners.contains(&member) {
+                if !from.contains(&member) && self.random.below(4) > 0 {
+                    // It is refused: nobody votes in the change that adds it.
+                    continue;
+                }
                 ChangeStep::Promote(member)
             } else {
                 ChangeStep::AddLearner(member)
