@@ -2,7 +2,8 @@
 //!
 //! Invariants:
 //! 1. A member has departed when a configuration without it is committed after one with it; nobody
-//!    departs who never was a member, as a joiner that learns the log from its beginning.
+//!    departs who never was a member, as a joiner that learns the log from its beginning, nor by a
+//!    configuration that is older than an admission or a card that it was told of.
 //! 2. The driver is told once, and again only after the member was admitted again.
 //! 3. Who has departed never campaigns. It still votes, and still receives what it is sent.
 
@@ -95,6 +96,10 @@ impl Core {
         let (index, committed) = self.membership.committed();
         if self.departure.listed.is_none_or(|listed| listed >= index) {
             // It never was a member, or still is.
+            return;
+        }
+        if self.vouched.at(&self.me).is_some_and(|admitted| admitted > index) {
+            // It was admitted again since: its log has yet to come to that.
             return;
         }
         let may_be = committed.contains(&self.me)

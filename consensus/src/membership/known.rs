@@ -107,8 +107,7 @@ impl KnownMembers {
         if cards.len() > Card::KEPT_MAX {
             return Err(CardError::TooMany { cards: cards.len() as u64 });
         }
-        let naming =
-            || cards.iter().filter(|card| card.member == peer && card.signer != peer.node);
+        let naming = || cards.iter().filter(|card| card.member == peer);
         if naming().next().is_none() {
             return Err(CardError::NoCard);
         }
@@ -343,8 +342,9 @@ mod tests {
             let of = (Index::new(index), named);
             Card::sign(&Scribble(signer), &namespace, cluster, of, member(signer).node)
         };
-        let judge = |cards: &[Card]| three.judge((&namespace, cluster), reborn, cards, &Scribble(1));
-        assert_eq!(judge(&[sign(3, reborn, 6)]), Err(CardError::NoCard));
+        let judge =
+            |cards: &[Card]| three.judge((&namespace, cluster), reborn, cards, &Scribble(1));
+        assert_eq!(judge(&[sign(3, reborn, 6)]), Err(CardError::UnknownSigner));
         // Nor with the help of a stranger that it vouches for first.
         let by_way_of_a_stranger = [sign(3, member(66), 6), sign(66, reborn, 6)];
         assert_eq!(judge(&by_way_of_a_stranger), Err(CardError::UnknownSigner));

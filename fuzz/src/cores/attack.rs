@@ -76,12 +76,8 @@ impl Cluster {
             Attack::Path => Input::PeerUp(from),
             Attack::Sign => Input::LeaderSeen { leader: from, at: local },
             Attack::Cards(cards) => {
-                let judged = known_of(core).judge(
-                    (&self.namespace, CLUSTER),
-                    from,
-                    &cards,
-                    &Key(me.node),
-                );
+                let judged =
+                    known_of(core).judge((&self.namespace, CLUSTER), from, &cards, &Key(me.node));
                 return match judged {
                     Ok(_) => Err(Violation::KnowsStranger { member: me, stranger: from }),
                     Err(_) => Ok(()),

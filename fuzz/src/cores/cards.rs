@@ -17,6 +17,7 @@ use meshraft_consensus::{
 use super::{
     cluster::{Cluster, Want},
     counts::CoreRare,
+    member::Node,
     step::seat_of,
 };
 use crate::{
@@ -143,13 +144,25 @@ impl Wallet {
 /// What a running process knows of the peers around its core.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Acquaintances {
-    /// Under which version of whom its core knows all of this was looked at last.
+    /// Under which version of whom its core knows all of this was looked at last, and whom it knew.
     version: Option<u64>,
+    known: Vec<Member>,
     /// The cards that it signed, the newest for each member, and at which slot it signed last.
     signed: BTreeMap<Member, Card>,
     signed_at: Index,
     /// The peers to which there is a path, and whether its core was told while it knew them.
     paths: BTreeMap<Member, bool>,
+}
+
+impl Node {
+    /// Whether its core runs and hears a peer.
+    pub(super) fn knows(&self, peer: &Member) -> bool {
+        let Some(core) = &self.core else { return false };
+        match self.peers.version == Some(core.known_version()) {
+            true => self.peers.known.contains(peer),
+            false => core.knows(peer),
+        }
+    }
 }
 
 impl Cluster {
@@ -165,6 +178,8 @@ impl Cluster {
         if let Some(stranger) = self.never_members.iter().find(|stranger| core.knows(stranger)) {
             return Err(Violation::KnowsStranger { member: node.me, stranger: *stranger });
         }
+        let members = core.known_members().1.into_iter();
+        node.peers.known = members.filter(|member| core.knows(member)).collect();
         node.disk.wallet.store(core.vouched());
         self.sign_cards(seat);
         Ok(self.tell_paths(seat))
@@ -227,10 +242,12 @@ impl Cluster {
 
     /// Whether two running members have anything to say to each other before they can talk.
     pub(super) fn would_meet(&self, one: Seat, other: Seat) -> bool {
-        let core = |seat: Seat| self.nodes.get(seat.0).and_then(|node| node.core.as_ref());
-        let (Some(one), Some(other)) = (core(one), core(other)) else { return false };
-        let mutual = one.knows(&other.me()) && other.knows(&one.me());
-        !mutual || admission(one, other).is_some() || admission(other, one).is_some()
+        let (Some(one), Some(other)) = (self.nodes.get(one.0), self.nodes.get(other.0)) else {
+            return false;
+        };
+        let (Some(first), Some(second)) = (&one.core, &other.core) else { return false };
+        let mutual = one.knows(&other.me) && other.knows(&one.me);
+        !mutual || admission(first, second).is_some() || admission(second, first).is_some()
     }
 
     /// Two members meet: each judges the other one, and admits it if it asks for that.
@@ -258,12 +275,13 @@ impl Cluster {
         if matches!(message, Message::Dismissed(_)) {
             return;
         }
-        // A refusal is the core's own answer.
-        self.judge(seat, from);
+        if !self.node(seat).knows(&from) {
+            // A refusal is the core's own answer.
+            self.judge(seat, from);
+        }
         let other = seat_of(from);
-        let sender = self.nodes.get(other.0).filter(|node| node.me == from);
-        let sender = sender.and_then(|node| node.core.as_ref());
-        if sender.is_some_and(|core| !core.knows(&self.node(seat).me)) {
+        let sender = self.nodes.get(other.0).filter(|node| node.me == from && node.core.is_some());
+        if sender.is_some_and(|sender| !sender.knows(&self.node(seat).me)) {
             self.wants.push(Want::Meet(other, seat));
         }
     }
@@ -305,9 +323,10 @@ impl Cluster {
 
     /// Whether a member may be handed cards: both ends run and know each other.
     pub(super) fn may_hand_cards(&self, from: Seat, to: Member) -> bool {
-        let core = |seat: Seat| self.nodes.get(seat.0).and_then(|node| node.core.as_ref());
-        let (Some(from), Some(receiver)) = (core(from), core(seat_of(to))) else { return false };
-        receiver.me() == to && from.knows(&to) && receiver.knows(&from.me())
+        let (signer, Some(receiver)) = (self.node(from), self.nodes.get(seat_of(to).0)) else {
+            return false;
+        };
+        receiver.me == to && signer.knows(&to) && receiver.knows(&signer.me)
     }
 
     /// A member is handed the card that a peer signed for it, and those that the peer keeps.

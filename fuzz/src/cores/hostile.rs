@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use meshraft_consensus::{
     Amnesia, AppendRequest, AppendResponse, AppendResult, Card, Committed, Configuration,
-    Dismissed, Entry, EntryKind, Heartbeat, HeartbeatResponse, Index, Member, Message,
-    Position, Quiesce, ReadRequest, ReadResponse, RepairRequest, RepairResponse, RepairResult,
-    SnapshotMeta, SnapshotOffer, SnapshotResponse, Status, Term, TimeoutNow, VoteKind, VoteRequest,
-    VoteResponse,
+    Dismissed, Entry, EntryKind, Heartbeat, HeartbeatResponse, Index, Member, Message, Position,
+    Quiesce, ReadRequest, ReadResponse, RepairRequest, RepairResponse, RepairResult, SnapshotMeta,
+    SnapshotOffer, SnapshotResponse, Status, Term, TimeoutNow, VoteKind, VoteRequest, VoteResponse,
 };
 
 use super::{
@@ -30,7 +29,7 @@ use crate::{
 };
 
 /// How often an actor does something, on average.
-const ACTS_EVERY: Duration = Duration::from_millis(60);
+const ACTS_EVERY: Duration = Duration::from_millis(100);
 /// How much a burst holds.
 const BURST: u64 = 16;
 /// So many messages of the wire are remembered.

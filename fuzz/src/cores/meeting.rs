@@ -14,7 +14,7 @@ use crate::{check::Violation, world::Seat};
 impl CoreWorld {
     /// Every transport tries those again that it can't talk to yet.
     pub(super) fn greet(&mut self) {
-        self.clock.after(self.plan.knobs.election, Due::Greet);
+        self.clock.after(self.plan.knobs.election * 2, Due::Greet);
         let count = self.cluster.nodes.len();
         for one in 0..count {
             for other in one + 1..count {

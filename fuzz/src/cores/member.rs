@@ -178,10 +178,10 @@ impl Node {
     /// Whether this message leaves: its transport opens handles to members that its core knows. A
     /// refusal needs none.
     pub(super) fn opens(&self, to: &Member, message: &Message) -> bool {
-        let Some(core) = &self.core else { return false };
-        matches!(message, Message::Dismissed(_))
-            || core.knows(to)
-            || core.known_members().1.contains(to)
+        let opens = |core: &Core| core.known_members().1.contains(to);
+        self.knows(to)
+            || matches!(message, Message::Dismissed(_))
+            || self.core.as_ref().is_some_and(opens)
     }
 
     /// What only the process held is gone.
