@@ -186,6 +186,23 @@ async fn a_wrong_or_missing_key_is_reported_as_that_on_both_sides() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mismatch_tells_the_fingerprints_of_the_keys_that_are_held_here() {
+    let (mut one, mut two) = (Node::start().await, Node::start().await);
+    one.open(key(1), []);
+    two.open(key(2), []);
+    one.dial(&two);
+    for (node, own) in [(&mut one, key(1)), (&mut two, key(2))] {
+        let keys = node
+            .until("a refusal", |event| match event {
+                Event::Refused { why: Refusal::KeyMismatch, keys, .. } => Some(keys),
+                _ => None,
+            })
+            .await;
+        assert_eq!(keys, own.ids().collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_namespace_that_the_peer_opens_later_is_shared_then() {
     let (mut one, mut two) = (Node::start().await, Node::start().await);
     one.open(KeyRing::open(), []);
