@@ -162,6 +162,13 @@ fn founding(node: NodeId, namespace: &Namespace, event: &FoundingEvent) {
         FoundingEvent::Rejoined { cluster } => {
             info!(%node, %namespace, %cluster, "cluster rejoined");
         }
+        FoundingEvent::OnTrial { cluster, by } => {
+            info!(%node, %namespace, %cluster, peer = %peer_id(*by), "cluster tried");
+        }
+        FoundingEvent::PassedOver { peer, why, .. } => {
+            let why = why.as_str();
+            warn!(%node, %namespace, peer = %peer_id(*peer), why, "peer passed over");
+        }
         FoundingEvent::Joined { cluster } => info!(%node, %namespace, %cluster, "cluster joined"),
         FoundingEvent::NotAdmitted { cluster, by, .. } => {
             info!(%node, %namespace, %cluster, peer = %peer_id(*by), ?event, "not admitted");

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use meshraft_consensus::{ClusterId, Index, Namespace, Role, Status};
-use meshraft_storage::Job;
 
 use super::{Event, Seat, World, options};
 use crate::{

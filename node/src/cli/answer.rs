@@ -293,6 +293,9 @@ pub(crate) fn waiting_text(status: &Status) -> String {
         WaitingCode::Left => "left; `join` or a new start brings it back".into(),
         WaitingCode::Removed => "removed; `join` brings it back".into(),
         WaitingCode::Departure => "departure: the cluster has yet to take it out".into(),
+        WaitingCode::PassedOver => format!(
+            "founders: has {have}, needs {need}; passes those over that did not do what they said"
+        ),
         code => format!("{}: has {have}, needs {need}", waiting_code(*code)),
     };
     if let Some(why) = why {
@@ -412,6 +415,7 @@ const fn waiting_code(code: WaitingCode) -> &'static str {
         WaitingCode::Departure => "departure",
         WaitingCode::Left => "left",
         WaitingCode::Removed => "removed",
+        WaitingCode::PassedOver => "passed_over",
         _ => "unknown",
     }
 }

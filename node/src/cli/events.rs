@@ -153,6 +153,15 @@ fn founding(namespace: &str, event: &FoundingEvent) -> Option<Value> {
         FoundingEvent::Left { cluster, .. } => step("left", cluster),
         FoundingEvent::Founded { cluster } => step("founded", cluster),
         FoundingEvent::Joining { cluster, .. } => step("joining", cluster),
+        FoundingEvent::OnTrial { cluster, by } => {
+            let mut line = step("on_trial", cluster);
+            line["peer"] = json!(name(*by));
+            line
+        }
+        FoundingEvent::PassedOver { peer, why, .. } => json!({
+            "event": "founding", "namespace": namespace,
+            "step": "passed_over", "peer": name(*peer), "why": why.as_str(),
+        }),
         FoundingEvent::Joined { cluster } => step("joined", cluster),
         FoundingEvent::NotAdmitted { cluster, why, .. } => {
             let mut line = step("not_admitted", cluster);

@@ -43,6 +43,8 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod trial;
+#[cfg(test)]
+mod trial_tests;
 mod vigil;
 
 use std::{

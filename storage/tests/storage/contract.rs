@@ -27,6 +27,7 @@ contract!(
     new_store_is_empty,
     record_is_replaced_and_groups_are_listed,
     group_numbers_are_never_used_again,
+    record_and_first_entry_are_written_together,
     log_comes_back_as_written,
     truncation_takes_the_suffix_and_keeps_the_rest,
     truncation_alone_shortens_the_log,
@@ -97,6 +98,24 @@ fn group_numbers_are_never_used_again(subject: &mut impl Subject) {
     let opened = subject.reopen();
     assert_eq!(opened.next_group, GroupId::new(6));
     assert!(opened.namespaces[0].groups.is_empty());
+}
+
+fn record_and_first_entry_are_written_together(subject: &mut impl Subject) {
+    subject.commit(vec![create("a", 1)]);
+    let enter = Job::Enter {
+        ticket: Ticket::new(2),
+        namespace: namespace("a"),
+        record: Bytes::from_static(b"entered"),
+        group: GroupId::new(1),
+        write: write(None, entries(3, 1, 2)),
+    };
+    subject.commit(vec![enter, append(3, 1, entries(3, 3, 3))]);
+    assert_eq!(all(subject, 1), Ok(entries(3, 1, 3)));
+    let opened = subject.reopen();
+    assert_eq!(opened.namespaces[0].record, "entered");
+    let group = &opened.namespaces[0].groups[0];
+    assert_eq!((group.cluster.as_bytes(), group.last), (&[1; 32], position(3, 3)));
+    assert_eq!(all(subject, 1), Ok(entries(3, 1, 3)));
 }
 
 fn log_comes_back_as_written(subject: &mut impl Subject) {
