@@ -6,14 +6,18 @@
 use std::{
     collections::BTreeMap,
     convert::Infallible,
+    io::{self, ErrorKind},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
 
 use libp2p::{
-    Multiaddr, PeerId,
-    core::{ConnectedPoint, Endpoint, transport::PortUse},
+    Multiaddr, PeerId, TransportError,
+    core::{
+        ConnectedPoint, Endpoint,
+        transport::{PortUse, timeout::TransportTimeoutError},
+    },
     swarm::{
         CloseConnection, ConnectionDenied, ConnectionId, DialError, FromSwarm, NetworkBehaviour,
         NotifyHandler, ToSwarm,
@@ -24,18 +28,17 @@ use meshraft_consensus::{Moment, NodeId};
 use tokio::time::{Sleep, sleep_until};
 
 use crate::{
+    book::{AddressSource, Book, Dial, DialResult, Established, LOOK, Target},
     dial_failure::unreached,
-    dialer::{Dial, Dialer, Target},
     event::Event,
-    finder::{self, Finder},
     handler::{Handler, Open, Opened},
     handshakes::Handshakes,
     hub::Hub,
     identity::{node_id, peer_id},
-    idlers::{self, Idlers},
     lan::{Heard, Lan},
     names::Resolved,
     orders::Order,
+    own::OwnAddresses,
     peer::Connection,
     roster::Roster,
 };
@@ -56,6 +59,9 @@ pub enum Denied {
     /// The peer has enough connections.
     #[error("the peer has enough connections")]
     TooManyConnections,
+    /// The connection was made to prove an address of a connected peer, and has.
+    #[error("the address is proven, and the peer is connected already")]
+    Probed,
 }
 
 /// What the swarm is to do next.
@@ -65,36 +71,16 @@ enum Due {
     Wait(Option<Moment>),
 }
 
-/// Who wanted a dial.
-#[derive(Clone, Debug)]
-enum Origin {
-    /// The address book.
-    Book(Target),
-    /// The local network.
-    Lan(NodeId),
-}
-
-impl Origin {
-    /// The peer that was looked for, if it was a certain one.
-    const fn sought(&self) -> Option<NodeId> {
-        match self {
-            Self::Book(Target::Peer(node)) | Self::Lan(node) => Some(*node),
-            Self::Book(Target::Address(_)) => None,
-        }
-    }
-}
-
 /// The behaviour of a transport.
 #[derive(Debug)]
 pub struct Behaviour {
     hub: Arc<Hub>,
-    dialer: Dialer,
-    finder: Finder,
+    book: Book,
     lan: Option<Lan>,
-    idlers: Idlers,
-    /// When one looks for idle peers next.
+    own: OwnAddresses,
+    /// When the peers are looked at next.
     look_at: Moment,
-    dials: BTreeMap<ConnectionId, Origin>,
+    dials: BTreeMap<ConnectionId, Dial>,
     handshakes: Handshakes,
     timer: Option<Pin<Box<Sleep>>>,
     resolved: Resolved,
@@ -103,10 +89,9 @@ pub struct Behaviour {
 impl Behaviour {
     pub(crate) fn new(hub: Arc<Hub>, seed: u64, lan: Option<Lan>, resolved: Resolved) -> Self {
         Self {
-            dialer: Dialer::new(hub.me, seed),
-            finder: Finder::new(hub.me, seed.rotate_left(32)),
+            book: Book::new(hub.me, seed),
             lan,
-            idlers: Idlers::default(),
+            own: OwnAddresses::default(),
             look_at: Moment::ZERO,
             dials: BTreeMap::new(),
             handshakes: Handshakes::new(hub.limits.handshakes_max),
@@ -129,8 +114,8 @@ impl Behaviour {
 
     fn has_room_for(&self, node: NodeId) -> bool {
         let (now, count) = (self.hub.now(), self.hub.peers_len());
-        let unwelcome = self.is_crowded(count) && self.idlers.was_let_go(now, node);
-        self.dialer.knows(node) || (count < self.hub.limits.peers_max && !unwelcome)
+        let unwelcome = self.is_crowded(count) && self.book.was_let_go(now, node);
+        self.book.is_wanted(node) || (count < self.hub.limits.peers_max && !unwelcome)
     }
 
     /// Whether three quarters of the table of peers are full.
@@ -141,11 +126,6 @@ impl Behaviour {
     fn established(&mut self, peer: PeerId, id: ConnectionId, endpoint: &ConnectedPoint) {
         // Every connection passed through `admit`.
         let Ok(node) = node_id(peer) else { return };
-        match self.dials.remove(&id) {
-            Some(Origin::Book(target)) => self.dialer.connected(node, Some(&target)),
-            Some(Origin::Lan(_)) | None => self.dialer.connected(node, None),
-        }
-        self.finder.connected(node);
         let (address, dialled) = match endpoint {
             ConnectedPoint::Dialer { address, .. } => {
                 self.hub.with_failures(|failures| failures.reached(peer, Some(address)));
@@ -159,28 +139,39 @@ impl Behaviour {
             }
         };
         let since = self.hub.now();
-        self.hub.connected(node, Connection { id, address, dialled, since });
+        let dial = self.dials.remove(&id);
+        let established = Established { peer: node, remote: address.clone(), dialled, dial };
+        self.book.connected(since, established);
+        self.hub.connected(node, Connection { id, address, dialled, since, settled: false });
     }
 
     fn dial_failed(&mut self, id: ConnectionId, error: &DialError) {
-        let Some(origin) = self.dials.remove(&id) else { return };
-        tracing::debug!(?origin, %error, "dial failed");
+        let Some(dial) = self.dials.remove(&id) else { return };
+        tracing::debug!(target = ?dial.target, %error, "dial failed");
+        let sought = match &dial.target {
+            Target::Peer(node) => Some(*node),
+            Target::Address(_) => None,
+        };
         self.hub.with_failures(|failures| {
-            unreached(origin.sought(), error).into_iter().for_each(|one| failures.failed(one));
+            unreached(sought, error).into_iter().for_each(|one| failures.failed(one));
         });
-        let target = match origin {
-            Origin::Book(target) => target,
-            Origin::Lan(node) => return self.finder.failed(self.hub.now(), node),
+        let results = match error {
+            DialError::WrongPeerId { obtained, address } => {
+                let found = node_id(*obtained).map(|found| DialResult::Mistaken { found });
+                vec![(address.clone(), found.unwrap_or(DialResult::Unproven))]
+            }
+            DialError::LocalPeerId { address } => {
+                vec![(address.clone(), DialResult::Mistaken { found: self.hub.me })]
+            }
+            DialError::Transport(errors) => {
+                let result =
+                    |(address, error): &(Multiaddr, _)| (address.clone(), result_of(error));
+                errors.iter().map(result).collect()
+            }
+            // This node itself did not want the connection.
+            _ => Vec::new(),
         };
-        let (DialError::WrongPeerId { address, .. } | DialError::LocalPeerId { address }) = error
-        else {
-            return self.dialer.failed(self.hub.now(), &target, false);
-        };
-        self.dialer.mistaken(&target, address.clone());
-        // A bare address that turns out to be our own is of no use to anyone.
-        let own = matches!(error, DialError::LocalPeerId { .. });
-        let own = own && matches!(target, Target::Address(_));
-        self.dialer.failed(self.hub.now(), &target, own);
+        self.book.failed(self.hub.now(), &dial, &results);
     }
 
     fn obey(&mut self, order: Order) -> Option<ToSwarm<Infallible, Open>> {
@@ -194,45 +185,57 @@ impl Behaviour {
                 peer_id: peer_id(peer),
                 connection: CloseConnection::One(connection),
             }),
-            Order::Address { peer, address } => {
-                let hub = &self.hub;
-                let connected = |node: NodeId| hub.peer(node).is_some();
-                self.dialer.add(hub.now(), peer, address, connected);
+            Order::Address { peer, address, source } => {
+                let taken = self.book.add(self.hub.now(), peer, address.clone(), source);
+                if let Err(why) = taken {
+                    tracing::warn!(%address, %source, %why, "address ignored");
+                }
+                None
+            }
+            Order::Heard { teller, peer, addresses } => {
+                for (address, why) in self.book.hear(self.hub.now(), teller, peer, &addresses) {
+                    // As often as the teller likes, so it is no news.
+                    tracing::debug!(%teller, %peer, %address, %why, "told address ignored");
+                }
+                None
+            }
+            Order::Members { namespace, members } => {
+                self.book.members(&namespace, members);
+                None
+            }
+            Order::Book { answer } => {
+                // Fails only if the asker has gone.
+                let _ = answer.send(self.book.entries(self.hub.now()).collect());
                 None
             }
             Order::Lost { peer } => {
-                self.dialer.disconnected(self.hub.now(), peer);
-                self.finder.lost(self.hub.now(), peer);
+                // Unless another connection came up meanwhile.
+                if self.hub.peer(peer).is_none() {
+                    self.book.disconnected(self.hub.now(), peer);
+                }
                 None
             }
             Order::Reconsider => {
-                self.finder.reconsider(self.hub.now());
+                self.book.reconsider(self.hub.now());
                 None
             }
         }
     }
 
-    fn dial(&mut self, Dial { target, addresses }: Dial) -> DialOpts {
+    fn dial(&mut self, dial: Dial) -> DialOpts {
         // A port of its own for each dial: two nodes that dial each other from their listening
         // ports at the same instant would meet in one TCP connection with two initiators.
-        let options = match &target {
+        let options = match &dial.target {
             Target::Peer(node) => DialOpts::peer_id(peer_id(*node))
                 .condition(PeerCondition::Always)
-                .addresses(addresses)
+                .addresses(dial.addresses.clone())
                 .allocate_new_port()
                 .build(),
             Target::Address(address) => {
                 DialOpts::unknown_peer_id().address(address.clone()).allocate_new_port().build()
             }
         };
-        self.dials.insert(options.connection_id(), Origin::Book(target));
-        options
-    }
-
-    fn dial_found(&mut self, node: NodeId, addresses: Vec<Multiaddr>) -> DialOpts {
-        let options =
-            DialOpts::peer_id(peer_id(node)).addresses(addresses).allocate_new_port().build();
-        self.dials.insert(options.connection_id(), Origin::Lan(node));
+        self.dials.insert(options.connection_id(), dial);
         options
     }
 
@@ -245,70 +248,93 @@ impl Behaviour {
                 Heard::Announced(peer, address) => {
                     // Only Ed25519 peers can be members.
                     let Ok(node) = node_id(peer) else { continue };
-                    let connected = self.hub.peer(node).is_some();
-                    self.finder.announced(now, node, address, connected);
+                    let source = AddressSource::LocalNetwork;
+                    if let Err(why) = self.book.add(now, Some(node), address.clone(), source) {
+                        tracing::debug!(peer = %node, %address, %why, "announcement ignored");
+                    }
                 }
                 Heard::Expired(peer, address) => {
                     let Ok(node) = node_id(peer) else { continue };
-                    self.finder.expired(now, node, &address);
+                    self.book.withdraw(node, &address, AddressSource::LocalNetwork);
                 }
             }
         }
     }
 
-    /// Ends the trials that were passed, and lets go of peers that are of no use to anyone here.
+    /// Lets go of peers that are of no use to anyone here.
     fn look_at_peers(&mut self, now: Moment) {
         let peers = self.hub.peers();
-        for peer in &peers {
-            let node = peer.node();
-            let given = self.dialer.knows(node) || self.dialer.leads_to(node);
-            if (peer.shares() || given)
-                && self.finder.passed(node)
-                && let Some(address) = peer.dialled_address()
-            {
-                self.dialer.add(now, Some(node), address, |_| true);
-            }
-        }
         let crowded = self.is_crowded(peers.len());
         let longest = self.hub.limits.idle_peer_timeout;
-        let patience = |node| {
-            if self.dialer.knows(node) || self.dialer.leads_to(node) {
-                None
-            } else if self.finder.on_trial(node) {
-                Some(finder::TRIAL.min(longest))
-            } else if crowded {
-                Some(idlers::PATIENCE_CROWDED.min(longest))
-            } else {
-                Some(longest)
-            }
-        };
-        let all = peers.iter().map(|peer| (peer.node(), peer.shares()));
-        for node in self.idlers.look(now, all, patience) {
+        let shares = peers.iter().map(|peer| (peer.node(), peer.shares()));
+        for node in self.book.look(now, shares, crowded, longest) {
             tracing::debug!(peer = %node, "peer let go, it shares nothing");
             self.hub.evict(node);
+        }
+    }
+
+    /// Tells where peers were reached, when that changed.
+    fn tell_proven(&mut self) {
+        while let Some(peer) = self.book.poll_changed() {
+            let addresses = self.book.proven(peer);
+            self.hub.inbox.notify(Event::Proven { peer, addresses });
         }
     }
 
     /// Does what is due now, and says what is left to do.
     fn work(&mut self, now: Moment) -> Due {
         if self.look_at <= now {
-            self.look_at = now.plus(idlers::LOOK);
+            self.look_at = now.plus(LOOK);
             self.look_at_peers(now);
         }
-        if let Some(dial) = self.dialer.poll(now) {
+        self.book.search(self.lan.is_some() && !self.hub.with_roster(Roster::is_empty));
+        let dial = self.book.poll(now);
+        self.tell_proven();
+        if let Some(dial) = dial {
             return Due::Dial(self.dial(dial));
-        }
-        // Whoever has nothing open would find nobody that shares it.
-        let finds = self.lan.is_some() && !self.hub.with_roster(Roster::is_empty);
-        if finds && let Some((node, addresses)) = self.finder.poll(now) {
-            return Due::Dial(self.dial_found(node, addresses));
         }
         let look_at = (self.hub.peers_len() > 0).then_some(self.look_at);
         let heard_at = self.lan.as_ref().and_then(Lan::deadline);
-        let find_at = self.finder.deadline().filter(|_| finds);
-        let deadlines = [self.dialer.deadline(), find_at, heard_at, look_at];
+        let deadlines = [self.book.deadline(), heard_at, look_at];
         Due::Wait(deadlines.into_iter().flatten().min())
     }
+}
+
+/// What a failed dial says of one address.
+fn result_of(error: &TransportError<io::Error>) -> DialResult {
+    match error {
+        TransportError::MultiaddrNotSupported(_) => DialResult::Unreachable,
+        TransportError::Other(error) => result_of_io(error).unwrap_or(DialResult::Unproven),
+    }
+}
+
+/// Looks for the system's own error under the layers of libp2p's. `None` if there is none: then
+/// somebody answered and did not speak as a peer does.
+fn result_of_io(error: &io::Error) -> Option<DialResult> {
+    match error.kind() {
+        ErrorKind::ConnectionRefused
+        | ErrorKind::HostUnreachable
+        | ErrorKind::NetworkUnreachable
+        | ErrorKind::NetworkDown
+        | ErrorKind::AddrNotAvailable
+        | ErrorKind::PermissionDenied => return Some(DialResult::Unreachable),
+        ErrorKind::TimedOut => return Some(DialResult::TimedOut),
+        _ => {}
+    }
+    let mut cause: Option<&(dyn std::error::Error + 'static)> =
+        error.get_ref().map(|inner| inner as _);
+    while let Some(inner) = cause {
+        if let Some(TransportTimeoutError::Timeout) =
+            inner.downcast_ref::<TransportTimeoutError<io::Error>>()
+        {
+            return Some(DialResult::TimedOut);
+        }
+        if let Some(inner) = inner.downcast_ref::<io::Error>() {
+            return result_of_io(inner);
+        }
+        cause = inner.source();
+    }
+    None
 }
 
 impl NetworkBehaviour for Behaviour {
@@ -341,12 +367,19 @@ impl NetworkBehaviour for Behaviour {
 
     fn handle_established_outbound_connection(
         &mut self,
-        _: ConnectionId,
+        id: ConnectionId,
         peer: PeerId,
         _: &Multiaddr,
         _: Endpoint,
         _: PortUse,
     ) -> Result<Handler, ConnectionDenied> {
+        let connected = node_id(peer).ok().filter(|node| self.hub.peer(*node).is_some());
+        if let Some(node) = connected
+            && let Some(dial) = self.dials.remove(&id).filter(Dial::is_probe)
+        {
+            self.book.probed(self.hub.now(), node, &dial);
+            return Err(ConnectionDenied::new(Denied::Probed));
+        }
         self.admit(peer)
     }
 
@@ -365,14 +398,21 @@ impl NetworkBehaviour for Behaviour {
             }
             FromSwarm::ListenFailure(event) => self.handshakes.end(event.connection_id),
             FromSwarm::DialFailure(event) => self.dial_failed(event.connection_id, event.error),
-            FromSwarm::NewListenAddr(event) => {
-                let address = event.addr.clone().with_p2p(peer_id(self.hub.me));
-                // An address that names another peer can't be one of ours.
-                if let Ok(address) = address {
-                    self.hub.inbox.notify(Event::Listening(address));
+            FromSwarm::NewExternalAddrOfPeer(event) => {
+                // Told by the peer itself to another behaviour of this swarm.
+                if let Ok(teller) = node_id(event.peer_id) {
+                    let source = AddressSource::Hearsay { teller };
+                    let now = self.hub.now();
+                    if let Err(why) = self.book.add(now, Some(teller), event.addr.clone(), source) {
+                        tracing::debug!(peer = %teller, address = %event.addr, %why, "ignored");
+                    }
                 }
             }
-            _ => {}
+            event => {
+                if let Some(event) = self.own.note(self.hub.me, &event) {
+                    self.hub.inbox.notify(event);
+                }
+            }
         }
     }
 

@@ -15,8 +15,18 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
-    /// This node listens here; the address ends in `/p2p/` and its own id.
+    /// This node can be reached here: it listens there, or its swarm says so. The address ends in `/p2p/` and its own id.
     Listening(Multiaddr),
+    /// This node can be reached here no longer.
+    ListeningEnded(Multiaddr),
+    /// Where a peer was reached at first hand, as a whole, the newest proof first. Told when that
+    /// changes; empty when all of it is too old or was withdrawn.
+    Proven {
+        /// The peer.
+        peer: NodeId,
+        /// Its addresses, without a `/p2p/` part.
+        addresses: Vec<Multiaddr>,
+    },
     /// The first connection to this peer is up.
     Connected {
         /// The peer.

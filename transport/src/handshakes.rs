@@ -1,12 +1,15 @@
 //! How many incoming connections may be shaking hands at one time.
 //!
 //! Until a handshake is over nobody knows who is there, and each holds a socket and buffers for
-//! seconds. So their number is bounded, and what one address may have is a quarter of it: a flood
-//! from one place leaves room for everyone else. A value.
+//! seconds. So their number is bounded, and what one IPv4 address or one /64 of IPv6, which one
+//! machine has for itself, may have is a quarter of it: a flood from one place leaves room for
+//! everyone else. A value.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use libp2p::{Multiaddr, multiaddr::Protocol, swarm::ConnectionId};
+use libp2p::{Multiaddr, swarm::ConnectionId};
+
+use crate::book::{holder_of, ip_of};
 
 /// The handshakes that are under way.
 #[derive(Debug)]
@@ -22,7 +25,7 @@ impl Handshakes {
 
     /// Whether one more may begin; noted if so.
     pub(crate) fn begin(&mut self, id: ConnectionId, remote: &Multiaddr) -> bool {
-        let ip = ip(remote);
+        let ip = ip_of(remote).map(holder_of);
         let same = self.from.values().filter(|other| **other == ip).count();
         let room = self.from.len() < self.count_max && same < self.count_max.div_ceil(4);
         if room {
@@ -34,14 +37,6 @@ impl Handshakes {
     /// One is over, whatever came of it.
     pub(crate) fn end(&mut self, id: ConnectionId) {
         self.from.remove(&id);
-    }
-}
-
-fn ip(address: &Multiaddr) -> Option<IpAddr> {
-    match address.iter().next()? {
-        Protocol::Ip4(ip) => Some(ip.into()),
-        Protocol::Ip6(ip) => Some(ip.into()),
-        _ => None,
     }
 }
 
@@ -62,6 +57,10 @@ mod tests {
         let begun = (10..30).filter(|number| handshakes.begin(id(*number), &from(*number))).count();
         assert_eq!(begun, 6);
         assert!(!handshakes.begin(id(40), &from(40)));
+        let six = |last: usize| format!("/ip6/2001:db8::{last:x}/tcp/1").parse().unwrap();
+        let mut one_machine = Handshakes::new(8);
+        let begun = (0..9).filter(|number| one_machine.begin(id(*number), &six(*number))).count();
+        assert_eq!(begun, 2, "one machine has a whole /64");
         handshakes.end(id(40));
         assert!(!handshakes.begin(id(41), &from(41)), "what never began ends nothing");
         handshakes.end(id(0));

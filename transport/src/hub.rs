@@ -35,10 +35,15 @@ use crate::{
     types::{Channel, PeerFacts, ReplyToken},
 };
 
+/// A second connection to a peer carries nothing before this. One that was only made to prove an
+/// address is gone by then.
+const SETTLE: Duration = Duration::from_millis(200);
 /// After a simultaneous dial, the end that dialled the surplus connection closes it...
 const PRUNE_OWN: Duration = Duration::from_secs(1);
-/// ... and if it does not, the other one does.
+/// ... and if it does not, the other one does. An older connection that is dead is found to be so
+/// within two stalls, before the newer one is closed in its favour.
 const PRUNE_ANY: Duration = Duration::from_secs(5);
+const PRUNE_STALLS: u32 = 2;
 
 /// A message on its way to the caller.
 #[derive(Debug)]
@@ -138,11 +143,8 @@ impl Hub {
         let mut peers = self.peers.write().unwrap_or_else(PoisonError::into_inner);
         let known = peers.contains_key(&node);
         let peer = Arc::clone(peers.entry(node).or_insert_with(|| self.new_peer(node)));
-        let dead = peer.connect(connection);
+        peer.connect(connection);
         drop(peers);
-        for connection in dead {
-            self.give_up(node, connection);
-        }
         if known {
             self.prune_later(&peer);
         } else {
@@ -483,7 +485,11 @@ impl Hub {
     fn prune_later(self: &Arc<Self>, peer: &Arc<Peer>) {
         let (hub, peer) = (Arc::clone(self), Arc::clone(peer));
         tokio::spawn(async move {
-            for (pause, all) in [(PRUNE_OWN, false), (PRUNE_ANY, true)] {
+            time::sleep(SETTLE).await;
+            peer.settle();
+            hub.open_standing(&peer);
+            let stalls = PRUNE_STALLS * hub.stall;
+            for (pause, all) in [(PRUNE_OWN.max(stalls), false), (PRUNE_ANY.max(stalls), true)] {
                 time::sleep(pause).await;
                 for connection in peer.surplus(all) {
                     tracing::debug!(peer = %peer.node(), "surplus connection closed");

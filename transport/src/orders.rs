@@ -1,15 +1,19 @@
 //! What the swarm's task is asked to do, and the queue in which that waits.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     sync::{Arc, Mutex, PoisonError},
 };
 
 use futures::task::AtomicWaker;
 use libp2p::{Multiaddr, swarm::ConnectionId};
-use meshraft_consensus::NodeId;
+use meshraft_consensus::{Namespace, NodeId};
+use tokio::sync::oneshot;
 
-use crate::port::Port;
+use crate::{
+    book::{AddressSource, BookEntry},
+    port::Port,
+};
 
 /// What the swarm's task is asked to do.
 #[derive(Debug)]
@@ -25,6 +29,21 @@ pub(crate) enum Order {
     Address {
         peer: Option<NodeId>,
         address: Multiaddr,
+        source: AddressSource,
+    },
+    /// All that one peer says of another, or of itself.
+    Heard {
+        teller: NodeId,
+        peer: NodeId,
+        addresses: Vec<Multiaddr>,
+    },
+    Members {
+        namespace: Namespace,
+        members: BTreeSet<NodeId>,
+    },
+    /// Tells what the address book holds.
+    Book {
+        answer: oneshot::Sender<Vec<BookEntry>>,
     },
     Lost {
         peer: NodeId,
@@ -48,7 +67,7 @@ impl Orders {
         {
             let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
             let full = waiting.len() >= Self::ADDRESSES_MAX;
-            if full && matches!(order, Order::Address { .. }) {
+            if full && matches!(order, Order::Address { .. } | Order::Heard { .. }) {
                 tracing::warn!("address ignored, too many wait");
                 return;
             }

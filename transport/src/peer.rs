@@ -1,6 +1,7 @@
 //! What is known of one connected peer: its connections, its streams, what is shared with it.
 
 use std::{
+    cmp::Reverse,
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -27,10 +28,8 @@ const REOPEN_MAX: Duration = Duration::from_secs(5);
 /// A stream that lived so long ended for a reason of its own.
 const LIVED: Duration = Duration::from_secs(10);
 
-/// A simultaneous dial makes its two connections well within this time. One that comes later means
-/// that the peer has lost the older one, whatever it looks like from here: nobody dials a peer that
-/// it is connected to.
-const SETTLED: Duration = Duration::from_secs(5);
+/// A simultaneous dial makes its two connections well within this time.
+const SIMULTANEOUS: Duration = Duration::from_secs(5);
 
 /// One connection.
 #[derive(Clone, Debug)]
@@ -39,6 +38,8 @@ pub(crate) struct Connection {
     pub(crate) address: Multiaddr,
     pub(crate) dialled: bool,
     pub(crate) since: Moment,
+    /// Whether it has lasted long enough to carry streams beside an older one.
+    pub(crate) settled: bool,
 }
 
 /// The stream that we open on one channel.
@@ -125,22 +126,33 @@ impl Peer {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Of several connections, the one dialled by the smaller node stays; of several of those, the
-    /// newest.
+    /// Of the two connections of a simultaneous dial, the one dialled by the smaller node stays; of
+    /// any others the oldest, as long as it answers: a second process with the identity of the
+    /// peer does not take the place of the first by dialling, and if the peer has really lost the
+    /// old connection, the silence on it ends it soon. A new connection carries nothing before it
+    /// has settled, unless there is no other.
     fn preferred<'a>(&self, state: &'a State) -> Option<&'a Connection> {
-        let rank = |connection: &&Connection| {
-            (connection.dialled == self.ours_first, connection.since, connection.id)
-        };
-        state.connections.iter().max_by_key(rank)
+        let oldest = state.connections.iter().min_by_key(|c| (c.since, c.id))?;
+        let candidates = state.connections.iter().filter(|connection| {
+            connection.id == oldest.id
+                || (connection.settled && connection.since.since(oldest.since) <= SIMULTANEOUS)
+        });
+        candidates.max_by_key(|connection| {
+            let age = Reverse((connection.since, connection.id));
+            (connection.dialled == self.ours_first, age)
+        })
     }
 
-    /// A connection is up. Streams on a connection that is no longer preferred drain. Returns the
-    /// connections that it proves dead.
-    pub(crate) fn connect(&self, connection: Connection) -> Vec<ConnectionId> {
+    /// A connection is up.
+    pub(crate) fn connect(&self, connection: Connection) {
+        self.lock().connections.push(connection);
+    }
+
+    /// The connections that there are have lasted a while. Streams on one that is no longer
+    /// preferred drain.
+    pub(crate) fn settle(&self) {
         let mut state = self.lock();
-        let outlived = |old: &&Connection| connection.since.since(old.since) > SETTLED;
-        let dead = state.connections.iter().filter(outlived).map(|old| old.id).collect();
-        state.connections.push(connection);
+        state.connections.iter_mut().for_each(|connection| connection.settled = true);
         let keep = self.preferred(&state).map(|connection| connection.id);
         let State { slots, others, .. } = &mut *state;
         for slot in slots {
@@ -148,7 +160,6 @@ impl Peer {
                 others.push(port);
             }
         }
-        dead
     }
 
     /// A connection is gone, and its streams with it. `None` if it was gone already.
@@ -177,13 +188,6 @@ impl Peer {
 
     pub(crate) fn connections(&self) -> Vec<ConnectionId> {
         self.lock().connections.iter().map(|connection| connection.id).collect()
-    }
-
-    /// Where it was reached, if we dialled it.
-    pub(crate) fn dialled_address(&self) -> Option<Multiaddr> {
-        let state = self.lock();
-        let dialled = state.connections.iter().rev().find(|connection| connection.dialled);
-        dialled.map(|connection| connection.address.clone())
     }
 
     /// Whether it shares a namespace.
@@ -354,6 +358,7 @@ mod tests {
             address: Multiaddr::empty(),
             dialled,
             since: Moment::from_millis(since_ms),
+            settled: false,
         }
     }
 
@@ -376,20 +381,42 @@ mod tests {
     fn both_ends_of_a_simultaneous_dial_keep_the_same_connection() {
         // Node 1 dialled connection 1, node 2 dialled connection 2; each sees them in its order.
         let [smaller, larger] = [peer(1, 2), peer(2, 1)];
-        assert!(smaller.connect(connection(1, true, 0)).is_empty());
-        assert!(smaller.connect(connection(2, false, 10)).is_empty());
+        smaller.connect(connection(1, true, 0));
+        smaller.connect(connection(2, false, 10));
         larger.connect(connection(2, true, 0));
         larger.connect(connection(1, false, 10));
+        assert_eq!(larger.surplus(true), ids(&[1]), "a new connection has to settle first");
+        larger.settle();
+        smaller.settle();
         assert_eq!(smaller.surplus(false), ids(&[]), "node 2 closes what it dialled");
         assert_eq!(larger.surplus(false), ids(&[2]));
         assert_eq!(smaller.surplus(true), ids(&[2]));
     }
 
     #[test]
-    fn a_later_connection_proves_the_older_one_dead() {
+    fn a_second_process_with_the_peers_identity_does_not_replace_the_first() {
+        for dialled in [false, true] {
+            for (me, other) in [(1, 2), (2, 1)] {
+                let peer = peer(me, other);
+                peer.connect(connection(1, dialled, 0));
+                peer.settle();
+                // The copies take turns to dial.
+                for (id, now_ms) in [(2, 60_000), (3, 120_000)] {
+                    peer.connect(connection(id, false, now_ms));
+                    peer.settle();
+                    assert_eq!(peer.surplus(true), ids(&[id]), "the newcomer is closed");
+                    assert!(!peer.disconnect(ConnectionId::new_unchecked(id)).unwrap().last);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_later_connection_takes_over_when_the_older_one_is_dead() {
         let peer = peer(1, 2);
         peer.connect(connection(1, true, 0));
-        assert_eq!(peer.connect(connection(2, false, 60_000)), ids(&[1]));
+        peer.connect(connection(2, false, 60_000));
+        // The pulse of the older one finds that nobody answers.
         let loss = peer.disconnect(ConnectionId::new_unchecked(1)).unwrap();
         assert!(!loss.last);
         assert!(peer.disconnect(ConnectionId::new_unchecked(1)).is_none());

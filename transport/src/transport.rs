@@ -1,17 +1,20 @@
 //! The façade: what a runtime holds.
 
 use std::{
+    collections::BTreeSet,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use bytes::Bytes;
+use libp2p::Multiaddr;
 use meshraft_consensus::{Incarnation, Namespace, NodeId};
-use tokio::time;
+use tokio::{sync::oneshot, time};
 
 use crate::{
     address::PeerAddress,
     behaviour::Behaviour,
+    book::{AddressSource, BookEntry},
     config::TransportConfig,
     dial_failure::Unreached,
     error::{NotSent, ReplyError, RequestError, StartError},
@@ -87,6 +90,7 @@ impl Transport {
         if !self.hub.change_roster(|roster| roster.close(namespace)) {
             return;
         }
+        self.members(namespace, BTreeSet::new());
         self.hub.refresh(namespace);
         for peer in self.hub.peers() {
             peer.forget(namespace, || {
@@ -96,17 +100,37 @@ impl Transport {
         }
     }
 
-    /// Remembers an address. It is dialled, with a jittered back-off, until its peer is connected,
-    /// and again after each loss. A `/p2p/` part counts as `peer`. A name is looked up at each
-    /// dial.
-    pub fn add_address(&self, peer: Option<NodeId>, address: PeerAddress) {
-        self.hub.orders.push(Order::Address { peer, address: address.into() });
+    /// Takes an address into the address book. It is dialled, with a jittered back-off, until its
+    /// peer is connected, and again after each loss; how eagerly depends on the source. A `/p2p/`
+    /// part counts as `peer`. A name is looked up at each dial. What the book does not take is
+    /// logged.
+    pub fn add_address(&self, peer: Option<NodeId>, address: PeerAddress, source: AddressSource) {
+        self.hub.orders.push(Order::Address { peer, address: address.into(), source });
     }
 
     /// The addresses that failed when they were dialled last, at most 256, with the reasons. Those
     /// of a peer that is reached meanwhile are forgotten.
     pub fn unreached(&self) -> Vec<Unreached> {
         self.hub.with_failures(|failures| failures.all())
+    }
+
+    /// Takes all that one connected peer says of where another one, or itself, can be reached;
+    /// what it said before and does not say now is withdrawn.
+    pub fn hear(&self, teller: NodeId, peer: NodeId, addresses: Vec<Multiaddr>) {
+        self.hub.orders.push(Order::Heard { teller, peer, addresses });
+    }
+
+    /// Says who the members of a namespace's cluster are, as a whole: the address book keeps the
+    /// best address of each, and they pass the limit on peers. None, and they are forgotten.
+    pub fn members(&self, namespace: &Namespace, members: BTreeSet<NodeId>) {
+        self.hub.orders.push(Order::Members { namespace: namespace.clone(), members });
+    }
+
+    /// What the address book holds, ordered by peer. Empty once the transport has stopped.
+    pub async fn addresses(&self) -> Vec<BookEntry> {
+        let (answer, told) = oneshot::channel();
+        self.hub.orders.push(Order::Book { answer });
+        told.await.unwrap_or_default()
     }
 
     /// Sends a message; it may be lost. With `incarnation`, it goes to no other life of the peer:

@@ -58,7 +58,7 @@ impl Outbound {
                 _ => false,
             };
             if cured {
-                self.retry(&key);
+                self.retry_anew(&key);
             }
         }
         self.say_hellos(now, roster);
@@ -174,7 +174,7 @@ impl Outbound {
         if !keep {
             self.close_handle(key, Closing::Changed);
             self.requests.fail_key(key, None, &mut self.wire.events);
-            self.retry(key);
+            self.retry_anew(key);
         }
     }
 

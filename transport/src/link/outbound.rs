@@ -372,6 +372,14 @@ impl Outbound {
         }
     }
 
+    /// The same after the facts changed: what was refused before counts no longer.
+    pub(super) fn retry_anew(&mut self, key: &Key) {
+        if let Some(outlet) = self.outlets.get_mut(key) {
+            outlet.refusals = 0;
+        }
+        self.retry(key);
+    }
+
     /// Says hello for an outlet that was refused, if a handle is of use to it.
     pub(super) fn retry(&mut self, key: &Key) {
         let Some(outlet) = self.outlets.get_mut(key) else { return };

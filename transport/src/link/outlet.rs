@@ -21,10 +21,14 @@ use crate::{
 
 /// The first pause before a refused hello is repeated; it doubles with each refusal.
 const RETRY_FIRST: Duration = Duration::from_millis(20);
-/// The longest pause where the peer can't tell us that the reason is gone.
+/// The longest pause at first where the peer can't tell us that the reason is gone.
 const RETRY_MAX: Duration = Duration::from_secs(1);
-/// The longest pause where the peer's own hello tells us at once.
+/// The longest pause at first where the peer's own hello tells us at once.
 const RETRY_UNKNOWN_MAX: Duration = Duration::from_secs(5);
+/// A refusal that comes again so often is there to stay: the pauses double further...
+const RETRIES_SOON: u32 = 16;
+/// ... up to this one. A change of facts at either end begins anew.
+const RETRY_LONGEST: Duration = Duration::from_secs(60);
 
 /// What this end's hello says; a handle lives as long as this stays the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -167,11 +171,14 @@ impl Outlet {
             Refusal::UnknownNamespace => RETRY_UNKNOWN_MAX,
             _ => RETRY_MAX,
         };
-        let doubled = RETRY_FIRST.saturating_mul(1 << self.refusals.min(10)).min(longest);
-        // An open handle counts no refusals, and the next message may not be decoded either.
+        let soon = RETRY_FIRST.saturating_mul(1 << self.refusals.min(10)).min(longest);
+        let doublings = self.refusals.saturating_sub(RETRIES_SOON).min(16);
         let pause = match why {
+            // An open handle counts no refusals, and the next message may not be decoded either.
             Refusal::Undecodable | Refusal::Unfinished => RETRY_MAX,
-            _ => doubled,
+            // The peer lags behind, and does not say when it has caught up.
+            Refusal::NotAMember { .. } | Refusal::UnknownMember { .. } => soon,
+            _ => soon.saturating_mul(1 << doublings).min(RETRY_LONGEST),
         };
         self.refusals = self.refusals.saturating_add(1);
         let retry_at = why.may_pass().then(|| now.plus(pause));

@@ -8,7 +8,7 @@ use std::{
 };
 
 use meshraft_transport::{
-    DialFailure, Event, NameServers, PeerAddress, PeerId, Unreached,
+    AddressSource, DialFailure, Event, NameServers, PeerAddress, PeerId, Unreached,
     identity::{Identity, peer_id},
 };
 use tokio::{
@@ -115,7 +115,8 @@ fn port(node: &Node) -> u16 {
 }
 
 fn dial(node: &Node, address: &str) {
-    node.transport.add_address(None, address.parse::<PeerAddress>().unwrap());
+    let address = address.parse::<PeerAddress>().unwrap();
+    node.transport.add_address(None, address, AddressSource::Configured);
 }
 
 async fn connected(node: &mut Node) -> (meshraft_consensus::NodeId, String) {

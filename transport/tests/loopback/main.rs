@@ -3,6 +3,7 @@
 //! Every wait is for a condition, with a deadline that only a failure reaches.
 #![expect(clippy::unwrap_used, reason = "a test that can't be set up has failed")]
 
+mod addresses;
 mod cable;
 mod dials;
 mod members;

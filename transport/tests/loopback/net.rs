@@ -11,8 +11,8 @@ use meshraft_consensus::{
     ClusterId, ClusterVersion, Incarnation, KnownMembers, Member, Namespace, NodeId,
 };
 use meshraft_transport::{
-    Channel, Event, Events, KeyRing, LocalNamespace, LocalRole, Multiaddr, NamespaceKey, RequestId,
-    Scope, Transport, TransportConfig, identity::Identity,
+    AddressSource, Channel, Event, Events, KeyRing, LocalNamespace, LocalRole, Multiaddr,
+    NamespaceKey, RequestId, Scope, Transport, TransportConfig, identity::Identity,
 };
 
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
@@ -107,7 +107,8 @@ impl Node {
     pub(crate) fn dial(&self, other: &Self) {
         let mut address = other.address.clone();
         address.pop();
-        self.transport.add_address(None, address.try_into().unwrap());
+        let address = address.try_into().unwrap();
+        self.transport.add_address(None, address, AddressSource::Configured);
     }
 
     /// Asks a peer in the scope of cluster 1.

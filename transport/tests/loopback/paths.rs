@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use meshraft_transport::{
-    Body, Channel, Event, KeyRing, NotSent, RequestError, RequestId, Scope, StartError, Transport,
-    TransportConfig, identity::Identity,
+    AddressSource, Body, Channel, Event, KeyRing, NotSent, RequestError, RequestId, Scope,
+    StartError, Transport, TransportConfig, identity::Identity,
 };
 
 use tokio::time::Instant;
@@ -193,7 +193,7 @@ async fn a_dead_path_is_closed_and_redialled() {
     two.open(KeyRing::open(), [cluster(1)]);
     let cable = Cable::to(&two.address).await;
     let address = format!("/ip4/127.0.0.1/tcp/{}", cable.port).parse().unwrap();
-    one.transport.add_address(None, address);
+    one.transport.add_address(None, address, AddressSource::Configured);
     one.shared_with(two.id()).await;
     two.shared_with(one.id()).await;
     cable.plug(false);

@@ -37,7 +37,7 @@ async fn narrow_pair() -> (Node, Node) {
     two.open(KeyRing::open(), [cluster(1)]);
     let cable = Cable::narrow(&two.address, BYTES_PER_SECOND).await;
     let address = format!("/ip4/127.0.0.1/tcp/{}", cable.port).parse().unwrap();
-    one.transport.add_address(None, address);
+    one.transport.add_address(None, address, meshraft_transport::AddressSource::Configured);
     one.shared_with(two.id()).await;
     two.shared_with(one.id()).await;
     (one, two)

@@ -353,3 +353,21 @@ fn what_this_node_may_not_send_is_refused_here() {
         assert_eq!(sent, Err(RequestError::NotSent(too_large)));
     }
 }
+
+#[test]
+fn a_refusal_that_stays_is_retried_ever_more_rarely() {
+    let mut pair = Pair::new(Channel::Control);
+    pair.opener.open(at(0), KeyRing::open(), member(1, []));
+    pair.pump();
+    pair.pass(at(10 * 60_000));
+    pair.opener.take();
+    // Pings and their answers go on all the while.
+    pair.pass(at(20 * 60_000));
+    let retries = refusals(&mut pair.opener).len();
+    assert!((9..=11).contains(&retries), "{retries} retries in ten minutes");
+    // New facts on this side begin anew.
+    pair.opener.open(pair.now, KeyRing::open(), member(7, []));
+    pair.pass(at(20 * 60_000 + 10_000));
+    let retries = refusals(&mut pair.opener).len();
+    assert!((5..15).contains(&retries), "{retries} retries in ten seconds");
+}
