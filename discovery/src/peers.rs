@@ -1,11 +1,13 @@
-//! Who listens where: a bounded map of addresses, and what of it to tell whom.
+//! What nodes tell each other of where they listen, and what was told to whom.
 //!
 //! Invariants:
-//! 1. At most [`PeerMap::NODES_MAX`] nodes with at most [`PeerMap::ADDRESSES_MAX`] addresses each.
-//! 2. What was learned first-hand is never displaced by hearsay, so a peer that invents nodes
-//!    cannot push real ones out. Being in the map gives a node no influence: it founds only if it
-//!    answers itself.
-//! 3. A peer is told each address once per connection, and never about itself.
+//! 1. At most [`Directory::NODES_MAX`] nodes beside the members, with at most
+//!    [`Directory::ADDRESSES_MAX`] addresses each. A node that was met in person always finds room.
+//! 2. Only what this node knows at first hand is told on. Being listed gives a node no influence:
+//!    it founds only if it answers itself.
+//! 3. All that is told of one node is told as a whole, so that what is not said any more is
+//!    withdrawn at the receiver.
+//! 4. A peer is told each change once per connection, and never about itself.
 //!
 //! Addresses are opaque bytes here: the transport knows what a multiaddr is.
 
@@ -15,7 +17,7 @@ use bytes::Bytes;
 use meshraft_consensus::NodeId;
 use serde::{Deserialize, Serialize};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// One address at which a node listens: the bytes of a multiaddr.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -80,10 +82,14 @@ pub enum AddressError {
     },
 }
 
-/// What one node tells another about addresses. The teller's own are among them.
+/// What one node tells another about addresses.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Exchange {
-    /// Addresses by node.
+    /// How often the teller's own addresses had changed.
+    pub version: u64,
+    /// The teller's own addresses, as a whole.
+    pub own: BTreeSet<Address>,
+    /// Where the teller reached other nodes at first hand: of each node as a whole.
     pub nodes: BTreeMap<NodeId, BTreeSet<Address>>,
 }
 
@@ -120,8 +126,9 @@ impl Exchange {
         if exchange.nodes.len() > Self::NODES_MAX {
             return Err(ExchangeError::TooManyNodes { nodes: exchange.nodes.len() });
         }
-        let most = exchange.nodes.values().map(BTreeSet::len).max().unwrap_or(0);
-        if most > PeerMap::ADDRESSES_MAX {
+        let sets = exchange.nodes.values().chain([&exchange.own]);
+        let most = sets.map(BTreeSet::len).max().unwrap_or(0);
+        if most > Directory::ADDRESSES_MAX {
             return Err(ExchangeError::TooManyAddresses { addresses: most });
         }
         Ok(exchange)
@@ -142,7 +149,7 @@ pub enum ExchangeError {
         bytes: usize,
     },
     /// The exchange is of a version that this build does not speak.
-    #[error("the exchange has version {found}, this build speaks version 1")]
+    #[error("the exchange has version {found}, this build speaks version 2")]
     Version {
         /// Its version.
         found: u8,
@@ -162,7 +169,7 @@ pub enum ExchangeError {
         /// How many.
         nodes: usize,
     },
-    /// One node has more than [`PeerMap::ADDRESSES_MAX`] addresses.
+    /// One node has more than [`Directory::ADDRESSES_MAX`] addresses.
     #[error("the exchange names {addresses} addresses of one node, at most 8 are taken")]
     TooManyAddresses {
         /// How many.
@@ -170,95 +177,162 @@ pub enum ExchangeError {
     },
 }
 
-/// The addresses that one node knows.
+/// What one namespace tells its peers of addresses, and what each was told.
+///
+/// It holds addresses that are known at first hand alone: this node's own, and those at which this
+/// node reached others. What peers say is handed to the driver and never told on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct PeerMap {
+pub struct Directory {
     me: NodeId,
+    own: BTreeSet<Address>,
+    /// Counts changes of the own addresses.
+    version: u64,
     nodes: BTreeMap<NodeId, Listed>,
+    /// Nodes that never make room for others.
+    members: BTreeSet<NodeId>,
     /// Counts changes; an entry remembers the one that touched it last.
     changes: u64,
-    /// Up to which change each connected peer was told.
-    told: BTreeMap<NodeId, u64>,
+    /// What each connected peer was told.
+    told: BTreeMap<NodeId, Told>,
+    /// The newest version that each connected peer told of its own addresses.
+    heard: BTreeMap<NodeId, u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Listed {
-    /// Newest last.
+    /// The newest proof first.
     addresses: Vec<Address>,
-    first_hand: bool,
     changed: u64,
 }
 
-impl PeerMap {
-    /// The most nodes in a map.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+struct Told {
+    version: u64,
+    changes: u64,
+}
+
+impl Directory {
+    /// The most nodes, members not counted.
     pub const NODES_MAX: usize = 1024;
 
-    /// The most addresses of one node; the oldest makes room.
+    /// The most addresses of one node, and of this one.
     pub const ADDRESSES_MAX: usize = 8;
 
-    /// The empty map of this node.
+    /// The empty directory of this node.
     pub fn new(me: NodeId) -> Self {
-        Self { me, nodes: BTreeMap::new(), changes: 0, told: BTreeMap::new() }
-    }
-
-    /// Takes an address at first hand: configured, dialled with success, or told by the node
-    /// itself. The own listening addresses are learned the same way, under the own id. Returns
-    /// whether it is new; a full map makes room by forgetting a node known by hearsay.
-    pub fn learn(&mut self, node: NodeId, address: Address) -> bool {
-        if !self.nodes.contains_key(&node) && self.nodes.len() >= Self::NODES_MAX {
-            let hearsay = self.nodes.iter().find(|(_, listed)| !listed.first_hand);
-            let Some(victim) = hearsay.map(|(&victim, _)| victim) else { return false };
-            self.nodes.remove(&victim);
+        Self {
+            me,
+            own: BTreeSet::new(),
+            version: 0,
+            nodes: BTreeMap::new(),
+            members: BTreeSet::new(),
+            changes: 0,
+            told: BTreeMap::new(),
+            heard: BTreeMap::new(),
         }
-        self.insert(node, address, true)
     }
 
-    /// Takes what `from` told. Returns the addresses that are new, for the driver to dial. What is
-    /// said about this node is dropped; what `from` says about itself is first-hand.
-    pub fn merge(&mut self, from: NodeId, exchange: &Exchange) -> Vec<(NodeId, Address)> {
-        let mut new = Vec::new();
-        for (&node, addresses) in &exchange.nodes {
-            for address in addresses.iter().take(Self::ADDRESSES_MAX) {
-                let taken = if node == self.me {
-                    false
-                } else if node == from {
-                    self.learn(node, address.clone())
-                } else {
-                    self.hear_say(node, address.clone())
-                };
-                if taken {
-                    new.push((node, address.clone()));
-                }
-            }
+    /// Where this node itself can be reached, as a whole; the first few are taken.
+    pub fn set_own(&mut self, addresses: impl IntoIterator<Item = Address>) {
+        let own: BTreeSet<_> = addresses.into_iter().take(Self::ADDRESSES_MAX).collect();
+        if own != self.own {
+            self.own = own;
+            self.version += 1;
         }
-        new
     }
 
-    /// The addresses of a node, the newest first.
+    /// Where this node reached another, as a whole, the newest proof first; the first few are
+    /// taken. Returns whether that is news. When there are too many nodes, one that is neither a
+    /// member nor connected makes room, the one without news for longest.
+    pub fn set_proven(
+        &mut self,
+        node: NodeId,
+        addresses: impl IntoIterator<Item = Address>,
+    ) -> bool {
+        let addresses: Vec<_> = addresses.into_iter().take(Self::ADDRESSES_MAX).collect();
+        if node == self.me {
+            return false;
+        }
+        if addresses.is_empty() {
+            return self.nodes.remove(&node).is_some();
+        }
+        let known = self.nodes.get(&node).map(|listed| &listed.addresses);
+        let placed = known.is_some() || self.members.contains(&node);
+        if known == Some(&addresses) || (!placed && !self.make_room()) {
+            return false;
+        }
+        self.changes += 1;
+        self.nodes.insert(node, Listed { addresses, changed: self.changes });
+        true
+    }
+
+    /// The members of the cluster, as a whole: what is known of them makes no room for others.
+    pub fn set_members(&mut self, members: BTreeSet<NodeId>) {
+        self.members = members;
+    }
+
+    fn make_room(&mut self) -> bool {
+        let others = self.nodes.iter().filter(|(node, _)| !self.members.contains(node));
+        if others.clone().count() < Self::NODES_MAX {
+            return true;
+        }
+        let gone = others.filter(|(node, _)| !self.told.contains_key(node));
+        let oldest = gone.min_by_key(|(_, listed)| listed.changed).map(|(node, _)| *node);
+        oldest.is_some_and(|node| self.nodes.remove(&node).is_some())
+    }
+
+    /// Takes what a connected peer told. Returns, by node, all that the peer says of it, for the
+    /// driver to judge; nothing of this node, and nothing of the peer itself that is older than
+    /// what the peer told before.
+    pub fn hear(&mut self, from: NodeId, exchange: &Exchange) -> Vec<(NodeId, BTreeSet<Address>)> {
+        let mut said = Vec::new();
+        let others = exchange.nodes.iter().filter(|(node, _)| **node != self.me && **node != from);
+        let newest = self.heard.get(&from).copied().unwrap_or(0);
+        let room = self.heard.len() < Self::NODES_MAX || self.heard.contains_key(&from);
+        if exchange.version >= newest && room {
+            self.heard.insert(from, exchange.version);
+            said.push((from, exchange.own.clone()));
+        }
+        said.extend(others.map(|(node, addresses)| (*node, addresses.clone())));
+        said
+    }
+
+    /// The proven addresses of a node, or this node's own.
     pub fn addresses(&self, node: NodeId) -> impl Iterator<Item = &Address> {
-        self.nodes.get(&node).into_iter().flat_map(|listed| listed.addresses.iter().rev())
+        let own = self.own.iter().filter(move |_| node == self.me);
+        self.nodes.get(&node).into_iter().flat_map(|listed| &listed.addresses).chain(own)
     }
 
-    /// Every node with a known address.
-    pub fn nodes(&self) -> impl Iterator<Item = NodeId> {
-        self.nodes.keys().copied()
+    /// Every other node with a proven address: members first, then those with the newest proof.
+    pub fn nodes(&self) -> Vec<NodeId> {
+        let mut nodes: Vec<_> = self.nodes.iter().collect();
+        nodes.sort_by_key(|(node, listed)| {
+            (!self.members.contains(node), core::cmp::Reverse(listed.changed))
+        });
+        nodes.into_iter().map(|(node, _)| *node).collect()
+    }
+
+    /// Whether anything is known of a node.
+    pub fn knows(&self, node: NodeId) -> bool {
+        self.nodes.contains_key(&node)
     }
 
     /// The next thing to tell a connected peer, or `None` if it was told everything. Call it until
-    /// `None`, when the peer connects and whenever the map has changed.
+    /// `None`, when the peer connects and whenever the directory has changed.
     pub fn tell(&mut self, to: NodeId) -> Option<Exchange> {
         if self.told.len() >= Self::NODES_MAX && !self.told.contains_key(&to) {
             return None;
         }
-        let told = self.told.get(&to).copied().unwrap_or(0);
+        let told = self.told.get(&to).copied().unwrap_or_default();
         let mut news: Vec<_> = (self.nodes.iter())
-            .filter(|(node, listed)| **node != to && listed.changed > told)
+            .filter(|(node, listed)| **node != to && listed.changed > told.changes)
             .map(|(&node, listed)| (listed.changed, node))
             .collect();
         news.sort_unstable();
-        let mut exchange = Exchange::default();
-        let mut bytes = EXCHANGE_OVERHEAD_BYTES;
-        let mut until = told;
+        let own = self.own.clone();
+        let mut exchange = Exchange { version: self.version, own, nodes: BTreeMap::new() };
+        let mut bytes = EXCHANGE_OVERHEAD_BYTES + self.own.iter().map(listed_bytes).sum::<usize>();
+        let mut changes = told.changes;
         for (changed, node) in news {
             let addresses: BTreeSet<_> = self.addresses(node).cloned().collect();
             bytes += NODE_OVERHEAD_BYTES + addresses.iter().map(listed_bytes).sum::<usize>();
@@ -266,55 +340,29 @@ impl PeerMap {
                 break;
             }
             exchange.nodes.insert(node, addresses);
-            until = changed;
+            changes = changed;
         }
-        if exchange.nodes.is_empty() {
+        if exchange.nodes.is_empty() && told.version == self.version {
             return None;
         }
-        self.told.insert(to, until);
+        self.told.insert(to, Told { version: self.version, changes });
         Some(exchange)
     }
 
-    /// Forgets what a peer was told: its connection is gone, and what was under way with it.
-    pub fn disconnected(&mut self, peer: NodeId) {
+    /// A peer is told everything once more: any message may be lost.
+    pub fn tell_again(&mut self, peer: NodeId) {
         self.told.remove(&peer);
     }
 
-    fn hear_say(&mut self, node: NodeId, address: Address) -> bool {
-        match self.nodes.get(&node) {
-            None if self.nodes.len() >= Self::NODES_MAX => false,
-            // Hearsay fills free places only: it cannot displace what the node itself said.
-            Some(listed) if listed.addresses.len() >= Self::ADDRESSES_MAX => false,
-            _ => self.insert(node, address, false),
-        }
-    }
-
-    fn insert(&mut self, node: NodeId, address: Address, first_hand: bool) -> bool {
-        let listed = self.nodes.entry(node).or_insert_with(|| Listed {
-            addresses: Vec::new(),
-            first_hand,
-            changed: 0,
-        });
-        listed.first_hand |= first_hand;
-        if let Some(at) = listed.addresses.iter().position(|known| *known == address) {
-            if first_hand {
-                let address = listed.addresses.remove(at);
-                listed.addresses.push(address);
-            }
-            return false;
-        }
-        if listed.addresses.len() == Self::ADDRESSES_MAX {
-            listed.addresses.remove(0);
-        }
-        listed.addresses.push(address);
-        self.changes += 1;
-        listed.changed = self.changes;
-        true
+    /// Forgets what a peer was told, and told: its connection is gone, and what was under way.
+    pub fn disconnected(&mut self, peer: NodeId) {
+        self.told.remove(&peer);
+        self.heard.remove(&peer);
     }
 }
 
-/// Version byte and count of nodes, at most.
-const EXCHANGE_OVERHEAD_BYTES: usize = 8;
+/// Version byte, version and counts, at most.
+const EXCHANGE_OVERHEAD_BYTES: usize = 24;
 /// A node's id and its count of addresses, at most.
 const NODE_OVERHEAD_BYTES: usize = 40;
 
@@ -322,10 +370,10 @@ fn listed_bytes(address: &Address) -> usize {
     address.0.len() + 4
 }
 
-// One node with all its addresses always fits, so telling always gets on.
+// One node with all its addresses always fits beside the teller's own, so telling always gets on.
 const _: () = assert!(
     EXCHANGE_OVERHEAD_BYTES
         + NODE_OVERHEAD_BYTES
-        + PeerMap::ADDRESSES_MAX * (Address::BYTES_MAX + 4)
+        + 2 * Directory::ADDRESSES_MAX * (Address::BYTES_MAX + 4)
         <= Exchange::BYTES_MAX
 );

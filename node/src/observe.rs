@@ -181,6 +181,7 @@ fn founding(node: NodeId, namespace: &Namespace, event: &FoundingEvent) {
 pub(crate) fn transport(node: NodeId, event: &TransportEvent) {
     match event {
         TransportEvent::Listening(address) => info!(%node, %address, "listening"),
+        TransportEvent::ListeningEnded(address) => info!(%node, %address, "listening ended"),
         TransportEvent::Connected { peer, address, dialled } => {
             debug!(%node, peer = %peer_id(*peer), %address, dialled, "peer connected");
         }

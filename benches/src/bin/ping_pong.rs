@@ -3,14 +3,19 @@
 //! Prints the median and the 99th percentile of rounds on Control (fire and forget, both ways), on
 //! Entries, and of a request and its reply on Command, in microseconds.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use hdrhistogram::Histogram;
-use meshraft_consensus::{ClusterId, ClusterVersion, Incarnation, Namespace, NodeId};
+use meshraft_consensus::{
+    ClusterId, ClusterVersion, Incarnation, Index, KnownMembers, Member, Namespace, NodeId,
+};
 use meshraft_transport::{
-    Body, Channel, Event, Events, KeyRing, LocalNamespace, LocalRole, Multiaddr, RequestId, Scope,
-    Transport, TransportConfig, identity::Identity,
+    AddressSource, Body, Channel, Event, Events, KeyRing, LocalNamespace, LocalRole, Multiaddr,
+    RequestId, Scope, Transport, TransportConfig, identity::Identity,
 };
 use tokio::time::Instant;
 
@@ -33,17 +38,26 @@ async fn start() -> (Node, Multiaddr) {
     let listen = vec!["/ip4/127.0.0.1/tcp/0".parse().expect("an address")];
     let (transport, mut events) =
         Transport::start(TransportConfig::new(identity, listen)).await.expect("it starts");
-    let role = LocalRole::Member {
-        incarnation: Incarnation::new([transport.node().as_bytes()[0]; 16]),
-        clusters: BTreeSet::from([CLUSTER]),
-        supports: ClusterVersion::BASELINE,
-    };
-    transport.open(LocalNamespace { namespace: namespace(), keys: KeyRing::open(), role });
+    open(&transport, BTreeSet::new());
     loop {
         if let Some(Event::Listening(address)) = events.recv().await {
             return (Node { transport, events }, address);
         }
     }
+}
+
+/// The incarnation of every node of this bench.
+const INCARNATION: Incarnation = Incarnation::new([1; 16]);
+
+/// Opens the namespace, and hears these members.
+fn open(transport: &Transport, members: BTreeSet<Member>) {
+    let known = KnownMembers { committed: Index::ZERO, members, cards: Vec::new() };
+    let role = LocalRole::Member {
+        incarnation: INCARNATION,
+        clusters: BTreeMap::from([(CLUSTER, known)]),
+        supports: ClusterVersion::BASELINE,
+    };
+    transport.open(LocalNamespace { namespace: namespace(), keys: KeyRing::open(), role });
 }
 
 impl Node {
@@ -105,7 +119,11 @@ async fn main() {
     let (mut one, _) = start().await;
     let (two, address) = start().await;
     let peer = two.transport.node();
-    one.transport.add_address(Some(peer), address);
+    let both = [one.transport.node(), peer].map(|node| Member::new(node, INCARNATION));
+    open(&one.transport, both.into());
+    open(&two.transport, both.into());
+    let address = address.try_into().expect("an address that can be dialled");
+    one.transport.add_address(Some(peer), address, AddressSource::Configured);
     tokio::spawn(echo(two));
     one.until(|event| matches!(event, Event::Shared { .. })).await;
     for channel in [Channel::Control, Channel::Entries, Channel::Command] {

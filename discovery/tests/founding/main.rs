@@ -1,6 +1,7 @@
 //! Founding and joining, from golden scenarios to seeded worlds.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod addresses;
 mod check;
 mod dice;
 mod foreign;

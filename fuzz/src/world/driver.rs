@@ -340,7 +340,6 @@ impl World {
             Output::Share { namespace, incarnation, clusters, supports } => {
                 let member = Member::new(self.node(seat).id, incarnation);
                 self.checks.versions.tells(member, supports);
-                let clusters = clusters.into_keys().collect();
                 let shares = Shares { incarnation, clusters, supports };
                 self.network.at(now).share(seat, &namespace, shares);
             }
@@ -367,7 +366,13 @@ impl World {
                 self.network.at(now).request(seat, question);
             }
             Output::Reply { token, payload } => self.network.at(now).reply(seat, token, payload),
-            Output::AddAddress { peer, address } => self.learn(seat, peer, &address),
+            Output::AddAddress { peer, address, .. } => self.learn(seat, peer, &address),
+            Output::Hear { peer, addresses, .. } => {
+                for address in &addresses {
+                    self.learn(seat, peer, address);
+                }
+            }
+            Output::Members { .. } => {}
             Output::Store(job) => self.store(seat, job),
             Output::Load { load, range, bytes_max } => {
                 self.load(seat, load, range, bytes_max)?;

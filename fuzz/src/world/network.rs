@@ -80,9 +80,8 @@ impl Arrival {
 
 #[derive(Clone, Debug)]
 enum What {
-    Connected {
-        dialled: Option<Address>,
-    },
+    Connected,
+    Proven(Address),
     Disconnected,
     Facts(Namespace),
     Unshared(Namespace),
@@ -210,11 +209,16 @@ impl Network {
         (0..self.ends.len()).map(Seat).find(|seat| Self::address(*seat) == *address)
     }
 
-    /// A node says where another one listens.
+    /// A node says where another one listens. One that is connected already is dialled once, which
+    /// proves the address.
     pub(crate) fn learn(&mut self, seat: Seat, address: &Address) {
         if let Some(peer) = self.seat_at(address).filter(|peer| *peer != seat)
             && self.end_mut(seat).knows.insert(peer)
         {
+            if let Some(epoch) = self.epoch(seat, peer) {
+                let proven = What::Proven(Self::address(peer));
+                self.post(peer, seat, Some(epoch), proven);
+            }
             self.redial(seat, peer);
         }
     }
@@ -309,7 +313,10 @@ impl Network {
         }
         let peer = self.end(from).node;
         match what {
-            What::Connected { dialled } => vec![NetworkInput::Connected { peer, dialled }],
+            What::Connected => vec![NetworkInput::Connected { peer }],
+            What::Proven(address) => {
+                vec![NetworkInput::Proven { peer, addresses: vec![address] }]
+            }
             What::Disconnected => {
                 self.end_mut(to).heard.retain(|(told, _), _| *told != from);
                 vec![NetworkInput::Disconnected { peer }]

@@ -14,8 +14,8 @@ use meshraft_service::{
     wire::{self, Reply, Response},
 };
 use meshraft_transport::{
-    Channel, Event, Events, KeyRing, LocalNamespace, LocalRole, PeerAddress, Refusal, RequestError,
-    RequestId, Scope, Transport, TransportConfig, identity::Identity,
+    AddressSource, Channel, Event, Events, KeyRing, LocalNamespace, LocalRole, PeerAddress,
+    Refusal, RequestError, RequestId, Scope, Transport, TransportConfig, identity::Identity,
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -184,7 +184,7 @@ impl Driver {
             Event::Reply { id, result } if Learning::is_own(id) => {
                 let addresses = result.map(|payload| self.learning.learned(&payload));
                 for address in addresses.unwrap_or_default() {
-                    self.transport.add_address(None, address);
+                    self.transport.add_address(None, address, AddressSource::Configured);
                 }
             }
             Event::Reply { id, result } => {
@@ -234,7 +234,7 @@ impl Driver {
 
     fn add_address(&mut self, address: PeerAddress) {
         if self.learning.take(&address) {
-            self.transport.add_address(None, address);
+            self.transport.add_address(None, address, AddressSource::Configured);
         }
     }
 

@@ -156,31 +156,10 @@ impl CardPool {
 
 #[cfg(test)]
 mod tests {
-    use meshraft_consensus::{Incarnation, Judgement, KnownMembers, Signature};
+    use meshraft_consensus::{Incarnation, Judgement, KnownMembers};
     use proptest::prelude::*;
 
-    use super::*;
-
-    /// Signatures that tell who signed, and what.
-    struct Seal(NodeId);
-
-    fn seal(signer: &NodeId, statement: &[u8]) -> Signature {
-        let mut bytes = [0; 64];
-        bytes[..32].copy_from_slice(signer.as_bytes());
-        let digest = ring::digest::digest(&ring::digest::SHA256, statement);
-        bytes[32..].copy_from_slice(digest.as_ref());
-        Signature::new(&bytes)
-    }
-
-    impl Signatures for Seal {
-        fn sign(&self, statement: &[u8]) -> Signature {
-            seal(&self.0, statement)
-        }
-
-        fn verify(&self, signer: &NodeId, statement: &[u8], signature: &Signature) -> bool {
-            seal(signer, statement) == *signature
-        }
-    }
+    use super::{super::signing_tests::Seal, *};
 
     fn member(number: u8) -> Member {
         Member::new(NodeId::new([number; 32]), Incarnation::new([number; 16]))

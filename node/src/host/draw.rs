@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn no_two_lives_purposes_or_namespaces_draw_the_same() {
-        let config = HostConfig { node: NodeId::new([1; 32]), seed: [9; 32] };
+        let config = HostConfig::of_test(NodeId::new([1; 32]), [9; 32]);
         let names = ["/a", "/b"].map(|name| Namespace::new(name).unwrap());
         let lives = [Life::default(), Life::default().next()];
         let mut drawn_before = BTreeSet::new();

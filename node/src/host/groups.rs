@@ -4,9 +4,14 @@
 //! 1. A group's core runs only while its number is the active one.
 //! 2. Nothing is shared with peers before the incarnation is durable.
 
-use meshraft_consensus::{ClusterId, HardState, Member, Moment, Position, Restored, WriteId};
-use meshraft_discovery::{FounderSet, founding};
+use std::collections::BTreeSet;
+
+use meshraft_consensus::{
+    ClusterId, Configuration, HardState, Member, Moment, NodeId, Position, Restored, WriteId,
+};
+use meshraft_discovery::{FounderSet, founding, peers::Address};
 use meshraft_storage::{GroupId, OpenedGroup, OpenedNamespace};
+use meshraft_transport::AddressSource;
 
 use super::{
     desk::{Desk, Purpose},
@@ -34,7 +39,13 @@ pub(super) struct ActiveGroup {
 
 impl Hosted {
     /// Writes the record of a namespace that is new; else goes on with the group on disk.
-    pub(super) fn begin(&mut self, now: Moment, found: Option<OpenedNamespace>, desk: &mut Desk) {
+    pub(super) fn begin(
+        &mut self,
+        now: Moment,
+        found: Option<OpenedNamespace>,
+        heard: Vec<(NodeId, Address)>,
+        desk: &mut Desk,
+    ) {
         let Some(found) = found else {
             self.write_record(Purpose::Birth, None, Vec::new(), desk);
             return;
@@ -51,9 +62,31 @@ impl Hosted {
         if let Some(cluster) = self.record.cluster {
             self.start_group(now, cluster, None, desk);
         }
-        for (peer, address) in remembered(&self.peers, self.me.node) {
-            desk.push(Output::AddAddress { peer, address });
+        for (peer, address) in remembered(&self.peers) {
+            let source = AddressSource::FirstHand;
+            desk.push(Output::AddAddress { peer, address, source });
         }
+        for (peer, address) in heard {
+            let source = AddressSource::Hearsay { teller: self.me.node };
+            desk.push(Output::AddAddress { peer, address, source });
+        }
+    }
+
+    /// Says whose addresses are worth keeping, when that changed.
+    pub(super) fn pin_members(&mut self, desk: &mut Desk) {
+        let configuration = self.replica.configuration();
+        let promise = self.record.promise.as_ref();
+        let ballot = promise.map(|set| set.ballot);
+        if self.pinned.0.as_ref() == configuration && self.pinned.1 == ballot {
+            return;
+        }
+        let founders = promise.into_iter().flat_map(|set| set.members.iter().copied());
+        let members = configuration.map(Configuration::members).unwrap_or_default();
+        let members: BTreeSet<NodeId> = founders.chain(members).map(|member| member.node).collect();
+        self.pinned = (configuration.cloned(), ballot);
+        self.peers.set_members(members.clone());
+        let others = members.into_iter().filter(|node| *node != self.me.node).collect();
+        desk.push(Output::Members { namespace: self.namespace.clone(), members: others });
     }
 
     /// Starts a group's core on what the store holds of it.

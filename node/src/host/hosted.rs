@@ -9,12 +9,13 @@ use std::{
 };
 
 use meshraft_consensus::{
-    ClusterId, ClusterVersion, Config, Entry, LoadError, LoadId, Member, Moment, Namespace, NodeId,
+    ClusterId, ClusterVersion, Config, Configuration, Entry, LoadError, LoadId, Member, Moment,
+    Namespace, NodeId,
 };
 use meshraft_discovery::{
-    FounderSet, Record, founding,
+    Ballot, FounderSet, Record, founding,
     founding::{Founding, FoundingConfig},
-    peers::PeerMap,
+    peers::Directory,
 };
 use meshraft_service::{
     Router, ServiceError,
@@ -37,7 +38,7 @@ use super::{
     keeping::{PeersWrite, parse},
     membership::Leavers,
     output::Output,
-    record::RecordError,
+    record::{RecordError, by_node},
     snapshots::{Traffic, pin_time},
 };
 use crate::replica::{self, Replica, ReplicaOptions, SnapshotThresholds};
@@ -88,7 +89,9 @@ pub(super) struct Hosted {
     pub(super) active: Option<ActiveGroup>,
     /// The founder set's group that was set aside for a cluster on trial.
     pub(super) aside: Option<ActiveGroup>,
-    pub(super) peers: PeerMap,
+    pub(super) peers: Directory,
+    /// What the members were told from last: the configuration, and the promise.
+    pub(super) pinned: (Option<Configuration>, Option<Ballot>),
     /// Members of this namespace to which a handle exists.
     pub(super) shared: BTreeMap<NodeId, PeerFacts>,
     pub(super) origins: BTreeMap<RequestId, Origin>,
@@ -136,7 +139,8 @@ impl Hosted {
         let life = desk.life();
         let parsed = found.as_ref().map(|found| parse(found, config.node)).transpose()?;
         let born = parsed.is_some();
-        let mut peers = PeerMap::new(config.node);
+        let mut peers = Directory::new(config.node);
+        let mut heard = Vec::new();
         let (me, record, credentials, fenced) = match parsed {
             None => {
                 let incarnation = draw_incarnation(config, &namespace, life);
@@ -145,9 +149,10 @@ impl Hosted {
                 (me, Record::default(), credentials, FencedGroups::default())
             }
             Some((on_disk, record)) => {
-                for (node, address) in on_disk.peers {
-                    peers.learn(node, address);
+                for (node, addresses) in by_node(on_disk.peers) {
+                    peers.set_proven(node, addresses);
                 }
+                heard = on_disk.heard;
                 let me = Member::new(config.node, on_disk.incarnation);
                 let credentials = Credentials::restore(me, on_disk.cards, on_disk.vouched);
                 (me, record, credentials, FencedGroups::restore(on_disk.fenced))
@@ -195,6 +200,7 @@ impl Hosted {
             describing: Describing::new(),
             untold: BTreeSet::new(),
             peers,
+            pinned: (None, None),
             record,
             born,
             core_config,
@@ -202,7 +208,7 @@ impl Hosted {
         for node in hosted.known.clone() {
             hosted.founding.handle(now, founding::Input::Known(node));
         }
-        hosted.begin(now, found, desk);
+        hosted.begin(now, found, heard, desk);
         Ok(hosted)
     }
 
@@ -323,6 +329,7 @@ impl Hosted {
             }
         }
         self.answer_leavers(now, desk);
+        self.pin_members(desk);
         self.share(desk);
     }
 }

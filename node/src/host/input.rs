@@ -117,8 +117,13 @@ pub enum NetworkInput {
     Connected {
         /// The peer.
         peer: NodeId,
-        /// The address that was dialled; `None` if the peer dialled.
-        dialled: Option<Address>,
+    },
+    /// Where a peer was reached at first hand changed.
+    Proven {
+        /// The peer.
+        peer: NodeId,
+        /// Its addresses, as a whole, the newest proof first.
+        addresses: Vec<Address>,
     },
     /// The last connection to a peer is gone.
     Disconnected {

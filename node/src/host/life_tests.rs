@@ -53,7 +53,7 @@ fn found_departed(departed: Option<Departure>) -> OpenedNamespace {
         last: Position::new(term, Index::new(5)),
         damage: None,
     };
-    let record = HostRecord { node, incarnation, founding, peers: Vec::new() };
+    let record = HostRecord::of_test(node, incarnation, founding);
     OpenedNamespace { namespace: namespace(), record: record.encode().into(), groups: vec![group] }
 }
 
@@ -81,7 +81,7 @@ fn host() -> Host {
 }
 
 fn host_on(found: OpenedNamespace) -> Host {
-    let config = HostConfig { node: member(1).node, seed: [9; 32] };
+    let config = HostConfig::of_test(member(1).node, [9; 32]);
     let opened = Opened { next_group: GroupId::new(8), namespaces: vec![found] };
     let mut host = Host::new(config, opened, Moment::ZERO);
     let open = Input::Open { namespace: namespace(), options: options(), found: None };

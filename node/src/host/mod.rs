@@ -30,6 +30,8 @@ mod outputs;
 mod record;
 mod renewal;
 mod serving;
+#[cfg(test)]
+mod signing_tests;
 mod sleep;
 #[cfg(test)]
 mod sleep_tests;
@@ -103,8 +105,8 @@ pub struct Host {
     /// What the store held when it was opened, until the namespace is.
     found_on_disk: BTreeMap<Namespace, OpenedNamespace>,
     closed: BTreeSet<Namespace>,
-    /// Where each connected peer was dialled.
-    dialled: BTreeMap<NodeId, Address>,
+    /// Where peers were reached at first hand; bounded by the address book.
+    proven: BTreeMap<NodeId, Vec<Address>>,
     dirty: BTreeSet<Namespace>,
     deadlines: Deadlines,
     /// Watches over the groups that sleep.
@@ -125,7 +127,7 @@ impl Host {
             namespaces: BTreeMap::new(),
             found_on_disk,
             closed: BTreeSet::new(),
-            dialled: BTreeMap::new(),
+            proven: BTreeMap::new(),
             dirty: BTreeSet::new(),
             deadlines: Deadlines::default(),
             desk: Desk::new(opened.next_group),

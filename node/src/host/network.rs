@@ -36,12 +36,14 @@ impl Host {
     /// Takes what the transport tells.
     pub(super) fn network(&mut self, input: NetworkInput) {
         match input {
-            NetworkInput::Connected { peer, dialled } => self.connected(peer, dialled),
+            // What is shared on it is told apart.
+            NetworkInput::Connected { .. } => {}
+            NetworkInput::Proven { peer, addresses } => self.proven(peer, addresses),
             NetworkInput::Disconnected { peer } => self.disconnected(peer),
             NetworkInput::Shared { peer, namespace, facts } => {
-                let address = self.dialled.get(&peer).cloned();
+                let proven = self.proven.get(&peer).cloned().unwrap_or_default();
                 self.with(&namespace, |hosted, desk, now| {
-                    hosted.shared(now, peer, facts, address, desk);
+                    hosted.shared(now, peer, facts, proven, desk);
                 });
             }
             NetworkInput::Unshared { peer, namespace } => {
@@ -87,15 +89,20 @@ impl Host {
         }
     }
 
-    /// An address that was dialled with success is worth telling to those who share a namespace.
-    fn connected(&mut self, peer: NodeId, dialled: Option<Address>) {
-        if let Some(address) = dialled {
-            self.dialled.insert(peer, address);
+    /// Where a peer was reached is worth telling to those who share a namespace with it.
+    fn proven(&mut self, peer: NodeId, addresses: Vec<Address>) {
+        let namespaces: Vec<_> = self.namespaces.keys().cloned().collect();
+        for namespace in &namespaces {
+            self.with(namespace, |hosted, desk, _| hosted.proven(peer, &addresses, desk));
+        }
+        if addresses.is_empty() {
+            self.proven.remove(&peer);
+        } else {
+            self.proven.insert(peer, addresses);
         }
     }
 
     fn disconnected(&mut self, peer: NodeId) {
-        self.dialled.remove(&peer);
         let namespaces: Vec<_> = self.namespaces.keys().cloned().collect();
         for namespace in &namespaces {
             self.with(namespace, |hosted, _, now| hosted.unshared(now, peer));
@@ -159,7 +166,7 @@ impl Hosted {
         now: Moment,
         peer: NodeId,
         facts: PeerFacts,
-        dialled: Option<Address>,
+        proven: Vec<Address>,
         desk: &mut Desk,
     ) {
         if facts.role == PeerRole::Client {
@@ -179,7 +186,7 @@ impl Hosted {
             if self.born {
                 self.founding.handle(now, founding::Input::PeerUp(peer));
             }
-            if dialled.is_some_and(|address| self.peers.learn(peer, address)) {
+            if !proven.is_empty() && self.peers.set_proven(peer, proven) {
                 self.remember(desk);
             }
             self.tell_peers(desk);
@@ -351,23 +358,24 @@ impl Hosted {
 
     /// Takes the addresses at which this node listens.
     pub(super) fn listening(&mut self, addresses: &[Address], desk: &mut Desk) {
-        for address in addresses {
-            self.peers.learn(self.me.node, address.clone());
-        }
+        self.peers.set_own(addresses.iter().cloned());
         self.tell_peers(desk);
     }
 
     fn learn_peers(&mut self, from: NodeId, bytes: &[u8], desk: &mut Desk) {
         let Ok(exchange) = Exchange::decode(bytes) else { return };
-        let learned = self.peers.merge(from, &exchange);
-        if learned.is_empty() {
-            return;
+        for (peer, addresses) in self.peers.hear(from, &exchange) {
+            desk.push(Output::Hear { teller: from, peer, addresses });
         }
-        for (peer, address) in learned {
-            desk.push(Output::AddAddress { peer, address });
+    }
+
+    /// Where a peer was reached changed: kept and told if it is of this namespace.
+    fn proven(&mut self, peer: NodeId, addresses: &[Address], desk: &mut Desk) {
+        let ours = self.shared.contains_key(&peer) || self.peers.knows(peer);
+        if ours && self.peers.set_proven(peer, addresses.iter().cloned()) {
+            self.remember(desk);
+            self.tell_peers(desk);
         }
-        self.remember(desk);
-        self.tell_peers(desk);
     }
 
     /// Tells every peer everything once more, ever more rarely.
@@ -379,7 +387,7 @@ impl Hosted {
         self.gossip = Gossip { due: now.plus(pause), pause };
         let peers: Vec<_> = self.shared.keys().copied().collect();
         for peer in peers {
-            self.peers.disconnected(peer);
+            self.peers.tell_again(peer);
         }
         self.tell_peers(desk);
     }

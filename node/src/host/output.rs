@@ -1,6 +1,9 @@
 //! Everything that a node asks of its driver.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use meshraft_consensus::{
@@ -9,7 +12,7 @@ use meshraft_consensus::{
 use meshraft_discovery::peers::Address;
 use meshraft_service::wire::Response;
 use meshraft_storage::{GroupId, Job};
-use meshraft_transport::{Body, Channel, ReplyToken, RequestId, Scope};
+use meshraft_transport::{AddressSource, Body, Channel, ReplyToken, RequestId, Scope};
 
 use super::{event::NodeEvent, input::CallId, snapshot_io::SnapshotJob};
 
@@ -72,12 +75,31 @@ pub enum Output {
         /// An encoded response.
         payload: Bytes,
     },
-    /// Remember an address of a peer, and dial it.
+    /// Take an address of a peer into the address book.
     AddAddress {
         /// The peer.
         peer: NodeId,
         /// Where it listens.
         address: Address,
+        /// Where that is known from.
+        source: AddressSource,
+    },
+    /// Let the address book judge all that one peer says of another, or of itself.
+    Hear {
+        /// The peer that said it.
+        teller: NodeId,
+        /// Whom it is about.
+        peer: NodeId,
+        /// Where that one listens; what was said before and is not said now is withdrawn.
+        addresses: BTreeSet<Address>,
+    },
+    /// Keep the addresses of these nodes: the members of the namespace's cluster, or of the
+    /// founder set that this node promised to be in.
+    Members {
+        /// The namespace.
+        namespace: Namespace,
+        /// The members, as a whole, without this node.
+        members: BTreeSet<NodeId>,
     },
     /// Make a job durable, in order, and answer [`super::Input::Stored`].
     Store(Job),

@@ -3,8 +3,10 @@
 //! The store treats it as opaque bytes and writes it whole, in one transaction with the groups that
 //! begin or end with it. A version byte, then postcard.
 
+use std::collections::BTreeMap;
+
 use meshraft_consensus::{Card, Incarnation, Index, Member, NodeId};
-use meshraft_discovery::peers::{Address, PeerMap};
+use meshraft_discovery::peers::{Address, Directory};
 use serde::{Deserialize, Serialize};
 
 use super::fenced::FencedGroup;
@@ -20,7 +22,7 @@ pub(crate) struct HostRecord {
     pub(crate) incarnation: Incarnation,
     /// An encoded [`meshraft_discovery::Record`].
     pub(crate) founding: Vec<u8>,
-    /// Where peers listened: soft state, so that a restart finds them.
+    /// Where peers were reached at first hand: soft state, so that a restart finds them.
     pub(crate) peers: Vec<(NodeId, Address)>,
     /// The members that are heard beside those of the log, each as of a slot.
     pub(crate) vouched: Vec<(Member, Index)>,
@@ -28,9 +30,12 @@ pub(crate) struct HostRecord {
     pub(crate) cards: Vec<Card>,
     /// Logs of incarnations that act no more.
     pub(crate) fenced: Vec<FencedGroup>,
+    /// What a record of version 1 holds of peers: hearsay, and never written.
+    #[serde(skip)]
+    pub(crate) heard: Vec<(NodeId, Address)>,
 }
 
-/// A record of version 1.
+/// A record of version 1. It did not tell what was known at first hand from what was only heard.
 #[derive(Deserialize)]
 struct First {
     node: NodeId,
@@ -41,21 +46,30 @@ struct First {
 
 impl From<First> for HostRecord {
     fn from(first: First) -> Self {
-        let First { node, incarnation, founding, peers } = first;
-        let (vouched, cards, fenced) = (Vec::new(), Vec::new(), Vec::new());
-        Self { node, incarnation, founding, peers, vouched, cards, fenced }
+        let First { node, incarnation, founding, peers: heard } = first;
+        let (vouched, cards, fenced, peers) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { node, incarnation, founding, peers, vouched, cards, fenced, heard }
     }
 }
 
-/// What of a peer map is kept: the newest addresses of each node but `me`, within the bound of a
-/// record.
-pub(crate) fn remembered(peers: &PeerMap, me: NodeId) -> Vec<(NodeId, Address)> {
+/// The addresses of a record, by node.
+pub(crate) fn by_node(peers: Vec<(NodeId, Address)>) -> BTreeMap<NodeId, Vec<Address>> {
+    let mut nodes = BTreeMap::<_, Vec<_>>::new();
+    for (node, address) in peers {
+        nodes.entry(node).or_default().push(address);
+    }
+    nodes
+}
+
+/// What of a directory is kept: the newest addresses of each node, members first, within the bound
+/// of a record.
+pub(crate) fn remembered(peers: &Directory) -> Vec<(NodeId, Address)> {
     const NODE_ADDRESSES_MAX: usize = 3;
     const BYTES_MAX: usize = 32 * 1024;
     let mut bytes = 0;
     peers
         .nodes()
-        .filter(|node| *node != me)
+        .into_iter()
         .flat_map(|node| {
             peers.addresses(node).take(NODE_ADDRESSES_MAX).map(move |address| (node, address))
         })
@@ -116,6 +130,16 @@ impl HostRecord {
 }
 
 #[cfg(test)]
+impl HostRecord {
+    /// The record of a node of a test that knows nobody.
+    pub(crate) fn of_test(node: NodeId, incarnation: Incarnation, founding: Vec<u8>) -> Self {
+        let (peers, heard) = (Vec::new(), Vec::new());
+        let (vouched, cards, fenced) = (Vec::new(), Vec::new(), Vec::new());
+        Self { node, incarnation, founding, peers, vouched, cards, fenced, heard }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use meshraft_consensus::ClusterId;
 
@@ -139,13 +163,15 @@ mod tests {
                 incarnation: Incarnation::new([6; 16]),
                 acknowledged: Index::new(9),
             }],
+            heard: Vec::new(),
         };
+        assert_eq!(HostRecord::decode(&record.encode()), Ok(record.clone()));
+        // What an older build kept of peers is hearsay.
         let first = (record.node, record.incarnation, &record.founding, &record.peers);
         let first = postcard::to_extend(&first, vec![1]).unwrap();
-        let (vouched, cards, fenced) = (Vec::new(), Vec::new(), Vec::new());
-        let read = HostRecord { vouched, cards, fenced, ..record.clone() };
-        assert_eq!(HostRecord::decode(&first), Ok(read), "version 1 is read");
-        assert_eq!(HostRecord::decode(&record.encode()), Ok(record));
+        let opened = HostRecord::decode(&first).unwrap();
+        assert_eq!((opened.incarnation, opened.peers), (record.incarnation, Vec::new()));
+        assert_eq!(opened.heard, record.peers);
         assert_eq!(HostRecord::decode(&[9, 0]), Err(RecordError::Version { version: 9 }));
         assert_eq!(HostRecord::decode(&[]), Err(RecordError::Corrupt));
         assert_eq!(HostRecord::decode(&[1, 2]), Err(RecordError::Corrupt));

@@ -33,7 +33,7 @@ fn promised(set: &FounderSet, group: OpenedGroup) -> Opened {
         Record { seen: set.ballot, promise: Some(set.clone()), cluster: None, ..Record::default() };
     let (node, incarnation) = (member(1).node, member(1).incarnation);
     let founding = record.encode().to_vec();
-    let record = HostRecord { node, incarnation, founding, peers: Vec::new() };
+    let record = HostRecord::of_test(node, incarnation, founding);
     let found = OpenedNamespace {
         namespace: namespace(),
         record: record.encode().into(),
@@ -56,7 +56,7 @@ fn group(set: &FounderSet, last: Position) -> OpenedGroup {
 }
 
 fn opened(opened: Opened) -> Host {
-    let config = HostConfig { node: member(1).node, seed: [9; 32] };
+    let config = HostConfig::of_test(member(1).node, [9; 32]);
     let mut host = Host::new(config, opened, Moment::ZERO);
     let options = NamespaceOptions {
         expect: NonZeroU16::new(2),
@@ -179,7 +179,7 @@ fn a_damaged_log_is_not_an_empty_one() {
 #[test]
 fn a_store_of_another_node_is_refused_by_name() {
     let set = founders(2);
-    let config = HostConfig { node: member(5).node, seed: [9; 32] };
+    let config = HostConfig::of_test(member(5).node, [9; 32]);
     let store = promised(&set, group(&set, Position::ZERO));
     let host = Host::new(config, store, Moment::ZERO);
     assert_eq!(

@@ -41,7 +41,7 @@ struct Node {
 
 impl Node {
     fn start(store: MemoryStore, keyed: bool) -> Self {
-        let config = HostConfig { node: member(1).node, seed: [9; 32] };
+        let config = HostConfig::of_test(member(1).node, [9; 32]);
         let opened: Opened = store.opened();
         let mut host = Host::new(config, opened, Moment::ZERO);
         let options = NamespaceOptions {
@@ -93,6 +93,7 @@ impl Node {
             member: Member::new(member(1).node, incarnation),
             index: Index::new(5),
             members: [member(2)].into(),
+            cards: Vec::new(),
         });
     }
 

@@ -11,9 +11,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
 use meshraft_consensus::{
-    Change, ChangeStep, ClusterVersion, Core, Entry, EntryKind, Event, Fate, Incarnation, Index,
-    Input, Member, Moment, NodeId, Output, Position, ProposalId, ReadId, ReadLevel, Role,
-    SnapshotMeta, Status, Term, WriteId,
+    Change, ChangeStep, ClusterVersion, Configuration, Core, Entry, EntryKind, Event, Fate,
+    Incarnation, Index, Input, Member, Moment, NodeId, Output, Position, ProposalId, ReadId,
+    ReadLevel, Role, SnapshotMeta, Status, Term, WriteId,
 };
 use meshraft_service::{
     HaltReason as ApplyHalt, QueryError, Replicated, Sequence, ServiceError, SessionId,
@@ -242,6 +242,11 @@ impl Group {
             let command = Envelope::ClusterVersion(version).encode();
             self.core.handle(now, Input::Propose { id: RAISE, command });
         }
+    }
+
+    /// The newest configuration in the log.
+    pub(super) fn configuration(&self) -> &Configuration {
+        self.core.configuration()
     }
 
     /// Takes a node out in every incarnation, all in one change. One that takes no part is left to

@@ -25,8 +25,8 @@ mod waiting;
 use std::collections::VecDeque;
 
 use meshraft_consensus::{
-    ClusterVersion, Core, Input as CoreInput, Member, Moment, NodeId, Position, ReadError,
-    ReadLevel, RejectReason, Role, Status, Term,
+    ClusterVersion, Configuration, Core, Input as CoreInput, Member, Moment, NodeId, Position,
+    ReadError, ReadLevel, RejectReason, Role, Status, Term,
 };
 use meshraft_service::{
     QueryError, Replicated, Router, ServiceError,
@@ -175,6 +175,11 @@ impl Replica {
     /// The group's core, if there is a group.
     pub(crate) fn core(&self) -> Option<&Core> {
         self.group.as_ref().map(Group::core)
+    }
+
+    /// The newest configuration in the group's log, if there is a group.
+    pub fn configuration(&self) -> Option<&Configuration> {
+        self.group.as_ref().map(Group::configuration)
     }
 
     /// The state that entries are applied to, if there is a group, and no snapshot is taking the

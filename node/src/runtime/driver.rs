@@ -281,13 +281,27 @@ impl Engine {
 
     fn happened(&mut self, now: Moment, event: Event) {
         observe::transport(self.node, &event);
-        if let Event::Listening(address) = event {
-            self.addresses.send_modify(|addresses| addresses.push(address));
-            let all = self.addresses.borrow().iter().filter_map(network::address).collect();
-            self.host.handle(now, Input::Listening(all));
-        } else if let Some(input) = network::input(event) {
-            self.host.handle(now, Input::Network(input));
+        match event {
+            Event::Listening(address) => {
+                self.addresses.send_modify(|addresses| addresses.push(address));
+                self.listening(now);
+            }
+            Event::ListeningEnded(address) => {
+                self.addresses.send_modify(|all| all.retain(|known| *known != address));
+                self.listening(now);
+            }
+            event => {
+                if let Some(input) = network::input(event) {
+                    self.host.handle(now, Input::Network(input));
+                }
+            }
         }
+    }
+
+    /// Tells the host where this node can be reached, as a whole.
+    fn listening(&mut self, now: Moment) {
+        let all = self.addresses.borrow().iter().filter_map(network::address).collect();
+        self.host.handle(now, Input::Listening(all));
     }
 
     fn command(&mut self, now: Moment, command: Command) {
@@ -410,10 +424,19 @@ impl Engine {
                 self.transport.open(LocalNamespace { namespace, keys, role });
             }
             Output::Unshare { namespace } => self.transport.close(&namespace),
-            Output::AddAddress { peer, address } => match network::told(&address) {
-                Some(address) => self.transport.add_address(Some(peer), address),
-                None => warn!(%peer, "unusable address told by a peer"),
+            Output::AddAddress { peer, address, source } => match network::told(&address) {
+                Some(address) => self.transport.add_address(Some(peer), address, source),
+                None => warn!(%peer, "unusable address on record"),
             },
+            Output::Hear { teller, peer, addresses } => {
+                // What is no address at all is not worth a line: a peer may send any amount of it.
+                let addresses =
+                    addresses.iter().filter_map(network::told).map(Into::into).collect();
+                self.transport.hear(teller, peer, addresses);
+            }
+            Output::Members { namespace, members } => {
+                self.transport.members(&namespace, members);
+            }
             Output::Event { namespace, event } => {
                 observe::node(self.node, &namespace, &event);
                 if let Some(board) = self.boards.get(&namespace) {

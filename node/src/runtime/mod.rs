@@ -18,7 +18,7 @@ use libp2p::Multiaddr;
 use meshraft_consensus::NodeId;
 use meshraft_storage::{Ack, DataDir, Opened, SnapshotOptions, Snapshots, Store, StoreOptions};
 use meshraft_transport::{
-    PeerAddress, Transport, TransportConfig,
+    AddressSource, PeerAddress, Transport, TransportConfig,
     identity::{Identity, OpenIdentity},
 };
 use tokio::sync::{mpsc, watch};
@@ -146,7 +146,7 @@ async fn assemble(
         }
     };
     for peer in peers {
-        transport.add_address(None, peer);
+        transport.add_address(None, peer, AddressSource::Configured);
     }
     let clock = Clock::start();
     let host = Host::new(HostConfig { node, seed, signatures }, opened, clock.now());

@@ -9,8 +9,10 @@ use crate::host::NetworkInput;
 /// The host's input for an event; `None` for what does not concern it.
 pub(crate) fn input(event: Event) -> Option<NetworkInput> {
     Some(match event {
-        Event::Connected { peer, address: at, dialled } => {
-            NetworkInput::Connected { peer, dialled: dialled.then(|| address(&at)).flatten() }
+        Event::Connected { peer, .. } => NetworkInput::Connected { peer },
+        Event::Proven { peer, addresses } => {
+            let addresses = addresses.iter().filter_map(address).collect();
+            NetworkInput::Proven { peer, addresses }
         }
         Event::Disconnected { peer } => NetworkInput::Disconnected { peer },
         Event::Shared { peer, namespace, facts } => NetworkInput::Shared { peer, namespace, facts },

@@ -114,8 +114,11 @@ impl Network {
         for (seat, peer) in [(one, other), (other, one)] {
             self.end_mut(seat).told.retain(|(told, _)| *told != peer);
             self.end_mut(seat).refusals.retain(|(refused, _), _| *refused != peer);
-            let dialled = self.end(seat).knows.contains(&peer).then(|| Self::address(peer));
-            self.post(peer, seat, Some(epoch), What::Connected { dialled });
+            self.post(peer, seat, Some(epoch), What::Connected);
+            if self.end(seat).knows.contains(&peer) {
+                let proven = What::Proven(Self::address(peer));
+                self.post(peer, seat, Some(epoch), proven);
+            }
         }
         // What is shared is told after the connection; the world keeps the order of two posts.
         let namespaces: Vec<_> = self.end(one).shares.keys().cloned().collect();

@@ -112,7 +112,7 @@ impl World {
 
     fn start(&mut self, seat: usize, seed: u8, quiesce_after: Option<Duration>) -> Host {
         let seed = [seed.wrapping_mul(3).wrapping_add(u8::try_from(seat).unwrap()); 32];
-        let config = HostConfig { node: member(seat).node, seed };
+        let config = HostConfig::of_test(member(seat).node, seed);
         let mut host = Host::new(config, self.stores[seat].opened(), self.now);
         for number in 0..self.count {
             let core = ConfigBuilder { quiesce_after, ..ConfigBuilder::lan() };
@@ -275,7 +275,11 @@ impl World {
             Output::Event { namespace, event: NodeEvent::Sleep(event) } => {
                 self.events.push((self.now, seat, namespace, event));
             }
-            Output::Event { .. } | Output::AddAddress { .. } | Output::Snapshot(_) => {}
+            Output::Event { .. }
+            | Output::AddAddress { .. }
+            | Output::Hear { .. }
+            | Output::Members { .. }
+            | Output::Snapshot(_) => {}
         }
     }
 
@@ -388,11 +392,9 @@ fn store(seat: usize, count: usize) -> MemoryStore {
     let mut group = GroupId::FIRST;
     for number in 0..count {
         let record = Record { cluster: Some(cluster(number)), ..Record::default() };
-        let record = HostRecord {
-            node: member(seat).node,
-            incarnation: member(seat).incarnation,
-            founding: record.encode().to_vec(),
-            peers: Vec::new(),
+        let record = {
+            let Member { node, incarnation } = member(seat);
+            HostRecord::of_test(node, incarnation, record.encode().to_vec())
         };
         let hard = HardState { term: Term::new(1), vote: None, commit_hint: Index::new(1) };
         let write = Write {

@@ -88,11 +88,9 @@ impl World {
         };
         let seats = (0..3).map(|seat| {
             let record = Record { cluster: Some(cluster), ..Record::default() };
-            let record = HostRecord {
-                node: member(seat).node,
-                incarnation: member(seat).incarnation,
-                founding: record.encode().to_vec(),
-                peers: Vec::new(),
+            let record = {
+                let Member { node, incarnation } = member(seat);
+                HostRecord::of_test(node, incarnation, record.encode().to_vec())
             };
             let mut store = MemoryStore::default();
             let write = Write {
@@ -145,7 +143,7 @@ impl World {
     /// Starts a node on its disk.
     pub(super) fn start(&mut self, seat: usize) {
         self.lives += 1;
-        let config = HostConfig { node: member(seat).node, seed: [self.lives; 32] };
+        let config = HostConfig::of_test(member(seat).node, [self.lives; 32]);
         let it = &mut self.seats[seat];
         let opened = it.store.opened();
         it.files.sweep(&opened).unwrap();
@@ -306,7 +304,10 @@ impl World {
                 self.answers.insert(id.get(), response);
             }
             Output::Event { event, .. } => it.events.push(event),
-            Output::Unshare { .. } | Output::AddAddress { .. } => {}
+            Output::Unshare { .. }
+            | Output::AddAddress { .. }
+            | Output::Hear { .. }
+            | Output::Members { .. } => {}
         }
     }
 
