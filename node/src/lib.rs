@@ -31,6 +31,7 @@ mod api;
 mod client;
 mod clock;
 mod config;
+pub mod forget;
 pub mod host;
 mod observe;
 pub mod process;

@@ -145,6 +145,9 @@ pub(crate) enum Command {
     /// Hand leadership over, to a voter that is named or that the leader chooses.
     #[command(after_help = CHANGE_EXAMPLES)]
     Transfer(TransferArgs),
+    /// Release a stopped node from its cluster, on its own data folder, by the operator's word.
+    #[command(after_help = super::forget::EXAMPLES)]
+    Forget(super::forget::ForgetArgs),
 }
 
 /// Options of `serve`.

@@ -8,6 +8,7 @@ mod args;
 mod connect;
 mod demo;
 mod events;
+mod forget;
 mod json;
 mod key_args;
 mod membership;
@@ -77,6 +78,7 @@ fn dispatch(command: Command, global: &Global) -> ExitCode {
         Command::Remove(args) => membership::remove(&args, global),
         Command::Transfer(args) => membership::transfer(&args, global),
         Command::Join(args) => membership::join(&args, global),
+        Command::Forget(args) => forget::run(&args, global),
     }
 }
 

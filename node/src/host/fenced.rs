@@ -17,20 +17,20 @@ use serde::{Deserialize, Serialize};
 
 /// One incarnation's log that is kept and never acts again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct FencedGroup {
+pub(crate) struct FencedGroup {
     /// The number of the group in the store.
-    pub(super) group: u64,
+    pub(crate) group: u64,
     /// The cluster, or the founder set, whose log it is.
-    pub(super) cluster: ClusterId,
+    pub(crate) cluster: ClusterId,
     /// The incarnation that acts no more.
-    pub(super) incarnation: Incarnation,
+    pub(crate) incarnation: Incarnation,
     /// The last slot that it had acknowledged, as the verdict says.
-    pub(super) acknowledged: Index,
+    pub(crate) acknowledged: Index,
 }
 
 /// Every log that is kept so.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct FencedGroups(Vec<FencedGroup>);
+pub(crate) struct FencedGroups(Vec<FencedGroup>);
 
 impl FencedGroups {
     /// The most logs that are kept.

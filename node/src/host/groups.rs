@@ -17,7 +17,7 @@ use super::{
     desk::{Desk, Purpose},
     hosted::Hosted,
     output::Output,
-    record::remembered,
+    record::{SetAside, remembered},
     trial::Trial,
 };
 use crate::replica;
@@ -50,10 +50,10 @@ impl Hosted {
             self.write_record(Purpose::Birth, None, Vec::new(), desk);
             return;
         };
-        for group in found.groups {
-            if self.fenced.contains(group.group) {
-                continue;
-            }
+        // What an operator released this node from, and what is fenced, stays as it is.
+        let released: Vec<_> = self.released.iter().map(SetAside::group).collect();
+        let kept = |group| released.contains(&group) || self.fenced.contains(group);
+        for group in found.groups.into_iter().filter(|it| !kept(it.group)) {
             self.groups.insert(group.cluster, group.group);
             self.on_disk.insert(group.cluster, group);
         }

@@ -38,7 +38,7 @@ use super::{
     keeping::{PeersWrite, parse},
     membership::Leavers,
     output::Output,
-    record::{RecordError, by_node},
+    record::{RecordError, SetAside, by_node},
     snapshots::{Traffic, pin_time},
 };
 use crate::replica::{self, Replica, ReplicaOptions, SnapshotThresholds};
@@ -98,6 +98,8 @@ pub(super) struct Hosted {
     pub(super) groups: BTreeMap<ClusterId, GroupId>,
     /// Groups that the store held when it was opened, until they are started.
     pub(super) on_disk: BTreeMap<ClusterId, OpenedGroup>,
+    /// Groups in the store that an operator released this node from.
+    pub(super) released: Vec<SetAside>,
     /// The founding part of the record that was handed to the store last.
     pub(super) record: Record,
     /// Whether the record exists in the store.
@@ -112,7 +114,7 @@ pub(super) struct Hosted {
     pub(super) credentials: Credentials,
     /// Logs of incarnations that act no more, and those of them that go with the next write.
     pub(super) fenced: FencedGroups,
-    pub(super) released: Vec<GroupId>,
+    pub(super) dropping: Vec<GroupId>,
     pub(super) gossip: Gossip,
     pub(super) halted: Option<HaltReason>,
     pub(super) traffic: Traffic,
@@ -141,12 +143,12 @@ impl Hosted {
         let born = parsed.is_some();
         let mut peers = Directory::new(config.node);
         let mut heard = Vec::new();
-        let (me, record, credentials, fenced) = match parsed {
+        let (me, record, credentials, fenced, released) = match parsed {
             None => {
                 let incarnation = draw_incarnation(config, &namespace, life);
                 let me = Member::new(config.node, incarnation);
                 let credentials = Credentials::restore(me, Vec::new(), Vec::new());
-                (me, Record::default(), credentials, FencedGroups::default())
+                (me, Record::default(), credentials, FencedGroups::default(), Vec::new())
             }
             Some((on_disk, record)) => {
                 for (node, addresses) in by_node(on_disk.peers) {
@@ -155,7 +157,8 @@ impl Hosted {
                 heard = on_disk.heard;
                 let me = Member::new(config.node, on_disk.incarnation);
                 let credentials = Credentials::restore(me, on_disk.cards, on_disk.vouched);
-                (me, record, credentials, FencedGroups::restore(on_disk.fenced))
+                let fenced = FencedGroups::restore(on_disk.fenced);
+                (me, record, credentials, fenced, on_disk.aside)
             }
         };
         let seed = number_from(config, &namespace, life, b"founding");
@@ -175,6 +178,7 @@ impl Hosted {
             replica: Replica::new(options_of_replica, Router::new(config.node), now),
             traffic,
             groups: BTreeMap::new(),
+            released,
             on_disk: BTreeMap::new(),
             active: None,
             aside: None,
@@ -183,7 +187,7 @@ impl Hosted {
             told_known: None,
             credentials,
             fenced,
-            released: Vec::new(),
+            dropping: Vec::new(),
             asked_empty: None,
             peers_write: PeersWrite::Idle,
             gossip: Gossip::soon(now),

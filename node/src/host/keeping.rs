@@ -56,7 +56,7 @@ impl Hosted {
         });
         let mut drop: Vec<_> =
             drop.iter().filter_map(|cluster| self.groups.remove(cluster)).collect();
-        drop.append(&mut self.released);
+        drop.append(&mut self.dropping);
         let (namespace, record) = (self.namespace.clone(), self.record_bytes());
         desk.store(&self.namespace, self.life, purpose, |ticket| Job::Record {
             ticket,
@@ -78,6 +78,7 @@ impl Hosted {
             vouched: self.credentials.vouched.clone(),
             cards: self.credentials.cards.iter().copied().collect(),
             fenced: self.fenced.to_vec(),
+            aside: self.released.clone(),
         };
         Bytes::from(record.encode())
     }

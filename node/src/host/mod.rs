@@ -27,7 +27,7 @@ mod membership;
 mod network;
 mod output;
 mod outputs;
-mod record;
+pub(crate) mod record;
 mod renewal;
 mod serving;
 #[cfg(test)]

@@ -5,8 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use meshraft_consensus::{Card, Incarnation, Index, Member, NodeId};
+use meshraft_consensus::{Card, ClusterId, Incarnation, Index, Member, NodeId};
 use meshraft_discovery::peers::{Address, Directory};
+use meshraft_storage::GroupId;
 use serde::{Deserialize, Serialize};
 
 use super::fenced::FencedGroup;
@@ -30,9 +31,35 @@ pub(crate) struct HostRecord {
     pub(crate) cards: Vec<Card>,
     /// Logs of incarnations that act no more.
     pub(crate) fenced: Vec<FencedGroup>,
+    /// What an operator released this node from, the oldest first: the groups stay in the store.
+    pub(crate) aside: Vec<SetAside>,
     /// What a record of version 1 holds of peers: hearsay, and never written.
     #[serde(skip)]
     pub(crate) heard: Vec<(NodeId, Address)>,
+}
+
+/// A group that the record points to no more, because an operator released the node from it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SetAside {
+    /// The group's number, which is never used again.
+    group: u64,
+    /// Whose log it is.
+    pub(crate) cluster: ClusterId,
+    /// The incarnation that acted in it, and never acts again.
+    pub(crate) incarnation: Incarnation,
+}
+
+impl SetAside {
+    /// How many groups of one namespace can be set aside.
+    pub(crate) const MAX: usize = 64;
+
+    pub(crate) const fn new(group: GroupId, cluster: ClusterId, incarnation: Incarnation) -> Self {
+        Self { group: group.get(), cluster, incarnation }
+    }
+
+    pub(crate) const fn group(&self) -> GroupId {
+        GroupId::new(self.group)
+    }
 }
 
 /// A record of version 1. It did not tell what was known at first hand from what was only heard.
@@ -47,8 +74,9 @@ struct First {
 impl From<First> for HostRecord {
     fn from(first: First) -> Self {
         let First { node, incarnation, founding, peers: heard } = first;
-        let (vouched, cards, fenced, peers) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { node, incarnation, founding, peers, vouched, cards, fenced, heard }
+        let (vouched, cards, peers) = (Vec::new(), Vec::new(), Vec::new());
+        let (fenced, aside) = (Vec::new(), Vec::new());
+        Self { node, incarnation, founding, peers, vouched, cards, fenced, aside, heard }
     }
 }
 
@@ -135,7 +163,8 @@ impl HostRecord {
     pub(crate) fn of_test(node: NodeId, incarnation: Incarnation, founding: Vec<u8>) -> Self {
         let (peers, heard) = (Vec::new(), Vec::new());
         let (vouched, cards, fenced) = (Vec::new(), Vec::new(), Vec::new());
-        Self { node, incarnation, founding, peers, vouched, cards, fenced, heard }
+        let aside = Vec::new();
+        Self { node, incarnation, founding, peers, vouched, cards, fenced, aside, heard }
     }
 }
 
@@ -163,6 +192,11 @@ mod tests {
                 incarnation: Incarnation::new([6; 16]),
                 acknowledged: Index::new(9),
             }],
+            aside: vec![SetAside::new(
+                GroupId::new(3),
+                ClusterId::new([5; 32]),
+                Incarnation::new([6; 16]),
+            )],
             heard: Vec::new(),
         };
         assert_eq!(HostRecord::decode(&record.encode()), Ok(record.clone()));

@@ -84,7 +84,7 @@ impl Hosted {
             index > Index::ZERO && configuration.is_voter(&self.me)
         });
         if votes || self.replica.snapshot().is_some() {
-            self.released.extend(self.fenced.release());
+            self.dropping.extend(self.fenced.release());
             self.remember(desk);
         }
     }

@@ -8,6 +8,7 @@ mod conversation;
 mod crash;
 mod demo;
 mod departures;
+mod forget;
 mod founders;
 mod harness;
 mod lan;
