@@ -169,6 +169,8 @@ pub enum Refusal {
         /// The cluster.
         of: ClusterId,
     },
+    /// It did not meet a founder, and nobody proved a key: the founder may be invented.
+    UnknownFounder,
 }
 
 /// Why an admission was not committed. Whoever asked keeps asking, unless [`Self::is_final`].

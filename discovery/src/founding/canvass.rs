@@ -63,14 +63,14 @@ impl Founding {
     }
 
     /// A peer says that it lives in a cluster which this node could join. Where it proved the key,
-    /// that is believed; else it has one window to get this node admitted.
+    /// that is believed; else it has a bounded time to get this node admitted.
     fn hear_of_living(&mut self, now: Moment, from: Member, cluster: ClusterId) {
         let unit = self.config.founding_timeout();
         let until = if self.config.keyed {
             Some(now.plus(unit.saturating_mul(LIVING_MEMORY)))
         } else {
             let since = self.roster.doubts.claimed(now, from.node, cluster, unit);
-            since.map(|since| since.plus(self.config.window))
+            since.map(|since| since.plus(self.config.claim_timeout()))
         };
         self.living_until = self.living_until.max(until);
     }
@@ -90,7 +90,7 @@ impl Founding {
         self.roster.doubts.expire(now);
         // During a trial the one that may come true is tried already.
         if self.trial.is_none() {
-            for (peer, cluster) in self.roster.doubts.overdue(now, self.config.window) {
+            for (peer, cluster) in self.roster.doubts.overdue(now, self.config.claim_timeout()) {
                 self.pass_over(now, peer, Doubt::NotAdmitting { cluster });
             }
         }

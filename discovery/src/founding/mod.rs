@@ -85,7 +85,8 @@ pub struct FoundingConfig {
     pub voters_target: usize,
     /// Whether every peer that is heard here proved the namespace's key. Without a key nobody is
     /// entitled to speak for a cluster: an admission then binds in memory only until the first
-    /// entry is here, and the claim to live in a cluster delays founding by one window at most.
+    /// entry is here, and the claim to live in a cluster delays founding by
+    /// [`FoundingConfig::claim_timeout`] at most.
     pub keyed: bool,
     /// The upper end of the election time-out.
     pub election_max: Duration,
@@ -105,6 +106,14 @@ impl FoundingConfig {
     /// window, but at least four election time-outs.
     pub fn founding_timeout(&self) -> Duration {
         self.window.max(self.election_max.saturating_mul(4)).max(Duration::from_millis(1))
+    }
+
+    /// How long a peer that proved no key may claim to live in a cluster before this node founds all
+    /// the same: a founding time-out; eight of them where no number of founders is expected, as
+    /// nothing else speaks against a second cluster then.
+    pub fn claim_timeout(&self) -> Duration {
+        let times = if self.expect.is_some() { 1 } else { 8 };
+        self.founding_timeout().saturating_mul(times)
     }
 
     fn may_found(&self) -> bool {
@@ -130,6 +139,8 @@ pub struct Founding {
     failures: u32,
     /// What a member answered last that did not admit this node.
     turned_down: Option<NotAdmitted>,
+    /// Sets that were proposed with a founder that this node did not meet, and when first.
+    unmet: BTreeMap<ClusterId, Moment>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -239,6 +250,7 @@ impl Founding {
             living_until: None,
             failures: 0,
             turned_down: None,
+            unmet: BTreeMap::new(),
         };
         founding.force(now);
         founding.advance(now);
@@ -284,7 +296,7 @@ impl Founding {
         let join = self.join.as_ref().map(|join| join.again_at);
         let trial = self.trial.as_ref().and_then(|trial| trial.until);
         // During a trial claims are not judged.
-        let claims = self.trial.is_none().then_some(self.config.window);
+        let claims = self.trial.is_none().then(|| self.config.claim_timeout());
         let doubts = self.roster.doubts.deadline(claims);
         let stage = match &self.stage {
             Stage::Free(free) => {

@@ -23,6 +23,9 @@ use crate::{
     wire::{Message, Refusal},
 };
 
+/// How many proposed sets are remembered that have a founder whom this node did not meet.
+const UNMET_MAX: usize = 16;
+
 impl Founding {
     /// Proposes a founder set if this node is free, it is its turn and enough candidates answered.
     pub(super) fn try_to_coordinate(&mut self, now: Moment) {
@@ -144,9 +147,13 @@ impl Founding {
             return self.drop_message(from, DropReason::DiskBehind);
         }
         match self.objection(&founders) {
-            // Where nobody proves a key a founder may be invented; no answer costs a repetition.
+            // Where nobody proves a key a founder may be invented. At first no answer costs a
+            // repetition only; then it is said, so that those who hold the set come free of it.
             None if !self.config.keyed && !self.has_met(&founders) => {
-                self.drop_message(from, DropReason::UnknownFounder);
+                match self.stays_unmet(now, cluster) {
+                    true => self.refuse(from, &founders, Refusal::UnknownFounder),
+                    false => self.drop_message(from, DropReason::UnknownFounder),
+                }
             }
             Some(why) => self.refuse(from, &founders, why),
             None => {
@@ -164,6 +171,18 @@ impl Founding {
             let peer = self.roster.up.get(&member.node);
             peer.and_then(|peer| peer.view).is_some_and(|view| view.member == *member)
         })
+    }
+
+    /// Whether a founder of this set was not met for a founding time-out, or so many sets have such
+    /// a founder that no more of them are remembered.
+    fn stays_unmet(&mut self, now: Moment, cluster: ClusterId) -> bool {
+        let timeout = self.config.founding_timeout();
+        let memory = timeout.saturating_mul(2);
+        self.unmet.retain(|_, since| since.plus(memory) > now);
+        if self.unmet.len() >= UNMET_MAX && !self.unmet.contains_key(&cluster) {
+            return true;
+        }
+        self.unmet.entry(cluster).or_insert(now).plus(timeout) <= now
     }
 
     /// Why this node cannot promise a set that it does not hold.

@@ -139,6 +139,7 @@ impl Founding {
         }
         self.living_until = self.living_until.map(|_| NEVER);
         (self.failures, self.turned_down, self.roster.answered) = (0, None, true);
+        self.unmet.clear();
         let settled = self.ledger.forget_numbers();
         match &mut self.stage {
             Stage::Free(free) => *free = Free::new(NOW, None),
