@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use meshraft_consensus::{
     Card, Core, Dismissed, Index, Input, Judgement, KnownMembers, Member, Message, Namespace,
-    NodeId, Signature, Signatures, Term,
+    NodeId, Role, Signature, Signatures, Term,
 };
 
 use super::{
@@ -163,6 +163,38 @@ impl Node {
             false => core.knows(peer),
         }
     }
+
+    /// What was vouched for is heard until its slot is committed, and no longer: none but a leader
+    /// that sees it off hears a member that was removed. Each configuration was committed
+    /// somewhere up to the slot at which it is `listed`.
+    fn expect_known(
+        &self,
+        vouched: &[(Member, Index)],
+        listed: &BTreeMap<Member, Index>,
+    ) -> Result<(), Violation> {
+        let Some(core) = &self.core else { return Ok(()) };
+        let (at, committed) = core.committed_configuration();
+        let stored = |member: &Member, from: Index| {
+            vouched.iter().any(|(one, until)| one == member && *until >= from)
+        };
+        let open = self.disk.wallet.vouched.iter().filter(|(_, until)| **until > at);
+        let kept = open.into_iter().all(|(member, until)| stored(member, *until));
+        if !kept || !committed.voters.iter().all(|voter| stored(voter, at)) {
+            let what = "nothing of a member that it is to hear";
+            return Err(Violation::Claim { member: self.me, what });
+        }
+        let removed = |member: &&Member| {
+            !committed.contains(member)
+                && listed.get(member).is_some_and(|listed| *listed < at)
+                && self.disk.newest_with(member) < Some(at)
+        };
+        match self.peers.known.iter().find(removed) {
+            Some(removed) if core.role() != Role::Leader => {
+                Err(Violation::KnowsStranger { member: self.me, stranger: *removed })
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Cluster {
@@ -180,7 +212,9 @@ impl Cluster {
         }
         let members = core.known_members().1.into_iter();
         node.peers.known = members.filter(|member| core.knows(member)).collect();
-        node.disk.wallet.store(core.vouched());
+        let vouched = core.vouched();
+        node.expect_known(&vouched, &self.listed)?;
+        self.nodes[seat.0].disk.wallet.store(vouched);
         self.sign_cards(seat);
         Ok(self.tell_paths(seat))
     }
@@ -252,6 +286,9 @@ impl Cluster {
 
     /// Two members meet: each judges the other one, and admits it if it asks for that.
     pub(super) fn meet(&mut self, one: Seat, other: Seat) -> Result<(), Violation> {
+        // What gathered was said before.
+        self.drain(one)?;
+        self.drain(other)?;
         for (joiner, asked) in [(one, other), (other, one)] {
             let core = |seat: Seat| self.node(seat).core.as_ref();
             let (Some(joins), Some(asks)) = (core(joiner), core(asked)) else { return Ok(()) };

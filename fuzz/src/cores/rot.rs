@@ -205,7 +205,10 @@ impl Cluster {
         let whole = self.whole();
         let holds = |voter: &Member| whole.contains(voter) && known(self.node(seat_of(*voter)));
         let mut others = voters.filter(|voter| seat_of(**voter) != seat).peekable();
-        let alone = others.peek().is_none();
+        // It hears none but members: those that it has removed tell it nothing.
+        let own = &self.node(seat).configuration;
+        let mut heard = own.voters.iter().chain(&own.outgoing);
+        let alone = others.peek().is_none() || heard.all(|voter| seat_of(*voter) == seat);
         let committed = proofs.iter().all(|it| it.index <= self.checks.committed());
         // Who is out is told nothing, and could not tell either what it lacks then.
         let members = |seat| self.node(seat).configuration.members();

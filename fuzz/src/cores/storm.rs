@@ -134,7 +134,7 @@ impl CoreWorld {
                     _ => ChangeStep::Remove(member),
                 }
             } else if to.learners.contains(&member) {
-                if !from.contains(&member) && self.random.below(4) > 0 {
+                if !from.contains(&member) && self.random.below(2) > 0 {
                     // It is refused: nobody votes in the change that adds it.
                     continue;
                 }
