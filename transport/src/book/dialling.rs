@@ -295,7 +295,8 @@ impl Book {
         let Some(present) = self.presence.peers.remove(&peer) else { return };
         let lived = now.since(present.since);
         let jitter = REDIAL_JITTER.mul_f64(self.dice.draw());
-        let known = self.records.get(&Target::Peer(peer)).is_some_and(|it| it.record.has_firm());
+        let known =
+            self.records.get(&Target::Peer(peer)).is_some_and(|known| known.record.has_firm());
         for target in self.targets_of(peer) {
             let shunned = self.jittered(SHUNNED);
             let pause = self.pause(&target);
@@ -472,7 +473,7 @@ impl Book {
         self.presence = presence;
         for peer in &let_go {
             let shunned = self.jittered(SHUNNED);
-            let useless = self.presence.get(*peer).is_some_and(|it| it.found && !it.useful);
+            let useless = self.presence.get(*peer).is_some_and(|peer| peer.found && !peer.useful);
             let target = Target::Peer(*peer);
             if let Some(indexed) = self.records.get_mut(&target) {
                 indexed.record.shunned = now.plus(shunned);

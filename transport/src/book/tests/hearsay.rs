@@ -71,7 +71,7 @@ fn a_word_that_proves_true_costs_nothing() {
     let mut reached = 0;
     for number in 1..=60_u16 {
         let (peer, place) = (u32::from(number), port(5_000 + number));
-        book.hear(at(0), node(TELLER), node(peer), &[place.clone()]);
+        book.hear(at(0), node(TELLER), node(peer), std::slice::from_ref(&place));
         while let Some(dial) = book.poll(at(1)) {
             assert!(dial.is_hearsay());
             reached += 1;

@@ -39,7 +39,7 @@ impl World {
     fn passes(&mut self, now: Moment, stranger: u32) {
         let home = address(stranger);
         arrives(&mut self.book, now, stranger, &home);
-        self.book.hear(now, node(stranger), node(stranger), &[home.clone()]);
+        self.book.hear(now, node(stranger), node(stranger), std::slice::from_ref(&home));
         self.book.hear(now, node(stranger), node(stranger + 7), &[address(stranger + 7)]);
         self.dials(now, Some(stranger));
         self.book.disconnected(now, node(stranger));
