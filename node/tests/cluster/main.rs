@@ -12,5 +12,6 @@ mod machine;
 mod reopen;
 mod snapshots;
 mod start;
+mod strangers;
 mod support;
 mod version;
