@@ -63,6 +63,11 @@ struct OfGroup {
 }
 
 impl OfGroup {
+    /// Makes an empty group whose peers have turns of so many bytes, or of one message.
+    fn with(quantum: usize) -> impl FnOnce() -> Self {
+        move || Self { peers: Turns::new(if quantum == 0 { 1 } else { quantum }), bytes: 0 }
+    }
+
     /// Drops the oldest message of the peer that has most; its bytes.
     fn shed(&mut self) -> Option<usize> {
         let bytes = self.peers.largest(|_, peer| peer.bytes)?.pop()?.bytes;
@@ -112,32 +117,45 @@ impl Lane {
         bytes: usize,
         permits: Option<[OwnedSemaphorePermit; 2]>,
     ) {
-        let Some(Source { node, namespace, scope, .. }) = event.source() else { return };
-        let guest = *scope == Scope::Free;
-        let (node, key) = (*node, (namespace.clone(), guest));
-        let bytes = bytes + MESSAGE_BYTES;
-        let weight = if self.quantum == 0 { 1 } else { bytes };
-        let turn = self.quantum.max(1);
-        let fresh = || OfGroup { peers: Turns::new(turn), bytes: 0 };
-        let group = self.groups.flow(&key, fresh);
-        let peer = group.peers.flow(&node, OfPeer::default);
-        peer.bytes += bytes;
-        peer.waiting.push_back(Waiting { event, bytes, weight, _permits: permits });
-        group.bytes += bytes;
-        self.bytes[usize::from(guest)] += bytes;
+        let Some((key, node)) = place(&event) else { return };
+        self.insert(&key, node, event, bytes, permits);
     }
 
     /// Queues a message, and drops the oldest of the same peer, then of the same namespace, then
     /// of the namespace that has most, beyond what each may have of `bytes_max`. Says how many.
     pub(super) fn push_bounded(&mut self, event: Event, bytes: usize, bytes_max: usize) -> u64 {
-        let Some(Source { node, namespace, scope, .. }) = event.source() else { return 0 };
-        let (node, guest) = (*node, *scope == Scope::Free);
-        let key = (namespace.clone(), guest);
-        self.push(event, bytes, None);
+        let Some((key, node)) = place(&event) else { return 0 };
+        let [of_peer, of_group] = self.insert(&key, node, event, bytes, None);
+        let crowded = of_peer > bytes_max / PEER_PART
+            || of_group > bytes_max / GROUP_PART
+            || self.bytes[usize::from(key.1)] > bytes_max;
+        if crowded { self.shed(&key, node, bytes_max) } else { 0 }
+    }
+
+    /// Queues a message; what its peer then has, and its group.
+    fn insert(
+        &mut self,
+        key: &Group,
+        node: NodeId,
+        event: Event,
+        bytes: usize,
+        permits: Option<[OwnedSemaphorePermit; 2]>,
+    ) -> [usize; 2] {
+        let bytes = bytes + MESSAGE_BYTES;
+        let weight = if self.quantum == 0 { 1 } else { bytes };
+        let group = self.groups.flow(key, OfGroup::with(self.quantum));
+        let peer = group.peers.flow(&node, OfPeer::default);
+        peer.bytes += bytes;
+        peer.waiting.push_back(Waiting { event, bytes, weight, _permits: permits });
+        group.bytes += bytes;
+        self.bytes[usize::from(key.1)] += bytes;
+        [peer.bytes, group.bytes]
+    }
+
+    /// Drops what is beyond the bounds since a message of this peer was queued.
+    fn shed(&mut self, key: &Group, node: NodeId, bytes_max: usize) -> u64 {
         let (mut dropped, mut freed) = (0, 0);
-        let turn = self.quantum.max(1);
-        let fresh = || OfGroup { peers: Turns::new(turn), bytes: 0 };
-        let group = self.groups.flow(&key, fresh);
+        let group = self.groups.flow(key, OfGroup::with(self.quantum));
         let peer = group.peers.flow(&node, OfPeer::default);
         while peer.bytes > bytes_max / PEER_PART && peer.waiting.len() > 1 {
             freed += peer.pop().map_or(0, |waiting| waiting.bytes);
@@ -150,12 +168,11 @@ impl Lane {
             freed += bytes;
             dropped += 1;
         }
-        let total = &mut self.bytes[usize::from(guest)];
+        let total = &mut self.bytes[usize::from(key.1)];
         *total -= freed;
         while *total > bytes_max {
-            let measure = |key: &Group, group: &OfGroup| {
-                if key.1 == guest { group.bytes } else { 0 }
-            };
+            let measure =
+                |other: &Group, group: &OfGroup| if other.1 == key.1 { group.bytes } else { 0 };
             let Some(bytes) = self.groups.largest(measure).and_then(OfGroup::shed) else { break };
             *total -= bytes;
             dropped += 1;
@@ -188,6 +205,12 @@ impl Lane {
     pub(super) const fn bytes(&self) -> [usize; 2] {
         self.bytes
     }
+}
+
+/// The group and the peer of a message.
+fn place(event: &Event) -> Option<(Group, NodeId)> {
+    let Source { node, namespace, scope, .. } = event.source()?;
+    Some(((namespace.clone(), *scope == Scope::Free), *node))
 }
 
 /// The part of a bound that one namespace may use up.

@@ -127,8 +127,9 @@ impl Queues {
             2 => &mut self.control,
             _ => &mut self.bulk,
         };
-        let peer = lane.next_peer()?;
-        if let Some(notice) = self.notices.pop_of(peer) {
+        if !self.notices.is_empty()
+            && let Some(notice) = lane.next_peer().and_then(|peer| self.notices.pop_of(peer))
+        {
             lane.pass();
             return Some(notice);
         }

@@ -126,6 +126,10 @@ impl Notices {
         }
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.peers.is_empty()
+    }
+
     /// The next notice.
     pub(super) fn pop(&mut self) -> Option<Event> {
         loop {

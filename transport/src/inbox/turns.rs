@@ -42,12 +42,17 @@ impl<K: Ord + Clone, F: Flow> Turns<K, F> {
 
     /// The flow of this key, which is about to get an item; `make` makes one if there is none.
     pub(super) fn flow(&mut self, key: &K, make: impl FnOnce() -> F) -> &mut F {
-        if !self.slots.contains_key(key) && self.slots.len() >= 2 * self.ring.len() + IDLE_MAX {
-            self.slots.retain(|_, slot| slot.in_ring);
+        if !self.slots.contains_key(key) {
+            if self.slots.len() >= 2 * self.ring.len() + IDLE_MAX {
+                self.slots.retain(|_, slot| slot.in_ring);
+            }
+            let fresh = Slot { flow: make(), deficit: 0, in_ring: false };
+            self.slots.insert(key.clone(), fresh);
         }
-        let fresh = || Slot { flow: make(), deficit: 0, in_ring: false };
-        let slot = self.slots.entry(key.clone()).or_insert_with(fresh);
-        if !core::mem::replace(&mut slot.in_ring, true) {
+        let slot = self.slots.get_mut(key).expect("inserted where it was missing");
+        if !slot.in_ring {
+            // Its first turn comes after those of all others that have items.
+            (slot.deficit, slot.in_ring) = (self.quantum, true);
             self.ring.push_back(key.clone());
         }
         &mut slot.flow
