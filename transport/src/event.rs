@@ -10,8 +10,9 @@ use crate::{
     types::{Body, Channel, PeerFacts, ReplyToken, RequestId, Source},
 };
 
-/// One event. Those of one peer and channel keep their order; lifecycle events and replies may
-/// overtake messages.
+/// One event. Those of one peer, channel and scope keep their order; lifecycle events and replies
+/// may overtake messages. What of the lifecycle was not taken yet is joined: only the newest facts
+/// of a peer are told, and a connection that came and went meanwhile may not be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {

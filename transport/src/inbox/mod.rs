@@ -8,7 +8,8 @@
 //!    waits, and so, in the end, does the sender. Guests have bytes of their own.
 //!
 //! Within lanes 3 and 4 namespaces take turns, and the peers of one namespace; members and guests
-//! of a namespace apart. A message never overtakes the notices of its peer.
+//! of a namespace apart. A message never overtakes the notices of its peer, nor does the loss of a
+//! connection overtake the replies that came before.
 
 mod lane;
 mod notices;
@@ -23,7 +24,10 @@ use std::{
 
 use tokio::sync::{Notify, Semaphore};
 
-use self::{lane::Lane, notices::Notices};
+use self::{
+    lane::Lane,
+    notices::{Next, Notices},
+};
 use crate::{config::Limits, event::Event, types::Scope};
 
 /// Messages of members on other channels than Control, at most.
@@ -81,7 +85,10 @@ impl Drop for Events {
 
 #[derive(Debug)]
 struct Queues {
+    /// Replies, and addresses of this node; how many came and how many were taken so far.
     own: VecDeque<Event>,
+    own_came: u64,
+    own_taken: u64,
     notices: Notices,
     control: Lane,
     bulk: Lane,
@@ -95,6 +102,8 @@ impl Queues {
     const fn new() -> Self {
         Self {
             own: VecDeque::new(),
+            own_came: 0,
+            own_taken: 0,
             notices: Notices::new(),
             control: Lane::new(0),
             bulk: Lane::new(BULK_QUANTUM),
@@ -122,18 +131,35 @@ impl Queues {
 
     fn take_of(&mut self, lane: usize) -> Option<Event> {
         let lane = match lane {
-            0 => return self.own.pop_front(),
-            1 => return self.notices.pop(),
+            0 => return self.take_own(),
+            1 => {
+                let next = self.notices.pop(self.own_taken)?;
+                return self.resolve(next);
+            }
             2 => &mut self.control,
             _ => &mut self.bulk,
         };
         if !self.notices.is_empty()
-            && let Some(notice) = lane.next_peer().and_then(|peer| self.notices.pop_of(peer))
+            && let Some(peer) = lane.next_peer()
+            && let Some(next) = self.notices.pop_of(peer, self.own_taken)
         {
             lane.pass();
-            return Some(notice);
+            return self.resolve(next);
         }
         lane.pop()
+    }
+
+    fn resolve(&mut self, next: Next) -> Option<Event> {
+        match next {
+            Next::Notice(event) => Some(event),
+            Next::Reply => self.take_own(),
+        }
+    }
+
+    fn take_own(&mut self) -> Option<Event> {
+        let event = self.own.pop_front()?;
+        self.own_taken += 1;
+        Some(event)
     }
 }
 
@@ -186,8 +212,11 @@ impl Inbox {
     /// A reply, an address of this node, or a notice of a peer. It never waits.
     pub(crate) fn notify(&self, event: Event) {
         self.push(|queues| match event.subject() {
-            Some(peer) => queues.notices.push(peer, event),
-            None => queues.own.push_back(event),
+            Some(peer) => queues.notices.push(peer, event, queues.own_came),
+            None => {
+                queues.own_came += 1;
+                queues.own.push_back(event);
+            }
         });
     }
 

@@ -16,6 +16,23 @@ use crate::{error::Refusal, event::Event};
 /// Beyond so many peers with notices, one that came and went untold stays untold.
 const PEERS_MAX: usize = 4_096;
 
+/// A notice that waits.
+#[derive(Debug)]
+struct Notice {
+    event: Event,
+    /// It is told once so many replies were.
+    after: u64,
+}
+
+/// What is told next.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// A notice.
+    Notice(Event),
+    /// A reply, because the next notice is the loss of a connection that ended it.
+    Reply,
+}
+
 /// Numbers of what waits of one namespace.
 #[derive(Debug, Default)]
 struct OfNamespace {
@@ -27,13 +44,15 @@ struct OfNamespace {
 /// What waits of one peer, in order.
 #[derive(Debug, Default)]
 struct OfPeer {
-    waiting: BTreeMap<u64, Event>,
+    waiting: BTreeMap<u64, Notice>,
     lives: VecDeque<u64>,
     namespaces: BTreeMap<Namespace, OfNamespace>,
 }
 
 impl OfPeer {
-    fn push(&mut self, number: u64, event: Event) {
+    fn push(&mut self, number: u64, event: Event, replies: u64) {
+        let ends = matches!(event, Event::Disconnected { .. });
+        let after = if ends { replies } else { 0 };
         let Self { waiting, lives, namespaces } = self;
         match &event {
             Event::Connected { .. } | Event::Disconnected { .. } => {
@@ -57,18 +76,22 @@ impl OfPeer {
                 let of = namespaces.entry(namespace.clone()).or_default();
                 let known = of.refused.iter().find(|(other, _)| *other == reason);
                 if let Some(waits) = known.and_then(|(_, number)| waiting.get_mut(number)) {
-                    *waits = event;
+                    waits.event = event;
                     return;
                 }
                 of.refused.push((reason, number));
             }
             _ => {}
         }
-        waiting.insert(number, event);
+        waiting.insert(number, Notice { event, after });
     }
 
-    fn pop(&mut self) -> Option<Event> {
-        let (number, event) = self.waiting.pop_first()?;
+    fn pop(&mut self, replies: u64) -> Option<Next> {
+        let first = self.waiting.first_entry()?;
+        if first.get().after > replies {
+            return Some(Next::Reply);
+        }
+        let (number, Notice { event, .. }) = first.remove_entry();
         self.lives.pop_front_if(|life| *life == number);
         if let Event::Shared { namespace, .. }
         | Event::Unshared { namespace, .. }
@@ -82,7 +105,7 @@ impl OfPeer {
                 self.namespaces.remove(namespace);
             }
         }
-        Some(event)
+        Some(Next::Notice(event))
     }
 
     /// Whether the peer came and went, and the caller knows nothing of it.
@@ -93,6 +116,7 @@ impl OfPeer {
         else {
             return false;
         };
+        let (first, last) = (&first.event, &last.event);
         matches!((first, last), (Event::Connected { .. }, Event::Disconnected { .. }))
     }
 }
@@ -111,7 +135,8 @@ impl Notices {
         Self { count: 0, peers: BTreeMap::new(), ring: VecDeque::new() }
     }
 
-    pub(super) fn push(&mut self, node: NodeId, event: Event) {
+    /// Queues a notice, which came after so many replies.
+    pub(super) fn push(&mut self, node: NodeId, event: Event, replies: u64) {
         self.count += 1;
         let crowded = self.peers.len() >= PEERS_MAX;
         let ring = &mut self.ring;
@@ -119,7 +144,7 @@ impl Notices {
             ring.push_back(node);
             OfPeer::default()
         });
-        peer.push(self.count, event);
+        peer.push(self.count, event, replies);
         if crowded && peer.is_past() {
             self.peers.remove(&node);
             self.ring.retain(|other| *other != node);
@@ -130,27 +155,27 @@ impl Notices {
         self.peers.is_empty()
     }
 
-    /// The next notice.
-    pub(super) fn pop(&mut self) -> Option<Event> {
+    /// The next notice, if so many replies were told.
+    pub(super) fn pop(&mut self, replies: u64) -> Option<Next> {
         loop {
             let node = self.ring.pop_front()?;
             let Some(peer) = self.peers.get_mut(&node) else { continue };
-            let event = peer.pop();
+            let next = peer.pop(replies);
             if peer.waiting.is_empty() {
                 self.peers.remove(&node);
             } else {
                 self.ring.push_back(node);
             }
-            if event.is_some() {
-                return event;
+            if next.is_some() {
+                return next;
             }
         }
     }
 
-    /// The next notice of this peer.
-    pub(super) fn pop_of(&mut self, node: NodeId) -> Option<Event> {
+    /// The next notice of this peer, if so many replies were told.
+    pub(super) fn pop_of(&mut self, node: NodeId, replies: u64) -> Option<Next> {
         // An empty peer leaves with its turn.
-        self.peers.get_mut(&node)?.pop()
+        self.peers.get_mut(&node)?.pop(replies)
     }
 
     /// How many wait.

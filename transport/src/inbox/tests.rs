@@ -236,6 +236,26 @@ fn notices_are_joined_and_end_up_right() {
 }
 
 #[test]
+fn a_lost_connection_is_told_after_the_replies_that_it_ends() {
+    // Wherever the turns of the lanes stand.
+    for taken in 0..LANES.iter().sum() {
+        let (inbox, mut events, _) = inbox(|_| {});
+        (0..100).for_each(|id| inbox.control(message(1, 1, MEMBER, id), 10));
+        (0..100).for_each(|id| inbox.notify(reply(id)));
+        (0..taken).for_each(|_| drop(events.try_recv()));
+        inbox.notify(reply(1_000));
+        inbox.notify(disconnected(1));
+        inbox.notify(reply(1_001));
+        let told = all(&mut events);
+        let at = |wanted: &Event| told.iter().position(|event| event == wanted);
+        let [ended, lost] = [reply(1_000), disconnected(1)].map(|event| at(&event).unwrap());
+        assert!(ended < lost, "{taken}: {ended} {lost}");
+        let last = at(&message(1, 1, MEMBER, 99)).unwrap();
+        assert!(lost < last, "the notices of a peer before its messages");
+    }
+}
+
+#[test]
 fn strangers_that_come_and_go_leave_bounded_traces() {
     let (inbox, _events, _) = inbox(|_| {});
     for stranger in 0..20_000 {
