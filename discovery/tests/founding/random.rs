@@ -44,7 +44,7 @@ fn chaos(seed: u64) -> World {
         &[0, 2, 0, 3],
     ];
     let mut world = World::new(seed, shapes[dice.below(12) as usize]);
-    world.keyed = seed % 2 == 0;
+    world.keyed = seed.is_multiple_of(2);
     world.faults = Faults {
         loss: dice.below(4) * 10,
         duplicate: dice.below(3) * 20,

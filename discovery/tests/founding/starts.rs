@@ -40,7 +40,7 @@ fn staggered_starts_under_loss_make_one_cluster() {
     for seed in 0..200 {
         let mut dice = Random(seed ^ 0xd1ce);
         let mut world = World::new(seed, &[3; 5]);
-        world.keyed = seed % 2 == 0;
+        world.keyed = seed.is_multiple_of(2);
         world.faults = Faults { loss: 20, delay_ms: 20, ..Faults::NONE };
         let mut starts: Vec<_> =
             world.ids().into_iter().map(|id| (dice.below(30_000), id)).collect();
@@ -61,7 +61,7 @@ fn staggered_starts_under_loss_make_one_cluster() {
 fn fresh_nodes_next_to_old_state_do_not_found() {
     for seed in 0..50 {
         let mut world = World::new(seed, &[3; 3]);
-        world.keyed = seed % 2 == 0;
+        world.keyed = seed.is_multiple_of(2);
         let ids = world.ids();
         ids.iter().for_each(|id| world.start(*id));
         assert!(world.run(5_000, World::all_members), "seed {seed}");

@@ -20,7 +20,7 @@ struct Pattern {
 fn world(seed: u64, nodes: usize) -> World {
     let mut world = World::new(seed, &vec![0; nodes]);
     let mut dice = Random(seed ^ 0x1055);
-    world.keyed = seed % 2 == 0;
+    world.keyed = seed.is_multiple_of(2);
     world.faults = Faults {
         loss: dice.below(4) * 10,
         duplicate: dice.below(3) * 20,
