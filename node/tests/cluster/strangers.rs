@@ -49,11 +49,12 @@ async fn stranger(nodes: &[Node], name: &Namespace) -> (Transport, BTreeSet<Node
         keys: KeyRing::open(),
         role: LocalRole::Member {
             incarnation: Incarnation::new([66; 16]),
-            clusters: BTreeSet::new(),
+            clusters: BTreeMap::new(),
             supports: ClusterVersion::BASELINE,
         },
     });
     for address in nodes.iter().flat_map(Node::addresses) {
+        let address = address.try_into().unwrap();
         transport.add_address(None, address, AddressSource::Configured);
     }
     let mut peers = BTreeSet::new();
