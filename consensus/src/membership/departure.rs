@@ -121,6 +121,19 @@ impl Core {
         self.outputs.push_back(Output::Departed { index });
     }
 
+    /// This member was admitted at this slot: an earlier departure that its driver was not told of,
+    /// as after a start, is none.
+    pub(crate) fn take_back_departure(&mut self, admitted: Index) {
+        let unsaid = |output: &Output| match output {
+            Output::Departed { index } => *index < admitted,
+            _ => false,
+        };
+        if self.outputs.iter().any(unsaid) {
+            self.outputs.retain(|output| !unsaid(output));
+            self.departure.departed = None;
+        }
+    }
+
     /// A known member says that its newest committed configuration, at this slot, does not have
     /// this member. Where that is not above every configuration, admission and card by which this
     /// member knows itself to be one, the sender merely lags behind.

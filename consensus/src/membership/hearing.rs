@@ -77,6 +77,9 @@ impl Core {
         for (member, at) in members {
             if at > committed && self.vouched.add(member, at) {
                 self.known_changed();
+                if member == self.me {
+                    self.take_back_departure(at);
+                }
             }
         }
     }

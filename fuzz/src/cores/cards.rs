@@ -187,6 +187,7 @@ impl Node {
             !committed.contains(member)
                 && listed.get(member).is_some_and(|listed| *listed < at)
                 && self.disk.newest_with(member) < Some(at)
+                && !stored(member, at.next())
         };
         match self.peers.known.iter().find(removed) {
             Some(removed) if core.role() != Role::Leader => {
@@ -395,6 +396,6 @@ fn admission(joiner: &Core, asked: &Core) -> Option<Vec<(Member, Index)>> {
     if knows || !committed.contains(&me) || joiner.vouched().contains(&(me, at)) {
         return None;
     }
-    let members = committed.members().into_iter().chain(asked.leader()).chain([asked.me()]);
+    let members = committed.members().into_iter().chain(asked.leader());
     Some(members.map(|member| (member, at)).collect())
 }
