@@ -92,7 +92,7 @@ impl Cluster {
         if answers || said != self::said(&mut twin, from).0 || *core != twin {
             return Err(Violation::Moved { member: me, stranger: from });
         }
-        self.drain(seat)
+        self.drain_after(seat, said.into_iter().chain(owed).collect())
     }
 
     /// A removed member lies to one that has not learned of the removal, which believes it: the

@@ -16,11 +16,17 @@ use crate::{check::Violation, world::Seat};
 impl Cluster {
     /// Takes all outputs of a core, does what they ask for, and looks at it.
     pub(super) fn drain(&mut self, seat: Seat) -> Result<(), Violation> {
+        self.drain_after(seat, Vec::new())
+    }
+
+    /// The same, after these outputs, which a core had before all others.
+    pub(super) fn drain_after(&mut self, seat: Seat, before: Vec<Output>) -> Result<(), Violation> {
         self.node_mut(seat).gathers = false;
         let mut resolved = Vec::new();
+        let mut before = before.into_iter();
         loop {
             let Some(core) = &mut self.node_mut(seat).core else { return Ok(()) };
-            let Some(output) = core.poll() else {
+            let Some(output) = before.next().or_else(|| core.poll()) else {
                 match self.acquaint(seat)? {
                     true => continue,
                     false => break,
@@ -53,7 +59,7 @@ impl Cluster {
         self.checks.resolved(id, outcome, &command, bytes.is_some())
     }
 
-    pub(super) fn output(&mut self, seat: Seat, output: Output) -> Result<(), Violation> {
+    fn output(&mut self, seat: Seat, output: Output) -> Result<(), Violation> {
         let node = &mut self.nodes[seat.0];
         match output {
             Output::Send { to, message, .. } => {
