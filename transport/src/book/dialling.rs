@@ -433,7 +433,7 @@ impl Book {
     pub fn reconsider(&mut self, now: Moment) {
         let shunned = |record: &Record| record.shunned > now;
         let waiting = self.records.iter().filter(|(_, indexed)| {
-            let local = indexed.firm.is_some_and(|place| place.lane == Lane::Local);
+            let local = indexed.places.firm.is_some_and(|place| place.lane == Lane::Local);
             local || shunned(&indexed.record)
         });
         let waiting: Vec<_> = waiting.map(|(target, _)| target.clone()).collect();

@@ -6,21 +6,29 @@
 use meshraft_consensus::{Moment, NodeId};
 
 use super::{
-    AddressSource, Book, FIRST_HAND_MAX, HEARSAY_MAX, Indexed, LOCAL_MAX, Target, is_given, proven,
-    record, source::RANKS,
+    AddressSource, Book, FIRST_HAND_MAX, HEARSAY_MAX, Indexed, LOCAL_MAX, Places, Target, is_given,
+    proven,
+    record::{self, Record},
+    source::RANKS,
 };
 
 impl Book {
     /// Brings the indexes up to date with a record, and drops a record that is of no more use.
     pub(super) fn reindex(&mut self, target: &Target) {
-        let Some(mut indexed) = self.records.remove(target) else { return };
-        self.unlist(target, &mut indexed);
-        let record = &indexed.record;
+        let Some(Indexed { record, .. }) = self.records.get(target) else { return };
         let busy = record.firm.dialling || record.hearsay.dialling;
-        let empty = record.addresses.is_empty();
-        if empty && !busy && record.shunned == Moment::ZERO {
+        if record.addresses.is_empty() && !busy && record.shunned == Moment::ZERO {
+            self.drop_record(target);
             return;
         }
+        let places = self.places(target, record, busy);
+        let Some(indexed) = self.records.get_mut(target) else { return };
+        let old = std::mem::replace(&mut indexed.places, places.clone());
+        self.relist(target, old, places);
+    }
+
+    /// Where the indexes are to list a record.
+    fn places(&self, target: &Target, record: &Record, busy: bool) -> Places {
         let wanted = match target {
             Target::Peer(peer) => {
                 self.pinned.contains_key(peer)
@@ -29,54 +37,60 @@ impl Book {
             }
             Target::Address(_) => true,
         };
-        indexed.firm = self.firm_place(target, record, wanted);
-        indexed.hearsay = self.hearsay_place(target, record, wanted);
-        indexed.expires = if empty { Some(record.shunned) } else { record.expires() };
         let present = matches!(target, Target::Peer(peer) if self.presence.has(*peer));
         let rank = record.source().map_or(RANKS - 1, AddressSource::rank);
         let healthy = record.firm.failures == 0 && record.hearsay.failures == 0;
-        indexed.evictable =
-            (!wanted && !present && !busy).then_some((rank, healthy, record.touched));
-        indexed.tellers = record.addresses.iter().flat_map(record::Listed::tellers).collect();
-        self.list(target, &indexed);
-        self.records.insert(target.clone(), indexed);
+        let evictable = !wanted && !present && !busy;
+        let shunned = Some(record.shunned).filter(|_| record.addresses.is_empty());
+        Places {
+            firm: self.firm_place(target, record, wanted),
+            hearsay: self.hearsay_place(target, record, wanted),
+            evictable: evictable.then_some((rank, healthy, record.touched)),
+            expires: shunned.or_else(|| record.expires()),
+            tellers: record.addresses.iter().flat_map(record::Listed::tellers).collect(),
+        }
     }
 
-    fn list(&mut self, target: &Target, indexed: &Indexed) {
-        for place in [indexed.firm, indexed.hearsay].into_iter().flatten() {
-            self.lanes.insert(place, target);
-        }
-        if let Some((rank, healthy, touched)) = indexed.evictable {
-            self.evictable[rank].insert((healthy, touched, target.clone()));
-        }
-        self.expiries.extend(indexed.expires.map(|at| (at, target.clone())));
-        if let Target::Peer(peer) = target {
-            for teller in &indexed.tellers {
-                self.told.entry(*teller).or_default().insert(*peer);
+    /// Changes what the indexes list of a target.
+    fn relist(&mut self, target: &Target, old: Places, new: Places) {
+        for (old, new) in [(old.firm, new.firm), (old.hearsay, new.hearsay)] {
+            if old != new {
+                old.inspect(|place| self.lanes.remove(*place, target));
+                new.inspect(|place| self.lanes.insert(*place, target));
             }
         }
-    }
-
-    fn unlist(&mut self, target: &Target, indexed: &mut Indexed) {
-        for place in [indexed.firm.take(), indexed.hearsay.take()].into_iter().flatten() {
-            self.lanes.remove(place, target);
+        if old.evictable != new.evictable {
+            if let Some((rank, healthy, touched)) = old.evictable {
+                self.evictable[rank].remove(&(healthy, touched, target.clone()));
+            }
+            if let Some((rank, healthy, touched)) = new.evictable {
+                self.evictable[rank].insert((healthy, touched, target.clone()));
+            }
         }
-        if let Some((rank, healthy, touched)) = indexed.evictable.take() {
-            self.evictable[rank].remove(&(healthy, touched, target.clone()));
+        if old.expires != new.expires {
+            if let Some(at) = old.expires {
+                self.expiries.remove(&(at, target.clone()));
+            }
+            self.expiries.extend(new.expires.map(|at| (at, target.clone())));
         }
-        if let Some(at) = indexed.expires.take() {
-            self.expiries.remove(&(at, target.clone()));
-        }
-        if let Target::Peer(peer) = target {
-            for teller in std::mem::take(&mut indexed.tellers) {
-                if let Some(named) = self.told.get_mut(&teller) {
-                    named.remove(peer);
-                    if named.is_empty() {
-                        self.told.remove(&teller);
-                    }
+        let Target::Peer(peer) = target else { return };
+        for teller in old.tellers.difference(&new.tellers) {
+            if let Some(named) = self.told.get_mut(teller) {
+                named.remove(peer);
+                if named.is_empty() {
+                    self.told.remove(teller);
                 }
             }
         }
+        for teller in new.tellers.difference(&old.tellers) {
+            self.told.entry(*teller).or_default().insert(*peer);
+        }
+    }
+
+    fn drop_record(&mut self, target: &Target) -> Option<Record> {
+        let Indexed { record, places } = self.records.remove(target)?;
+        self.relist(target, places, Places::default());
+        Some(record)
     }
 
     /// Keeps the budgets after `newest` was taken in.
@@ -101,7 +115,7 @@ impl Book {
     fn spare(&self, rank: usize, newest: &Target) -> Option<Target> {
         let listed = &self.evictable[rank];
         let failed = listed.first().filter(|(healthy, ..)| !healthy);
-        let place = self.records.get(newest).and_then(|indexed| indexed.evictable);
+        let place = self.records.get(newest).and_then(|indexed| indexed.places.evictable);
         let newest = place.filter(|(of, ..)| *of == rank).map(|_| newest.clone());
         failed
             .map(|(_, _, target)| target.clone())
@@ -125,7 +139,7 @@ impl Book {
         tellers.sort_by_key(|named| std::cmp::Reverse(named.len()));
         let hearsay_alone = |peer: &NodeId| {
             let target = Target::Peer(*peer);
-            let place = self.records.get(&target)?.evictable?;
+            let place = self.records.get(&target)?.places.evictable?;
             let (rank, healthy, touched) = place;
             (rank == RANKS - 1).then_some((healthy, touched, target))
         };
@@ -137,10 +151,9 @@ impl Book {
     }
 
     fn forget(&mut self, target: &Target) {
-        let Some(mut indexed) = self.records.remove(target) else { return };
-        self.unlist(target, &mut indexed);
+        let Some(record) = self.drop_record(target) else { return };
         if let Target::Peer(peer) = target
-            && indexed.record.source() == Some(AddressSource::FirstHand)
+            && record.source() == Some(AddressSource::FirstHand)
         {
             self.changed.insert(*peer);
         }
@@ -153,7 +166,7 @@ impl Book {
         {
             self.expiries.remove(&(at, target.clone()));
             let Some(indexed) = self.records.get_mut(&target) else { continue };
-            indexed.expires = None;
+            indexed.places.expires = None;
             let (pinned, renewed) = match &target {
                 Target::Peer(peer) => (
                     self.pinned.contains_key(peer),
@@ -174,8 +187,9 @@ impl Book {
             self.reindex(&target);
             // What a member keeps beyond its time is looked at again once it is no member.
             let kept = self.records.get_mut(&target);
-            if let Some(kept) = kept.filter(|kept| kept.expires.is_some_and(|at| at <= now)) {
-                self.expiries.remove(&(kept.expires.take().unwrap_or(at), target.clone()));
+            if let Some(kept) = kept.filter(|kept| kept.places.expires.is_some_and(|at| at <= now))
+            {
+                self.expiries.remove(&(kept.places.expires.take().unwrap_or(at), target.clone()));
             }
         }
     }

@@ -79,6 +79,12 @@ pub enum Target {
 #[derive(Debug, Default)]
 struct Indexed {
     record: Record,
+    places: Places,
+}
+
+/// Where the indexes list a record.
+#[derive(Clone, Debug, Default)]
+struct Places {
     firm: Option<Place>,
     hearsay: Option<Place>,
     /// Its place among those that make room: by source, those that answer last.

@@ -231,3 +231,20 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn any_number_of_peers_met_in_person_leaves_room_for_the_next_and_for_members() {
+    let mut book = book();
+    book.members(&Namespace::new("/jobs").unwrap(), [node(1)].into());
+    for number in 1..5_000 {
+        let (peer, remote) = (node(number), address(number));
+        let now = at(u64::from(number));
+        book.connected(now, Established { peer, remote, dialled: true, dial: None });
+        book.disconnected(now, peer);
+        assert_eq!(book.proven(peer), [address(number)]);
+    }
+    assert_eq!(book.len(), 1_024 + 1);
+    assert_eq!(book.proven(node(1)), [address(1)], "the member that was met first");
+    assert!(book.proven(node(2)).is_empty(), "the oldest of the others made room");
+    assert!(book.bytes() < 1024 * 1024, "{} bytes", book.bytes());
+}
