@@ -116,9 +116,9 @@ pub enum Input {
         at: Moment,
     },
     /// These members are to be heard although no own configuration names them: an admission named
-    /// them, or their cards counted ([`crate::KnownMembers::judge`]). Each comes with the slot of the
-    /// committed configuration that has it, and is heard until that slot is committed here. The
-    /// receiver itself may be among them: then it is a member as of that slot.
+    /// them, or their cards counted ([`crate::KnownMembers::judge`]). Each comes with the slot of
+    /// the committed configuration that has it, and is heard until that slot is committed here.
+    /// The receiver itself may be among them: then it is a member as of that slot.
     Vouch {
         /// The members, each with its slot.
         members: Vec<(Member, Index)>,

@@ -1,8 +1,9 @@
 //! Releases a stopped node from a cluster, by its operator's word and on its own data folder.
 //!
-//! A node keeps its cluster for good: no peer can talk it out of one. Only the operator knows that a
-//! cluster was a stranger's, or that it is gone. The released node is a new one to all others, as if
-//! its disk had been wiped; the log and the snapshots of the cluster are set aside, not deleted.
+//! A node keeps its cluster for good: no peer can talk it out of one. Only the operator knows that
+//! a cluster was a stranger's, or that it is gone. The released node is a new one to all others,
+//! as if its disk had been wiped; the log and the snapshots of the cluster are set aside, not
+//! deleted.
 //!
 //! Invariants:
 //! 1. The folder is changed by one transaction, or not at all.

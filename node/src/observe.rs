@@ -31,7 +31,8 @@ pub(crate) fn node(node: NodeId, namespace: &Namespace, event: &NodeEvent) {
         }
         NodeEvent::Refused { peer, why } => refused(node, *peer, namespace, why),
         NodeEvent::Vouched { member, at } => {
-            info!(%node, %namespace, peer = %peer_id(member.node), index = %at, "member known by cards");
+            let peer = peer_id(member.node);
+            info!(%node, %namespace, %peer, index = %at, "member known by cards");
         }
         NodeEvent::Version { in_force } => {
             info!(%node, %namespace, %in_force, "cluster version raised");

@@ -16,7 +16,8 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
-    /// This node can be reached here: it listens there, or its swarm says so. The address ends in `/p2p/` and its own id.
+    /// This node can be reached here: it listens there, or its swarm says so. The address ends in
+    /// `/p2p/` and its own id.
     Listening(Multiaddr),
     /// This node can be reached here no longer.
     ListeningEnded(Multiaddr),

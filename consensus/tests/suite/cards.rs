@@ -1,5 +1,5 @@
-//! What stands between cores instead of a transport: the cards that members sign for each other, and
-//! the judgement of peers that a log does not name yet.
+//! What stands between cores instead of a transport: the cards that members sign for each other,
+//! and the judgement of peers that a log does not name yet.
 
 use std::collections::BTreeSet;
 

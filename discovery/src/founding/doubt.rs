@@ -123,8 +123,8 @@ impl Doubts {
         PassedOver { peer, why, until }
     }
 
-    /// The peer refused a proposal, or went, or came back as another incarnation before it promised;
-    /// whether that was once too often.
+    /// The peer refused a proposal, or went, or came back as another incarnation before it
+    /// promised; whether that was once too often.
     pub(super) fn turned_down(&mut self, now: Moment, peer: NodeId, unit: Duration) -> bool {
         let remembered = self.of(peer, now, unit);
         remembered.refusals = remembered.refusals.saturating_add(1);

@@ -108,9 +108,9 @@ impl FoundingConfig {
         self.window.max(self.election_max.saturating_mul(4)).max(Duration::from_millis(1))
     }
 
-    /// How long a peer that proved no key may claim to live in a cluster before this node founds all
-    /// the same: a founding time-out; eight of them where no number of founders is expected, as
-    /// nothing else speaks against a second cluster then.
+    /// How long a peer that proved no key may claim to live in a cluster before this node founds
+    /// all the same: a founding time-out; eight of them where no number of founders is expected,
+    /// as nothing else speaks against a second cluster then.
     pub fn claim_timeout(&self) -> Duration {
         let times = if self.expect.is_some() { 1 } else { 8 };
         self.founding_timeout().saturating_mul(times)

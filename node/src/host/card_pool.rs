@@ -252,7 +252,8 @@ mod tests {
         ) {
             let mut pool = CardPool::new(member(0));
             for some in cards.chunks(60) {
-                take(&mut pool, some.iter().map(|(signer, named, at)| card(*signer, *named, *at)).collect());
+                let cards = some.iter().map(|(signer, named, at)| card(*signer, *named, *at));
+                take(&mut pool, cards.collect());
                 prop_assert!(pool.iter().count() <= Card::KEPT_MAX);
                 for one in pool.iter() {
                     let mut nodes = BTreeSet::from([one.member.node]);

@@ -62,8 +62,8 @@ pub enum Input {
         /// When.
         at: Moment,
     },
-    /// These members are to be heard, each as of the slot of a committed configuration: an admission
-    /// named them, or their cards counted.
+    /// These members are to be heard, each as of the slot of a committed configuration: an
+    /// admission named them, or their cards counted.
     Vouch {
         /// The members, each with its slot.
         members: Vec<(Member, Index)>,

@@ -172,8 +172,8 @@ impl Replica {
         self.act(effects);
     }
 
-    /// Stops the founder set's group that runs, as it is: it applied nothing, so that its machine is
-    /// what it was.
+    /// Stops the founder set's group that runs, as it is: it applied nothing, so that its machine
+    /// is what it was.
     pub(super) fn set_aside(&mut self) {
         let Some(mut group) = self.group.take() else { return self.stop() };
         let state = group.take_state();

@@ -55,8 +55,8 @@ impl Waiting {
         proposed.chain(self.committed.values().map(|waiter| waiter.id)).collect()
     }
 
-    /// The core resolved a proposal; what the router is told, if that is all to wait for. `configuration`
-    /// is where the newest committed one stands, and who takes part now.
+    /// The core resolved a proposal; what the router is told, if that is all to wait for.
+    /// `configuration` is where the newest committed one stands, and who takes part now.
     pub(super) fn resolve(
         &mut self,
         id: ProposalId,

@@ -99,7 +99,7 @@ async fn a_strangers_words_make_no_flood_on_a_bystander() {
             let body = Body::Bytes(exchange.encode());
             transport.send(*peer, &name, Scope::Free, None, Channel::Peers, body);
         }
-        sleep(Duration::from_millis(500)).await;
+        wait_out(Duration::from_millis(500)).await;
         if begun.elapsed() > Duration::from_secs(5) {
             break;
         }
@@ -107,7 +107,12 @@ async fn a_strangers_words_make_no_flood_on_a_bystander() {
     let before = count.load(Ordering::Relaxed);
     assert!((1..=CONNECTIONS_MAX).contains(&before), "{before} connections");
     transport.shutdown().await;
-    sleep(Duration::from_secs(3)).await;
+    wait_out(Duration::from_secs(3)).await;
     assert_eq!(count.load(Ordering::Relaxed), before, "none after the stranger left");
     members[1].set("still", "here").await.unwrap();
+}
+
+/// Lets a time pass in which something must not happen, or is said once more.
+async fn wait_out(time: Duration) {
+    tokio::time::sleep(time).await;
 }

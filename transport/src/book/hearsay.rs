@@ -1,17 +1,17 @@
 //! How much a peer's word may make this node dial.
 //!
 //! Whoever tells an address decides where this node opens a connection, so each such dial is
-//! charged: to the teller, to all tellers together, to the port and to the machine that are dialled.
-//! A dial that proves the claimed peer is paid back.
+//! charged: to the teller, to all tellers together, to the port and to the machine that are
+//! dialled. A dial that proves the claimed peer is paid back.
 //!
 //! Invariants:
-//! 1. At most [`UNPROVEN_MAX`] dials a minute prove nothing, at most [`TELLER_UNPROVEN_MAX`] of them
-//!    on one teller's word.
+//! 1. At most [`UNPROVEN_MAX`] dials a minute prove nothing, at most [`TELLER_UNPROVEN_MAX`] of
+//!    them on one teller's word.
 //! 2. Where somebody answered without proving the claimed peer, no other claim about that port is
 //!    tried for [`BLOCK_FIRST`] at least, and longer each time; but a claim about the peer that
 //!    did answer there.
-//! 3. One machine is dialled at most [`STRIKES_MAX`] times in vain, counting a refused connection as
-//!    a quarter, before it is left alone for as long. A proof there clears the account.
+//! 3. One machine is dialled at most [`STRIKES_MAX`] times in vain, counting a refused connection
+//!    as a quarter, before it is left alone for as long. A proof there clears the account.
 //! 4. All accounts are bounded.
 
 use std::{

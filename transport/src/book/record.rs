@@ -248,7 +248,10 @@ impl Record {
     pub(super) fn firm_addresses(&self, now: Moment) -> Vec<Multiaddr> {
         let firm = self.addresses.iter().filter(|listed| !listed.source().is_hearsay());
         let mut firm: Vec<&Listed> = firm.collect();
-        let mistaken = |listed: &Listed| matches!(listed.last, Some((at, DialResult::Mistaken { .. })) if now.since(at) < MISTAKEN);
+        let mistaken = |listed: &Listed| match listed.last {
+            Some((at, DialResult::Mistaken { .. })) => now.since(at) < MISTAKEN,
+            _ => false,
+        };
         if firm.iter().any(|listed| !mistaken(listed)) {
             firm.retain(|listed| !mistaken(listed));
         }

@@ -11,8 +11,9 @@
 //! 2. A handle in the scope of a cluster is open only while the peer is a known member of it here,
 //!    or its cards count; each end judges the other.
 //! 3. On a sealed handle, nothing is delivered and nothing is shared before the other end's proof.
-//! 4. What a peer sends is never asserted: it is parsed, or refused. A message that can't be decoded,
-//!    is too large or is not finished in time closes its handle; only a [`LinkError`] ends the stream.
+//! 4. What a peer sends is never asserted: it is parsed, or refused. A message that can't be
+//!    decoded, is too large or is not finished in time closes its handle; only a [`LinkError`]
+//!    ends the stream.
 //! 5. All that a link holds is bounded by its [`Limits`], and counted in what its peer holds.
 //! 6. A request that was taken is answered, or its asker is told why not.
 

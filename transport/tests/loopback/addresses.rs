@@ -44,7 +44,7 @@ async fn invented_peers_at_a_bystanders_address_are_dialled_once() {
             let invented = NodeId::new([number; 32]);
             one.transport.hear(two.id(), invented, vec![address.clone()]);
         }
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        wait_out(Duration::from_millis(200)).await;
     }
     assert_eq!(count.load(Ordering::Relaxed), 1);
 }
@@ -91,7 +91,7 @@ async fn a_copied_identity_does_not_take_the_place_of_the_first() {
     first.dial(&node);
     node.shared_with(first.id()).await;
     // Later than any simultaneous dial.
-    tokio::time::sleep(Duration::from_secs(6)).await;
+    wait_out(Duration::from_secs(6)).await;
     let copy = Node::with(identity, |_| {}).await;
     copy.open(KeyRing::open(), []);
     copy.dial(&node);
@@ -104,7 +104,12 @@ async fn a_copied_identity_does_not_take_the_place_of_the_first() {
         while let Some(event) = node.events.try_recv() {
             assert!(!matches!(event, Event::Disconnected { .. }), "the peer flaps");
         }
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        wait_out(Duration::from_millis(50)).await;
     }
     assert!(two_at_once, "the copy was never connected");
+}
+
+/// Lets a time pass in which something must not happen, or is said once more.
+async fn wait_out(time: Duration) {
+    tokio::time::sleep(time).await;
 }

@@ -5,7 +5,8 @@ use super::*;
 /// A dial into the dark ends after this time.
 const DARK_MS: u64 = 5_000;
 
-/// Dials peers that are dead at low ids beside one that answers and is lost again; returns how long the latter waited at most, in milliseconds, and how often it was dialled.
+/// Dials peers that are dead at low ids beside one that answers and is lost again; returns how
+/// long the latter waited at most, in milliseconds, and how often it was dialled.
 fn honest_wait(dead: u32, add: impl Fn(&mut Book, u32)) -> (u64, u32) {
     let mut book = book();
     (1..=dead).for_each(|number| add(&mut book, number));
