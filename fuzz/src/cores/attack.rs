@@ -47,10 +47,8 @@ impl Cluster {
         let removed = self.listed.get(&from).is_some_and(|listed| at > *listed);
         let hands_over =
             matches!(attack, Attack::Message(Message::TimeoutNow(_)) | Attack::Cards(_));
-        removed
-            && !committed.contains(&from)
-            && !core.knows(&from)
-            && !(hands_over && core.leader() == Some(from))
+        let heard = core.knows(&from) || (hands_over && core.leader() == Some(from));
+        removed && !committed.contains(&from) && !heard
     }
 
     /// A hostile actor does something to a member.

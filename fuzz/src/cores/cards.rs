@@ -63,7 +63,7 @@ pub(super) fn namespace() -> Namespace {
 /// What a driver keeps on the disk of its member, beside the log.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Wallet {
-    /// The cards for itself, and those that lead to their signers.
+    /// The cards for itself, and those that lead to their signers, in the order of [`order`].
     cards: Vec<Card>,
     /// Whom the member is to hear, each with the slot that says so.
     vouched: BTreeMap<Member, Index>,
@@ -114,31 +114,48 @@ impl Wallet {
         }
     }
 
-    /// Keeps those of these cards that their signers signed. Of too many those go first that a
-    /// newer card of the same signer for the same member stands for, oldest first.
+    /// Keeps those of these cards that their signers signed. Of too many, the oldest goes first that
+    /// a newer card of the same signer for the same member stands for; else the oldest.
     fn keep(&mut self, me: NodeId, namespace: &Namespace, shown: &[Card]) {
         for card in shown {
-            let genuine = |card: &Card| card.is_genuine(&Key(me), namespace);
-            if self.cards.contains(card) || card.cluster != CLUSTER || !genuine(card) {
+            let Err(place) = self.cards.binary_search_by(|kept| order(kept).cmp(&order(card)))
+            else {
+                continue;
+            };
+            let full = self.cards.len() >= Card::KEPT_MAX;
+            let superseded = self.cards.get(place).is_some_and(|next| is_of_pair(card, next));
+            if (full && superseded)
+                || card.cluster != CLUSTER
+                || !card.is_genuine(&Key(me), namespace)
+            {
                 continue;
             }
-            self.cards.push(*card);
-            if self.cards.len() > Card::KEPT_MAX {
+            self.cards.insert(place, *card);
+            if full {
                 self.drop_one();
             }
         }
     }
 
     fn drop_one(&mut self) {
-        let newer = |card: &Card| {
-            let same = |other: &Card| (other.signer, other.member) == (card.signer, card.member);
-            self.cards.iter().any(|other| same(other) && other.index > card.index)
+        let lasts = |place: usize, card: &Card| {
+            self.cards.get(place + 1).is_none_or(|next| !is_of_pair(card, next))
         };
-        let order = |(_, card): &(usize, &Card)| (!newer(card), card.index);
-        if let Some((place, _)) = self.cards.iter().enumerate().min_by_key(order) {
+        let due = |(place, card): &(usize, &Card)| (lasts(*place, card), card.index);
+        if let Some((place, _)) = self.cards.iter().enumerate().min_by_key(due) {
             self.cards.remove(place);
         }
     }
+}
+
+/// The order in which cards are kept: a newer one directly after older ones of its pair.
+fn order(card: &Card) -> (NodeId, Member, Index) {
+    (card.signer, card.member, card.index)
+}
+
+/// Whether two cards are of one signer for one member.
+fn is_of_pair(one: &Card, other: &Card) -> bool {
+    (one.signer, one.member) == (other.signer, other.member)
 }
 
 /// What a running process knows of the peers around its core.
@@ -374,7 +391,7 @@ impl Cluster {
         else {
             return;
         };
-        let kept = signer.disk.wallet.cards().iter().take(Card::KEPT_MAX - 1);
+        let kept = signer.disk.wallet.cards();
         let shown: Vec<Card> = [card].into_iter().chain(kept).copied().collect();
         let Self { nodes, namespace, .. } = self;
         nodes[seat_of(to).0].disk.wallet.keep(to.node, namespace, &shown);
