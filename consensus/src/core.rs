@@ -22,7 +22,6 @@ use crate::{
     message::Message,
     output::{Lane, Output},
     random::Random,
-    read::ForwardedReads,
     role::{Follower, RoleState},
     snapshot::{self, Snapshots},
     term_rise::TermRise,
@@ -77,13 +76,7 @@ impl Core {
         let salt = restored.me.node.as_bytes().iter().chain(restored.me.incarnation.as_bytes());
         let started = now.as_nanos().to_be_bytes();
         let mut random = Random::new(config.knobs().seed, salt.copied().chain(started));
-        let configuration = match (&restored.snapshot, &restored.founding) {
-            (Some(meta), _) => (meta.configuration_index, meta.configuration.clone()),
-            (None, founders) => {
-                let founders = founders.clone().unwrap_or_default();
-                (Index::ZERO, Configuration::of_voters(founders))
-            }
-        };
+        let configuration = restored_configuration(&restored);
         let base = snapshot::restored_base(&restored);
         let log = Log::restore(base, &restored.terms, restored.last);
         let snapshots = Snapshots::restore(restored.snapshot);
@@ -101,13 +94,7 @@ impl Core {
         let knobs = config.knobs();
         let deference = knobs.election / 2 * u32::from(knobs.election_rank);
         let first_election = knobs.election + random.below(knobs.election) + deference;
-        let follower = Follower {
-            leader: None,
-            election_due: now.plus(first_election),
-            asleep: false,
-            just_started: true,
-            reads: ForwardedReads::default(),
-        };
+        let follower = Follower::started(now.plus(first_election));
         let mut core = Self {
             me: restored.me,
             cluster: restored.cluster,
@@ -447,6 +434,17 @@ impl Core {
         }
         if leader != told_leader {
             self.observe(Event::LeaderChanged { leader, term });
+        }
+    }
+}
+
+/// The configuration before the log that was restored, and its slot.
+fn restored_configuration(restored: &Restored) -> (Index, Configuration) {
+    match (&restored.snapshot, &restored.founding) {
+        (Some(meta), _) => (meta.configuration_index, meta.configuration.clone()),
+        (None, founders) => {
+            let founders = founders.clone().unwrap_or_default();
+            (Index::ZERO, Configuration::of_voters(founders))
         }
     }
 }

@@ -117,8 +117,10 @@ pub enum Input {
     },
     /// These members are to be heard although no own configuration names them: an admission named
     /// them, or their cards counted ([`crate::KnownMembers::judge`]). Each comes with the slot of
-    /// the committed configuration that has it, and is heard until that slot is committed here.
-    /// The receiver itself may be among them: then it is a member as of that slot.
+    /// the committed configuration that has it, and is heard until that slot is committed here. The
+    /// receiver itself may be among them: then it is a member as of that slot. After a start it is
+    /// handed in before the first output is taken, so that no departure is told that an admission
+    /// contradicts.
     Vouch {
         /// The members, each with its slot.
         members: Vec<(Member, Index)>,

@@ -21,7 +21,6 @@ use crate::{
     config::{Limits, TransportConfig},
     dial_failure::Failures,
     effort::Effort,
-    error::Refusal,
     event::Event,
     hello::sha256,
     inbox::{Inbox, Room},
@@ -71,7 +70,7 @@ pub(crate) struct Hub {
     pub(crate) closing: AtomicBool,
     /// Told whenever a stream or a connection ends.
     pub(crate) ended: Notify,
-    refusals: Mutex<Refusals>,
+    pub(crate) refusals: Mutex<Refusals>,
     failures: Mutex<Failures>,
     roster: RwLock<Roster>,
     peers: RwLock<BTreeMap<NodeId, Arc<Peer>>>,
@@ -402,55 +401,6 @@ impl Hub {
                 return;
             }
         }
-    }
-
-    fn refused(&self, peer: &Peer, port: &Port, namespace: Namespace, why: Refusal) {
-        if !self.with_roster(|roster| roster.get(&namespace).is_some()) {
-            return;
-        }
-        let ours = matches!(*port.link(), Link::Outbound(_));
-        match why {
-            Refusal::UnknownNamespace if ours => self.told_gone(peer, namespace.clone()),
-            Refusal::KeyMismatch if ours => self.unshare(peer, namespace.clone()),
-            _ => {}
-        }
-        let held = |roster: &Roster| match (&why, roster.get(&namespace)) {
-            (Refusal::KeyMismatch, Some(local)) => local.keys.ids().collect(),
-            _ => Vec::new(),
-        };
-        let event = Event::Refused {
-            peer: peer.node(),
-            namespace: namespace.clone(),
-            why: why.clone(),
-            keys: self.with_roster(held),
-        };
-        peer.refuse(&namespace, &why, || {
-            // That a client accepts no hello is no news to anyone.
-            if why != Refusal::Client && self.is_news(peer.node(), &namespace, &why) {
-                self.inbox.notify(event);
-            }
-        });
-    }
-
-    fn is_news(&self, peer: NodeId, namespace: &Namespace, why: &Refusal) -> bool {
-        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
-        refusals.tell(self.now(), peer, namespace, why)
-    }
-
-    /// One stream says that the peer has closed a namespace. Others say so too, or the peer has
-    /// opened it again and one of them was quicker with that: then there is an open handle.
-    fn told_gone(&self, peer: &Peer, namespace: Namespace) {
-        let name = namespace.clone();
-        peer.unshare_unless_open(&name, || {
-            self.inbox.notify(Event::Unshared { peer: peer.node(), namespace });
-        });
-    }
-
-    fn unshare(&self, peer: &Peer, namespace: Namespace) {
-        let name = namespace.clone();
-        peer.unshare(&name, || {
-            self.inbox.notify(Event::Unshared { peer: peer.node(), namespace });
-        });
     }
 
     /// What the peer refused before, it may accept now.

@@ -45,6 +45,7 @@ mod own;
 mod peer;
 mod port;
 mod refusals;
+mod refused;
 mod resolve;
 mod roster;
 pub mod seal;

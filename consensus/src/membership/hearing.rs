@@ -137,8 +137,7 @@ impl Core {
         let index = self.membership.committed().0;
         if index > Index::ZERO && !matches!(message, Message::Dismissed(_)) {
             let message = Message::Dismissed(Dismissed { term: Term::ZERO, index });
-            // It names no term, and waits for no write: while a disk stalls, strangers fill no
-            // queue.
+            // It names no term and waits for no write: strangers fill no queue behind a disk.
             self.outputs.push_back(Output::Send { to: from, lane: Lane::Control, message });
         }
         false

@@ -38,6 +38,17 @@ pub(crate) struct Follower {
 }
 
 impl Follower {
+    /// A member that has just started, and waits until then for a leader.
+    pub(crate) fn started(election_due: Moment) -> Self {
+        Self {
+            leader: None,
+            election_due,
+            asleep: false,
+            just_started: true,
+            reads: ForwardedReads::default(),
+        }
+    }
+
     /// When it next acts by itself.
     pub(crate) fn deadline(&self) -> Option<Moment> {
         let election = (!self.asleep).then_some(self.election_due);

@@ -58,7 +58,8 @@ impl Runner for Script {
     fn run(&mut self, command: &Command, _: &Context) -> Result<String, Box<dyn Error>> {
         let mut args = command.consume_args();
         match command.name.as_str() {
-            // nodes a b c [expect=N] [found=false] [targets=N] [force=true] [voters=N] [keyed=false]
+            // nodes a b c [expect=N] [found=false] [targets=N] [force=true] [voters=N]
+            // [keyed=false]
             "nodes" => self.create(&mut args)?,
             // up a b c: all of them see each other.
             "up" => self.links(&letters(&mut args)?, Input::PeerUp),
@@ -168,6 +169,9 @@ impl Script {
             Some(cluster) => cluster?,
             None => self.bound(at)?,
         };
+        if matches!(command.name.as_str(), "propose" | "claim" | "admit" | "refuse") {
+            return self.forge_command(command, at, args);
+        }
         let input = match command.name.as_str() {
             "led" => {
                 let term = args.take_key("term").unwrap_or("1").parse()?;
@@ -201,6 +205,20 @@ impl Script {
                 };
                 Input::AdmissionResolved { member, result }
             }
+            other => told(other, cluster).ok_or_else(|| format!("unknown command {other}"))?,
+        };
+        self.input(at, input);
+        Ok(())
+    }
+
+    /// Messages that a node says although it would not.
+    fn forge_command(
+        &mut self,
+        command: &Command,
+        at: char,
+        args: &mut ArgumentConsumer<'_>,
+    ) -> Done {
+        match command.name.as_str() {
             // propose a b abc counter=N [coordinator=c]: a proposes what a correct node might not.
             "propose" => {
                 let to = one(args)?;
@@ -214,14 +232,14 @@ impl Script {
                 }
                 let founders = FounderSet::new(ballot, members)?;
                 self.names.learn(&founders);
-                return self.forge(at, to, Message::Propose(founders));
+                self.forge(at, to, Message::Propose(founders))
             }
             // claim a b NAME: a says that it lives in a cluster, of this name or an invented one.
             "claim" => {
                 let (to, cluster) = (one(args)?, self.claimed(args)?);
                 let binding = Binding::Living { cluster };
                 let standing = Standing { seen: Ballot::NONE, expect: None, binding };
-                return self.forge(at, to, Message::CanvassAnswer(standing));
+                self.forge(at, to, Message::CanvassAnswer(standing))
             }
             // admit a b NAME: a says that this cluster admitted b.
             "admit" => {
@@ -229,7 +247,7 @@ impl Script {
                 let (cluster, member) = (self.claimed(args)?, self.node(to)?.member(to));
                 let (index, members) = (Index::new(7), BTreeSet::from([self.node(at)?.member(at)]));
                 let said = Message::Admitted { cluster, member, index, members, cards: Vec::new() };
-                return self.forge(at, to, said);
+                self.forge(at, to, said)
             }
             // refuse a b: a refuses the set that b holds, whether or not it may.
             "refuse" => {
@@ -238,12 +256,10 @@ impl Script {
                 let standing =
                     Standing { seen: Ballot::NONE, expect: None, binding: Binding::Free };
                 let why = Refusal::Stale;
-                return self.forge(at, to, Message::Refused { cluster, why, standing });
+                self.forge(at, to, Message::Refused { cluster, why, standing })
             }
-            other => told(other, cluster).ok_or_else(|| format!("unknown command {other}"))?,
-        };
-        self.input(at, input);
-        Ok(())
+            other => Err(format!("unknown command {other}").into()),
+        }
     }
 
     /// The cluster of this name; one that nobody founded is invented.

@@ -114,8 +114,8 @@ impl Wallet {
         }
     }
 
-    /// Keeps those of these cards that their signers signed. Of too many, the oldest goes first that
-    /// a newer card of the same signer for the same member stands for; else the oldest.
+    /// Keeps those of these cards that their signers signed. Of too many, the oldest goes first
+    /// that a newer card of the same signer for the same member stands for; else the oldest.
     fn keep(&mut self, me: NodeId, namespace: &Namespace, shown: &[Card]) {
         for card in shown {
             let Err(place) = self.cards.binary_search_by(|kept| order(kept).cmp(&order(card)))
@@ -277,19 +277,21 @@ impl Cluster {
         !news.is_empty()
     }
 
-    /// A path to a peer is there, or gone. Two that do not know each other yet meet.
-    pub(super) fn path(&mut self, seat: Seat, peer: Member, up: bool) {
+    /// A path to a peer is there, or gone: what the core is told. Two members that do not know each
+    /// other yet meet.
+    pub(super) fn path(&mut self, seat: Seat, peer: Member, up: bool) -> Input {
         let node = &mut self.nodes[seat.0];
-        let Some(core) = &node.core else { return };
-        if up {
-            node.peers.paths.insert(peer, core.knows(&peer));
-        } else {
+        if !up {
             node.peers.paths.remove(&peer);
+            return Input::PeerDown(peer);
         }
-        let other = seat_of(peer);
-        if up && self.would_meet(seat, other) {
-            self.wants.push(Want::Meet(seat, other));
+        if let Some(core) = &node.core {
+            node.peers.paths.insert(peer, core.knows(&peer));
+            if self.would_meet(seat, seat_of(peer)) {
+                self.wants.push(Want::Meet(seat, seat_of(peer)));
+            }
         }
+        Input::PeerUp(peer)
     }
 
     /// Whether two running members have anything to say to each other before they can talk.

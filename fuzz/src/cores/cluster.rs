@@ -167,20 +167,14 @@ impl Cluster {
             | Step::Copy { .. }
             | Step::SetBack { .. }
             | Step::LoseTail { .. }
-            | Step::Rot { .. } => {
-                self.change_disk(&step);
-                return Ok(());
-            }
-            Step::Leap { span, .. } => {
-                self.leap(seat, span);
+            | Step::Rot { .. }
+            | Step::Leap { .. }
+            | Step::Cards { .. } => {
+                self.beside(&step);
                 return Ok(());
             }
             Step::Drain { .. } => return self.drain(seat),
             Step::Meet { one, other } => return self.meet(one, other),
-            Step::Cards { from, to } => {
-                self.hand_cards(from, to);
-                return Ok(());
-            }
             Step::Attack { from, attack, .. } => return self.attack(seat, from, *attack),
             Step::Written { writes, .. } => return self.written(seat, writes, gathers),
             Step::Part { fails, .. } => return self.part(seat, fails, gathers),
@@ -211,10 +205,7 @@ impl Cluster {
                 Some(Input::Read { id, level })
             }
             Step::Campaign { .. } => Some(Input::Campaign),
-            Step::Peer { peer, up, .. } => {
-                self.path(seat, peer, up);
-                Some(if up { Input::PeerUp(peer) } else { Input::PeerDown(peer) })
-            }
+            Step::Peer { peer, up, .. } => Some(self.path(seat, peer, up)),
             Step::Seen { leader, at, .. } => {
                 self.counts.note(CoreRare::LeaderSeen);
                 Some(Input::LeaderSeen { leader, at: self.node(seat).clock.local(at) })
@@ -241,9 +232,12 @@ impl Cluster {
         }
     }
 
-    /// A step that does something to a disk behind its process's back.
-    fn change_disk(&mut self, step: &Step) {
+    /// A step that a core does not notice: something happens to a disk or a clock, or cards are
+    /// kept.
+    fn beside(&mut self, step: &Step) {
         match *step {
+            Step::Leap { seat, span } => self.leap(seat, span),
+            Step::Cards { from, to } => self.hand_cards(from, to),
             Step::Wipe { seat } => self.wipe(seat),
             Step::Copy { seat } => self.copy(seat),
             Step::SetBack { seat } => self.put_back(seat),

@@ -62,21 +62,7 @@ impl Cluster {
     fn output(&mut self, seat: Seat, output: Output) -> Result<(), Violation> {
         let node = &mut self.nodes[seat.0];
         match output {
-            Output::Send { to, message, .. } => {
-                self.checks.says(node.key, node.me, &message)?;
-                self.checks.votes(node.key, node.me, to, &message)?;
-                if let Message::Heartbeat(heartbeat) = &message {
-                    self.checks.rounds.sends(node.me, heartbeat, self.now);
-                }
-                node.expect_whole(&message)?;
-                if !node.opens(&to, &message) {
-                    // There is no handle that could carry it.
-                    self.wants.push(Want::Meet(seat, seat_of(to)));
-                    return Ok(());
-                }
-                let (from, message) = (node.me, Box::new(message));
-                self.wants.push(Want::Send { from, to, message });
-            }
+            Output::Send { to, message, .. } => return self.sends(seat, to, message),
             Output::Persist(write) => {
                 self.checks.submitted(node.key, &write)?;
                 node.expect_same(&write)?;
@@ -130,6 +116,22 @@ impl Cluster {
             | Output::Resolve { .. }
             | Output::NeedFirstEntry { .. } => {}
         }
+        Ok(())
+    }
+
+    fn sends(&mut self, seat: Seat, to: Member, message: Message) -> Result<(), Violation> {
+        let node = &self.nodes[seat.0];
+        self.checks.says(node.key, node.me, &message)?;
+        self.checks.votes(node.key, node.me, to, &message)?;
+        if let Message::Heartbeat(heartbeat) = &message {
+            self.checks.rounds.sends(node.me, heartbeat, self.now);
+        }
+        node.expect_whole(&message)?;
+        self.wants.push(match node.opens(&to, &message) {
+            true => Want::Send { from: node.me, to, message: Box::new(message) },
+            // There is no handle that could carry it.
+            false => Want::Meet(seat, seat_of(to)),
+        });
         Ok(())
     }
 

@@ -31,9 +31,19 @@ fn a_thousand_seeds_are_clean() {
         assert!(report.simulated >= Duration::from_secs(5));
         counts.add(&report.counts);
     }
-    for what in CoreRare::ALL {
+    assert_eq!(counts.of(CoreRare::LiedTo), 0, "removed members lie only where that is measured");
+    for what in CoreRare::ALL.iter().filter(|what| **what != CoreRare::LiedTo) {
         assert!(counts.of(*what) > 0, "not one of: {}", what.name());
     }
+}
+
+#[test]
+fn removed_members_lie_where_that_is_measured() {
+    let lies = |seed| {
+        let plan = CorePlan { lies: true, ..CorePlan::of_seed(seed) };
+        simulate_cores(&plan).map_or(0, |report| report.counts.of(CoreRare::LiedTo))
+    };
+    assert!((0..400).map(lies).sum::<u64>() > 0);
 }
 
 #[test]

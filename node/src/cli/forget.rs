@@ -12,8 +12,8 @@ use meshraft_consensus::Namespace;
 use super::{Chain, DONE, FAILED, Global, USAGE, json::Object, usage};
 
 pub(crate) const EXAMPLES: &str = "\
-A node keeps its cluster for good, and no peer can talk it out of one. This is the way out for a node
-that joined a stranger's cluster, or whose cluster is gone for good. Stop the node first.
+A node keeps its cluster for good, and no peer can talk it out of one. This is the way out for a
+node that joined a stranger's cluster, or whose cluster is gone for good. Stop the node first.
 
   meshraft forget --data-dir ./d -n /jobs/cron
       releases a node that never voted in its cluster: a learner, or one that was just admitted

@@ -95,10 +95,16 @@ impl Hosted {
         true
     }
 
-    /// A core begins: it hears whom the record names.
-    pub(super) fn vouch_for_known(&mut self, now: Moment) {
-        let mut members = self.credentials.vouched.clone();
-        members.extend(self.credentials.cards.newest().map(|at| (self.me, at)));
+    /// The members that are heard beside those of the log, each as of a slot; this member too,
+    /// where its cards say so.
+    pub(super) fn vouched_members(&self) -> Vec<(Member, Index)> {
+        let own = self.credentials.cards.newest().map(|at| (self.me, at));
+        self.credentials.vouched.iter().copied().chain(own).collect()
+    }
+
+    /// The core is told of them once more, as there are others.
+    fn vouch_for_known(&mut self, now: Moment) {
+        let members = self.vouched_members();
         self.replica.handle(now, replica::Input::Vouch { members });
     }
 

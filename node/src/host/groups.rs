@@ -123,6 +123,7 @@ impl Hosted {
             restored: Box::new(restored),
             // Nobody is served before the first entry is here.
             founding: set.is_some() || trial,
+            vouched: self.vouched_members(),
             trial,
         };
         self.replica.handle(now, input);

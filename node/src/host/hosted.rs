@@ -9,13 +9,13 @@ use std::{
 };
 
 use meshraft_consensus::{
-    ClusterId, ClusterVersion, Config, Configuration, Entry, LoadError, LoadId, Member, Moment,
-    Namespace, NodeId,
+    ClusterId, ClusterVersion, Config, Configuration, Entry, Incarnation, LoadError, LoadId,
+    Member, Moment, Namespace, NodeId,
 };
 use meshraft_discovery::{
     Ballot, FounderSet, Record, founding,
     founding::{Founding, FoundingConfig},
-    peers::Directory,
+    peers::{Address, Directory},
 };
 use meshraft_service::{
     Router, ServiceError,
@@ -38,7 +38,7 @@ use super::{
     keeping::{PeersWrite, parse},
     membership::Leavers,
     output::Output,
-    record::{RecordError, SetAside, by_node},
+    record::{HostRecord, RecordError, SetAside, by_node},
     snapshots::{Traffic, pin_time},
 };
 use crate::replica::{self, Replica, ReplicaOptions, SnapshotThresholds};
@@ -128,6 +128,42 @@ pub(super) struct Hosted {
     pub(super) untold: BTreeSet<Member>,
 }
 
+/// What the record of a namespace holds; of a new one, little.
+struct Kept {
+    me: Member,
+    record: Record,
+    credentials: Credentials,
+    fenced: FencedGroups,
+    released: Vec<SetAside>,
+    peers: Directory,
+    heard: Vec<(NodeId, Address)>,
+}
+
+impl Kept {
+    fn of(
+        config: &HostConfig,
+        draw: impl FnOnce() -> Incarnation,
+        parsed: Option<(HostRecord, Record)>,
+    ) -> Self {
+        let mut peers = Directory::new(config.node);
+        let Some((on_disk, record)) = parsed else {
+            let me = Member::new(config.node, draw());
+            let credentials = Credentials::restore(me, Vec::new(), Vec::new());
+            let (record, fenced) = (Record::default(), FencedGroups::default());
+            let (released, heard) = (Vec::new(), Vec::new());
+            return Self { me, record, credentials, fenced, released, peers, heard };
+        };
+        for (node, addresses) in by_node(on_disk.peers) {
+            peers.set_proven(node, addresses);
+        }
+        let me = Member::new(config.node, on_disk.incarnation);
+        let credentials = Credentials::restore(me, on_disk.cards, on_disk.vouched);
+        let fenced = FencedGroups::restore(on_disk.fenced);
+        let (released, heard) = (on_disk.aside, on_disk.heard);
+        Self { me, record, credentials, fenced, released, peers, heard }
+    }
+}
+
 impl Hosted {
     /// Opens a namespace: goes on from what is on disk, or creates its record.
     pub(super) fn open(
@@ -141,26 +177,8 @@ impl Hosted {
         let life = desk.life();
         let parsed = found.as_ref().map(|found| parse(found, config.node)).transpose()?;
         let born = parsed.is_some();
-        let mut peers = Directory::new(config.node);
-        let mut heard = Vec::new();
-        let (me, record, credentials, fenced, released) = match parsed {
-            None => {
-                let incarnation = draw_incarnation(config, &namespace, life);
-                let me = Member::new(config.node, incarnation);
-                let credentials = Credentials::restore(me, Vec::new(), Vec::new());
-                (me, Record::default(), credentials, FencedGroups::default(), Vec::new())
-            }
-            Some((on_disk, record)) => {
-                for (node, addresses) in by_node(on_disk.peers) {
-                    peers.set_proven(node, addresses);
-                }
-                heard = on_disk.heard;
-                let me = Member::new(config.node, on_disk.incarnation);
-                let credentials = Credentials::restore(me, on_disk.cards, on_disk.vouched);
-                let fenced = FencedGroups::restore(on_disk.fenced);
-                (me, record, credentials, fenced, on_disk.aside)
-            }
-        };
+        let kept = Kept::of(config, || draw_incarnation(config, &namespace, life), parsed);
+        let Kept { me, record, credentials, fenced, released, peers, heard } = kept;
         let seed = number_from(config, &namespace, life, b"founding");
         let founding_config = founding_config(&namespace, me, &options, seed);
         let founding = Founding::new(founding_config.clone(), record.clone(), now);

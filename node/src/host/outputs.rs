@@ -52,10 +52,9 @@ impl Hosted {
             }
             founding::Output::StartGroup(set) => {
                 let cluster = set.id(&self.namespace);
-                if self.resume_aside(now, cluster) {
-                    return;
+                if !self.resume_aside(now, cluster) {
+                    self.start_group(now, cluster, Some(&set), desk);
                 }
-                self.start_group(now, set.id(&self.namespace), Some(&set), desk);
             }
             founding::Output::StopGroup(cluster) => self.stop(now, cluster),
             founding::Output::FirstEntry { cluster, fate } => {
@@ -133,10 +132,7 @@ impl Hosted {
             }
             replica::Output::Members => self.tell_members(desk),
             replica::Output::Version(in_force) => self.event(desk, NodeEvent::Version { in_force }),
-            replica::Output::Started => {
-                self.vouch_for_known(now);
-                self.tell_reachable(now);
-            }
+            replica::Output::Started => self.tell_reachable(now),
             replica::Output::TakeSnapshot { meta, writer } => {
                 self.take_snapshot(meta, writer, desk);
             }

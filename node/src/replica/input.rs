@@ -31,6 +31,8 @@ pub enum Input {
         /// Whether founding has yet to be told the fate of the founder set. The core may know it
         /// already, from its commit hint, when the record does not say so.
         founding: bool,
+        /// The members that the core hears beside those of its log, each as of a slot.
+        vouched: Vec<(Member, Index)>,
         /// Whether its cluster is on trial: until [`Input::Entered`] nobody is told of its leader.
         trial: bool,
     },

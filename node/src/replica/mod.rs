@@ -42,7 +42,7 @@ pub use self::{
 };
 use self::{
     group::{Effect, Group},
-    start::Starting,
+    start::{Plan, Starting},
 };
 use crate::host::HaltReason;
 
@@ -95,9 +95,10 @@ impl Replica {
                 self.router.handle(now, router::Input::Timeout);
                 self.to_core(CoreInput::Timeout);
             }
-            Input::Start { config, restored, founding, trial } => {
+            Input::Start { config, restored, founding, vouched, trial } => {
                 self.trial = trial;
-                self.start(*config, *restored, founding);
+                let (config, restored) = (*config, *restored);
+                self.start(Plan { config, restored, founding, vouched });
             }
             Input::Entered => self.trial = false,
             Input::SetAside => self.set_aside(),

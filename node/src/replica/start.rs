@@ -16,7 +16,8 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use meshraft_consensus::{
-    ClusterVersion, Config, Configuration, Core, Index, IndexRange, Member, Restored, SnapshotMeta,
+    ClusterVersion, Config, Configuration, Core, Index, IndexRange, Input as CoreInput, Member,
+    Moment, Restored, SnapshotMeta,
 };
 use meshraft_service::{
     HaltReason as ApplyHalt, Replicated, StateMachine,
@@ -46,10 +47,20 @@ pub struct ReplicaOptions {
 }
 
 /// What a core goes on from.
-struct Plan {
-    config: Config,
-    restored: Restored,
-    founding: bool,
+pub(super) struct Plan {
+    pub(super) config: Config,
+    pub(super) restored: Restored,
+    pub(super) founding: bool,
+    pub(super) vouched: Vec<(Member, Index)>,
+}
+
+impl Plan {
+    /// The core. It knows whom to hear before it says anything.
+    fn begin(self, now: Moment) -> Core {
+        let mut core = Core::new(self.config, self.restored, now);
+        core.handle(now, CoreInput::Vouch { members: self.vouched });
+        core
+    }
 }
 
 /// Where the state is that was given to the driver.
@@ -96,12 +107,12 @@ impl Starting {
 }
 
 impl Replica {
-    pub(super) fn start(&mut self, config: Config, restored: Restored, founding: bool) {
+    pub(super) fn start(&mut self, plan: Plan) {
         let idle = self.group.is_none() && self.starting.plan.is_none();
         assert!(idle, "a group starts before the last one stopped");
         // Nothing of this group is applied yet, whatever was of one before it.
         self.router.handle(self.now, router::Input::Applied(Index::ZERO));
-        self.starting.plan = Some(Plan { config, restored, founding });
+        self.starting.plan = Some(plan);
         self.launch();
     }
 
@@ -130,12 +141,13 @@ impl Replica {
     }
 
     fn begin(&mut self, state: Box<Replicated>) {
-        let Some(Plan { config, restored, founding }) = self.starting.plan.take() else { return };
-        let recorded = restored.snapshot.as_ref().map(|meta| meta.position);
+        let Some(plan) = self.starting.plan.take() else { return };
+        let (founding, recorded) = (plan.founding, plan.restored.snapshot.as_ref());
+        let recorded = recorded.map(|meta| meta.position);
         let due = Due::new(self.starting.snapshots);
         let retained = Retained::new(recorded, self.starting.pin_time);
         let applied = state.applied().index;
-        let core = Core::new(config, restored, self.now);
+        let core = plan.begin(self.now);
         let mut group = Group::new(core, Some(state), founding, due, retained);
         let effects = if recorded.is_some() { group.lives() } else { Vec::new() };
         self.group = Some(group);
@@ -148,8 +160,8 @@ impl Replica {
     fn lost(&mut self, meta: &SnapshotMeta, state: Replicated, why: RestoreFailure) {
         let unreadable = HaltReason::SnapshotUnreadable { at: meta.position, why };
         let mut machine = state.into_machine();
-        let Some(plan) = self.starting.plan.take() else { return };
-        let Plan { config, mut restored, founding } = plan;
+        let Some(mut plan) = self.starting.plan.take() else { return };
+        let (founding, restored) = (plan.founding, &mut plan.restored);
         let newest = restored.configurations.last().map(|(_, configuration)| configuration);
         let newest = newest.unwrap_or(&meta.configuration);
         if !decides_without(newest, &restored.me) || !self.starting.pristine.reset(machine.as_mut())
@@ -163,7 +175,7 @@ impl Replica {
         restored.damage = Some(IndexRange { first, last: end });
         let due = Due::new(self.starting.snapshots);
         let retained = Retained::new(Some(meta.position), self.starting.pin_time);
-        let core = Core::new(config, restored, self.now);
+        let core = plan.begin(self.now);
         let mut group = Group::new(core, None, founding, due, retained);
         let effects = group.lives();
         self.group = Some(group);

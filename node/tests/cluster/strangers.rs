@@ -18,7 +18,7 @@ use meshraft_transport::{
 };
 use tokio::{
     net::TcpListener,
-    time::{Instant, sleep, timeout},
+    time::{Instant, timeout},
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);

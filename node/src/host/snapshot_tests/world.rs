@@ -304,10 +304,8 @@ impl World {
                 self.answers.insert(id.get(), response);
             }
             Output::Event { event, .. } => it.events.push(event),
-            Output::Unshare { .. }
-            | Output::AddAddress { .. }
-            | Output::Hear { .. }
-            | Output::Members { .. } => {}
+            // Addresses are of no use here.
+            _ => {}
         }
     }
 
