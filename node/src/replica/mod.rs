@@ -93,7 +93,7 @@ impl Replica {
         match input {
             Input::Timeout => {
                 self.router.handle(now, router::Input::Timeout);
-                self.to_core(CoreInput::Timeout);
+                self.hand_in(CoreInput::Timeout);
             }
             Input::Start { config, restored, founding, vouched, trial } => {
                 self.trial = trial;
@@ -105,21 +105,21 @@ impl Replica {
             Input::Resume => self.resume(),
             Input::DropAside => self.aside = None,
             Input::Stop => self.stop(),
-            Input::Receive { from, message } => self.to_core(CoreInput::Receive { from, message }),
-            Input::PeerUp(member) => self.to_core(CoreInput::PeerUp(member)),
-            Input::PeerDown(member) => self.to_core(CoreInput::PeerDown(member)),
-            Input::LeaderSeen { leader, at } => self.to_core(CoreInput::LeaderSeen { leader, at }),
-            Input::Vouch { members } => self.to_core(CoreInput::Vouch { members }),
-            Input::Wake => self.to_core(CoreInput::Wake),
+            Input::Receive { from, message } => self.hand_in(CoreInput::Receive { from, message }),
+            Input::PeerUp(member) => self.hand_in(CoreInput::PeerUp(member)),
+            Input::PeerDown(member) => self.hand_in(CoreInput::PeerDown(member)),
+            Input::LeaderSeen { leader, at } => self.hand_in(CoreInput::LeaderSeen { leader, at }),
+            Input::Vouch { members } => self.hand_in(CoreInput::Vouch { members }),
+            Input::Wake => self.hand_in(CoreInput::Wake),
             Input::Supports { member, supports } => {
                 if let Some(group) = &mut self.group {
                     group.versions.told(member, supports);
                 }
             }
             Input::Persisted(write) => self.persisted(write),
-            Input::Loaded { id, result } => self.to_core(CoreInput::Loaded { id, result }),
-            Input::FirstEntry(fate) => self.to_core(CoreInput::FirstEntry(fate)),
-            Input::Campaign => self.to_core(CoreInput::Campaign),
+            Input::Loaded { id, result } => self.hand_in(CoreInput::Loaded { id, result }),
+            Input::FirstEntry(fate) => self.hand_in(CoreInput::FirstEntry(fate)),
+            Input::Campaign => self.hand_in(CoreInput::Campaign),
             Input::HandOver => {
                 if let Some(group) = &mut self.group {
                     group.hand_over(now);
@@ -228,7 +228,7 @@ impl Replica {
         }
     }
 
-    fn to_core(&mut self, input: CoreInput) {
+    fn hand_in(&mut self, input: CoreInput) {
         if let Some(group) = &mut self.group {
             group.handle(self.now, input);
         }

@@ -45,7 +45,7 @@ impl Replica {
         position: Position,
         result: Result<(), InstallError>,
     ) {
-        self.to_core(CoreInput::SnapshotFetched { position, result });
+        self.hand_in(CoreInput::SnapshotFetched { position, result });
     }
 
     pub(super) fn snapshot_progress(&mut self, peer: Member, term: Term, offset: u64) {
@@ -53,11 +53,11 @@ impl Replica {
         if let Some(group) = &mut self.group {
             group.retained.served(peer, now);
         }
-        self.to_core(CoreInput::SnapshotProgress { peer, term, offset });
+        self.hand_in(CoreInput::SnapshotProgress { peer, term, offset });
     }
 
     pub(super) fn snapshot_sent(&mut self, peer: Member, ok: bool) {
-        self.to_core(CoreInput::SnapshotSent { peer, ok });
+        self.hand_in(CoreInput::SnapshotSent { peer, ok });
     }
 
     /// A snapshot took the place of the running group's state.
