@@ -22,6 +22,19 @@ pub enum Founding {
     Forced,
 }
 
+/// What a hostile actor is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hostile {
+    /// A node that nobody admitted, without the key where there is one.
+    Stranger,
+    /// A node that nobody admitted, with the key.
+    KeyHolder,
+    /// A member that was removed, with the cards that it had.
+    Removed,
+    /// The node of a member, in an incarnation that never was one.
+    OtherLife,
+}
+
 /// A run before it begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
@@ -53,6 +66,11 @@ pub struct Plan {
     pub leases: bool,
     /// What goes wrong until the world heals.
     pub faults: Faults,
+    /// Hostile actors.
+    pub hostiles: [Option<Hostile>; 2],
+    /// Whether a removed member also lies to those that have not learned of its removal, which
+    /// believe it: the limit of what membership can prove.
+    pub lies: bool,
     /// Whether nodes, links and disks fail most while clusters are founded.
     pub rough: bool,
     /// The only strikes that happen, if there is such a list.
@@ -140,6 +158,8 @@ impl Plan {
             rests,
             leases,
             faults,
+            hostiles: draw_hostiles(seed),
+            lies: false,
             rough: quiet.is_zero() && Random::new(seed).fork(13).below(3) == 0,
             only: None,
             quiet,
@@ -159,10 +179,30 @@ impl Plan {
         }
     }
 
+    /// Whether every node proves that it holds the namespaces' key. Half of the runs have none: an
+    /// admission then binds in memory only at first.
+    pub const fn keyed(&self) -> bool {
+        self.seed.is_multiple_of(2)
+    }
+
     /// How many nodes there are.
     pub const fn nodes(&self) -> usize {
         self.founders + self.joiners
     }
+}
+
+/// One or two hostile actors in a third of the seeds, from a stream of their own.
+fn draw_hostiles(seed: u64) -> [Option<Hostile>; 2] {
+    let mut random = Random::new(seed).fork(14);
+    if random.below(3) > 0 {
+        return [None; 2];
+    }
+    let mut draw = || {
+        let all = [Hostile::Stranger, Hostile::KeyHolder, Hostile::Removed, Hostile::OtherLife];
+        all[random.place(all.len())]
+    };
+    let (first, second) = (draw(), draw());
+    [Some(first), (random.below(3) == 0).then_some(second)]
 }
 
 /// How large snapshots are: with much, a transfer takes several parts.

@@ -16,7 +16,7 @@ use std::{
 
 use clap::{Parser, ValueEnum};
 use meshraft_fuzz::{
-    Counts, Fault, Plan, Rare, Report, StruckCounts, Violation,
+    Counts, Fault, Lie, LieCounts, Plan, Rare, Report, StruckCounts, Violation,
     cores::{CoreCounts, CorePlan, CoreRare, CoreReport, shrink, simulate_cores},
     shrink_plan, simulate,
 };
@@ -86,6 +86,7 @@ struct Run {
 struct Both {
     node: Counts,
     struck: StruckCounts,
+    lies: LieCounts,
     core: CoreCounts,
     crashes: u64,
 }
@@ -151,8 +152,8 @@ impl Profile {
 impl Run {
     fn of_nodes(report: Report) -> Self {
         let Report { trace, simulated, events, fault_kinds, crashes, .. } = report;
-        let (node, struck) = (report.counts, report.struck);
-        let counts = Both { node, struck, crashes, ..Both::default() };
+        let (node, struck, lies) = (report.counts, report.struck, report.lies);
+        let counts = Both { node, struck, lies, crashes, ..Both::default() };
         Self { trace, simulated, events, commands: report.commands as u64, fault_kinds, counts }
     }
 
@@ -261,6 +262,7 @@ impl Total {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         counts.node.add(&run.counts.node);
         counts.struck.add(&run.counts.struck);
+        counts.lies.add(&run.counts.lies);
         counts.core.add(&run.counts.core);
         counts.crashes += run.counts.crashes;
     }
@@ -293,6 +295,8 @@ impl Total {
                 Rare::ALL.iter().for_each(|it| row(it.name(), counts.node.of(*it)));
                 println!("  strikes of each fault");
                 Fault::ALL.iter().for_each(|it| row(it.name(), counts.struck.of(*it)));
+                println!("  what hostile actors did");
+                Lie::ALL.iter().for_each(|it| row(it.name(), counts.lies.of(*it)));
             }
             Profile::Core | Profile::CoreLies => {
                 CoreRare::ALL.iter().for_each(|it| row(it.name(), counts.core.of(*it)));

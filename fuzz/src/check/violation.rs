@@ -3,7 +3,7 @@
 use std::fmt;
 
 use meshraft_consensus::{
-    ClusterId, ClusterVersion, DropReason, Index, Member, Namespace, Position, Term,
+    ClusterId, ClusterVersion, DropReason, Index, Member, Namespace, NodeId, Position, Term,
 };
 
 use super::{Anomaly, Miscount, Stuck};
@@ -245,6 +245,14 @@ pub enum Violation {
         member: Member,
         /// The actor.
         stranger: Member,
+    },
+    /// A node told others an address that it has only from hearsay.
+    #[error("n{node} tells an address of {of} that it can't know")]
+    Hearsay {
+        /// The node.
+        node: usize,
+        /// Whose address.
+        of: NodeId,
     },
     /// A member counts by another configuration than the newest one in its log.
     #[error("{member} goes by another configuration than the newest one in its log")]

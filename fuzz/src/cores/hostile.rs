@@ -6,12 +6,7 @@
 
 use std::time::Duration;
 
-use meshraft_consensus::{
-    Amnesia, AppendRequest, AppendResponse, AppendResult, Card, Committed, Configuration,
-    Dismissed, Entry, EntryKind, Heartbeat, HeartbeatResponse, Index, Member, Message, Position,
-    Quiesce, ReadRequest, ReadResponse, RepairRequest, RepairResponse, RepairResult, SnapshotMeta,
-    SnapshotOffer, SnapshotResponse, Status, Term, TimeoutNow, VoteKind, VoteRequest, VoteResponse,
-};
+use meshraft_consensus::{Card, Index, Member, Message, Status};
 
 use super::{
     CoreWorld, Due,
@@ -24,6 +19,7 @@ use super::{
 };
 use crate::{
     check::{CLUSTER, Violation},
+    lies::Lies,
     random::Random,
     world::Seat,
 };
@@ -117,9 +113,9 @@ impl CoreWorld {
             4..=7 if shows => Attack::Cards(self.cards(from, &status)),
             4..=8 => Attack::Message(match self.seen_before(&status) {
                 Some(seen) => seen,
-                None => self.hostiles.make_up(from, &status),
+                None => Lies(&mut self.hostiles.random).message(from, &status),
             }),
-            _ => Attack::Message(self.hostiles.make_up(from, &status)),
+            _ => Attack::Message(Lies(&mut self.hostiles.random).message(from, &status)),
         };
         if !self.plan.lies && !self.cluster.is_hostile_to(seat, from, &attack) {
             return Ok(());
@@ -193,127 +189,5 @@ impl CoreWorld {
         cards.extend(self.cluster.cards_of(from).iter().filter(|card| card.member == from));
         cards.truncate(Card::KEPT_MAX);
         cards
-    }
-}
-
-impl Hostiles {
-    /// A message of some kind, with fields that matter to its receiver.
-    fn make_up(&mut self, from: Member, to: &Status) -> Message {
-        let (term, at, beyond) = (self.term(to), self.index(to), self.index(to));
-        let position = Position::new(self.term(to).min(term), at);
-        match self.random.below(18) {
-            0..=2 => Message::AppendRequest(self.entries(from, to, term)),
-            3 => Message::AppendResponse(AppendResponse {
-                term,
-                sequence: self.random.below(64),
-                result: match self.random.below(2) {
-                    0 => AppendResult::Matched(at),
-                    _ => AppendResult::Conflict { hint: position, last: to.last },
-                },
-                free_bytes: self.random.below(1 << 20),
-            }),
-            4 => Message::Heartbeat(Heartbeat { term, commit: position, round: 1 }),
-            5 => Message::Committed(Committed { term, commit: to.last }),
-            6 => {
-                let round = self.random.below(1 << 10);
-                Message::HeartbeatResponse(HeartbeatResponse { term, round, free_bytes: 0 })
-            }
-            7 => {
-                let kind = self.votes();
-                let last = Position::new(term, beyond.max(to.last.index));
-                Message::VoteRequest(VoteRequest { term, kind, last })
-            }
-            8 => {
-                let (kind, granted) = (self.votes(), self.random.below(4) > 0);
-                let request_term = [to.term, to.term.next()][self.random.place(2)];
-                Message::VoteResponse(VoteResponse { term, request_term, kind, granted })
-            }
-            9 => {
-                let request = ReadRequest { term, id: self.random.below(1 << 20) };
-                let lease = self.random.below(2) == 0;
-                if lease { Message::LeaseRequest(request) } else { Message::ReadRequest(request) }
-            }
-            10 => {
-                let id = self.random.below(1 << 20);
-                Message::ReadResponse(ReadResponse { term, id, index: Some(at) })
-            }
-            11 => Message::TimeoutNow(TimeoutNow { term }),
-            12 => Message::Quiesce(Quiesce { term, last: to.last }),
-            13 => Message::SnapshotOffer(SnapshotOffer { term, meta: self.snapshot(from, to) }),
-            14 => {
-                let installed = self.random.below(2) == 0;
-                Message::SnapshotResponse(SnapshotResponse { term, position, installed })
-            }
-            15 => Message::Amnesia(Amnesia { term, acknowledged: at.max(Index::new(1)) }),
-            16 => {
-                let term = [Term::ZERO, term][self.random.place(2)];
-                Message::Dismissed(Dismissed { term, index: beyond.max(to.commit.next()) })
-            }
-            _ => self.repair(from, to, term),
-        }
-    }
-
-    fn term(&mut self, to: &Status) -> Term {
-        let own = to.term.get();
-        let near = [0, 1, own.saturating_sub(1), own, own + 1, own + 2, own + (1 << 20)];
-        let far = [own + (1 << 32), own + (1 << 33), u64::MAX];
-        let all: Vec<u64> = near.into_iter().chain(far).collect();
-        Term::new(all[self.random.place(all.len())])
-    }
-
-    fn index(&mut self, to: &Status) -> Index {
-        let (commit, last) = (to.commit, to.last.index);
-        let some = Index::new(self.random.below(last.get() + 2));
-        let all = [Index::ZERO, some, commit, commit.next(), last, last.next(), last.plus(9)];
-        all[self.random.place(all.len())]
-    }
-
-    fn votes(&mut self) -> VoteKind {
-        [VoteKind::Pre, VoteKind::Campaign, VoteKind::Transfer][self.random.place(3)]
-    }
-
-    /// Entries after the receiver's last one, or in place of some; often a configuration of the
-    /// actor alone.
-    fn entries(&mut self, from: Member, to: &Status, term: Term) -> AppendRequest {
-        let previous = match self.random.below(2) {
-            0 => to.last,
-            _ => Position::new(to.last.term, self.index(to)),
-        };
-        let entry = |nth| Entry {
-            position: Position::new(term, previous.index.plus(nth)),
-            kind: EntryKind::Configuration,
-            bytes: Configuration::of_voters([from]).encode(),
-        };
-        let entries = (1..=self.random.below(3)).map(entry).collect();
-        let commit = self.index(to).max(previous.index);
-        AppendRequest { term, sequence: self.random.below(64), previous, commit, entries }
-    }
-
-    fn snapshot(&mut self, from: Member, to: &Status) -> Box<SnapshotMeta> {
-        let position = Position::new(to.term, self.index(to).max(to.last.index.next()));
-        let configuration = Configuration::of_voters([from]);
-        Box::new(SnapshotMeta { position, configuration, configuration_index: position.index })
-    }
-
-    fn repair(&mut self, from: Member, to: &Status, term: Term) -> Message {
-        let damaged = to.damage.map_or(to.commit, |damage| damage.first);
-        let anchor = to.last;
-        let entries = vec![Entry {
-            position: Position::new(to.term, damaged),
-            kind: EntryKind::Command,
-            bytes: Default::default(),
-        }];
-        let result = match self.random.below(5) {
-            0 => RepairResult::Elsewhere,
-            1 => RepairResult::Entries(entries),
-            2 => RepairResult::Passed(self.snapshot(from, to)),
-            3 => RepairResult::Compacted(self.snapshot(from, to)),
-            _ => {
-                let (first, last) = (Index::new(1), to.last.index);
-                let commit = to.commit;
-                return Message::RepairRequest(RepairRequest { term, first, last, anchor, commit });
-            }
-        };
-        Message::RepairResponse(RepairResponse { term, anchor, commit: to.last.index, result })
     }
 }

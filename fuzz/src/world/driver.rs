@@ -240,6 +240,10 @@ impl World {
             Wake::Dial(one, other) => self.network.at(now).dialled(one, other),
             Wake::Stall(one, other, epoch) => self.network.at(now).stalled(one, other, epoch),
             Wake::Expire(number) => self.network.at(now).expire(number),
+            Wake::Arrive(arrival) if arrival.to.0 >= self.nodes.len() => {
+                self.network.at(now).reaches_actor(&arrival);
+            }
+            Wake::Arrive(arrival) if arrival.is_lie() => self.lied_to(arrival)?,
             Wake::Arrive(arrival) => {
                 let seat = arrival.to;
                 for input in self.network.at(now).arrive(arrival) {
@@ -340,6 +344,7 @@ impl World {
             Output::Share { namespace, incarnation, clusters, supports } => {
                 let member = Member::new(self.node(seat).id, incarnation);
                 self.checks.versions.tells(member, supports);
+                self.expect_known(&namespace, member, &clusters)?;
                 let shares = Shares { incarnation, clusters, supports };
                 self.network.at(now).share(seat, &namespace, shares);
             }
@@ -358,6 +363,7 @@ impl World {
                 {
                     self.checks.founds(seat, &namespace, &message)?;
                 }
+                self.expect_owed(seat, to, &namespace, (scope, channel), &body)?;
                 let network = self.network.at(now);
                 network.send(seat, to, namespace, scope, incarnation, channel, body);
             }

@@ -10,6 +10,7 @@ mod disk;
 mod driver;
 mod files;
 mod force;
+mod hostile;
 mod life;
 mod losses;
 mod network;
@@ -32,6 +33,7 @@ use self::{
     clock::{Clock, LocalClock},
     disk::Disk,
     force::Force,
+    hostile::Hostiles,
     life::Life,
     network::{Network, Wake},
     node::Node,
@@ -41,6 +43,7 @@ pub use self::{force::Struck as StruckCounts, storm::Struck};
 use crate::{
     check::{Checks, Violation},
     counts::{Counts, Rare},
+    lies::LieCounts,
     plan::{Founding, Plan},
     random::Random,
     trace::Trace,
@@ -79,6 +82,8 @@ pub struct Report {
     pub counts: Counts,
     /// How often each fault struck.
     pub struck: StruckCounts,
+    /// What hostile actors did.
+    pub lies: LieCounts,
 }
 
 /// How a run ended badly.
@@ -157,6 +162,8 @@ enum Event {
     Room(Seat),
     /// A stranger is to be what it was.
     Known(Seat),
+    /// A hostile actor does something.
+    Hostile,
     /// An older release is to be what it was.
     Upgrade { seat: Seat, to: ClusterVersion },
 }
@@ -194,6 +201,7 @@ pub struct World {
     trace: Trace,
     random: Random,
     life: Life,
+    hostiles: Hostiles,
     /// What the node that is drained now answers.
     answers: Vec<(CallId, Response)>,
     /// Whom the node that is drained now found to have forgotten something.
@@ -239,6 +247,7 @@ impl World {
             trace: Trace::new(plan.print),
             random,
             life: Life::default(),
+            hostiles: Hostiles::default(),
             answers: Vec::new(),
             raised: Vec::new(),
             candidates_lost: 0,
@@ -246,6 +255,7 @@ impl World {
             plan,
         };
         world.begin();
+        world.begin_hostiles();
         world
     }
 
@@ -310,6 +320,7 @@ impl World {
             fault_kinds: self.plan.faults.kinds(),
             counts: self.checks.counts,
             struck: self.struck,
+            lies: self.hostiles.counts,
         }
     }
 
@@ -358,7 +369,7 @@ impl World {
     }
 
     fn happen(&mut self, event: Event) -> Result<(), Violation> {
-        if let Some(seat) = Self::seat_of(&event)
+        if let Some(seat) = Self::seat_of(&event).filter(|seat| seat.0 < self.nodes.len())
             && self.node(seat).paused_until.is_some()
         {
             self.node_mut(seat).deferred.push(event);
@@ -391,6 +402,7 @@ impl World {
             Event::Ended { seat, life } => self.ended(seat, life)?,
             Event::Room(seat) => self.node_mut(seat).disk.files.full = false,
             Event::Known(seat) => self.known(seat)?,
+            Event::Hostile => self.act(),
             Event::Upgrade { seat, to } => self.upgrade(seat, to)?,
         }
         self.plan_network();

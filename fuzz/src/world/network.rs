@@ -14,6 +14,7 @@
 
 mod facts;
 mod foreign;
+mod hostile;
 mod judge;
 mod link;
 mod request;
@@ -26,13 +27,22 @@ use std::{
 use bytes::Bytes;
 use meshraft::host::NetworkInput;
 use meshraft_consensus::{
-    ClusterId, ClusterVersion, Incarnation, Index, Member, Message, Moment, Namespace, NodeId,
+    ClusterId, ClusterVersion, Incarnation, Index, Member, Moment, Namespace, NodeId,
 };
 use meshraft_discovery::peers::Address;
 use meshraft_transport::{Body, Channel, Refusal, RequestId, Scope, Source};
 
-pub(crate) use self::{facts::Shares, foreign::Stranger, judge::WorldSignatures};
-use self::{link::Link, request::Pending};
+pub(crate) use self::{
+    facts::Shares,
+    foreign::Stranger,
+    hostile::{Lie, Seen},
+    judge::WorldSignatures,
+};
+use self::{
+    hostile::{Forged, Wiretap},
+    link::Link,
+    request::Pending,
+};
 use super::Seat;
 use crate::{
     faults::{Fault, Faults},
@@ -121,6 +131,8 @@ struct Letter {
     /// Whether the bytes are a message of consensus.
     consensus: bool,
     bytes: Bytes,
+    /// Of a hostile actor.
+    forged: Option<Forged>,
 }
 
 /// One node, as the network knows it.
@@ -130,6 +142,8 @@ struct End {
     life: u64,
     running: bool,
     paused: bool,
+    /// Whether a hostile actor has this seat.
+    actor: bool,
     stranger: Option<Stranger>,
     knows: BTreeSet<Seat>,
     shares: BTreeMap<Namespace, Shares>,
@@ -153,26 +167,34 @@ pub(crate) struct Network {
     last_request: u64,
     plans: Vec<(Moment, Wake)>,
     now: Moment,
+    /// What hostile actors see of the wire.
+    wiretap: Option<Wiretap>,
 }
 
-impl Network {
-    pub(crate) fn new(nodes: &[NodeId], random: Random) -> Self {
-        let end = |node: &NodeId| End {
-            node: *node,
+impl End {
+    const fn new(node: NodeId) -> Self {
+        Self {
+            node,
             life: 0,
             running: false,
             paused: false,
+            actor: false,
             stranger: None,
             knows: BTreeSet::new(),
             shares: BTreeMap::new(),
             heard: BTreeMap::new(),
             refusals: BTreeMap::new(),
             told: BTreeSet::new(),
-        };
+        }
+    }
+}
+
+impl Network {
+    pub(crate) fn new(nodes: &[NodeId], random: Random) -> Self {
         Self {
             random,
             force: Force::default(),
-            ends: nodes.iter().map(end).collect(),
+            ends: nodes.iter().copied().map(End::new).collect(),
             links: BTreeMap::new(),
             cuts: BTreeMap::new(),
             arrivals: BTreeMap::new(),
@@ -180,6 +202,7 @@ impl Network {
             last_request: 0,
             plans: Vec::new(),
             now: Moment::ZERO,
+            wiretap: None,
         }
     }
 
@@ -270,14 +293,11 @@ impl Network {
     ) {
         let Some((to, epoch)) = self.path(from, to) else { return };
         let Some(author) = self.author(from, &namespace, scope) else { return };
-        let (consensus, bytes) = match body {
-            Body::Consensus(message) => {
-                (true, postcard::to_allocvec(&message).expect("a message encodes").into())
-            }
-            Body::Bytes(bytes) => (false, bytes),
-        };
-        let author = Some(author);
-        let letter = Letter { namespace, scope, author, expected, channel, consensus, bytes };
+        let (consensus, bytes) = Letter::encode(body);
+        let (author, forged) = (Some(author), None);
+        let letter =
+            Letter { namespace, scope, author, expected, channel, consensus, bytes, forged };
+        self.overhear(from, &letter);
         if self.hits(Fault::Duplicate) {
             self.travel(from, to, epoch, channel, What::Message(letter.clone()));
         }
@@ -368,23 +388,15 @@ impl Network {
         if !self.end(to).told.contains(&(from, letter.namespace.clone())) {
             inputs.extend(self.facts(from, to, &letter.namespace));
         }
-        let Letter { namespace, scope, author, channel, consensus, bytes, .. } = letter;
+        let body = letter.body();
+        let Letter { namespace, scope, author, channel, bytes, .. } = letter;
         let source = Source { node: self.end(from).node, incarnation: author, namespace, scope };
         inputs.push(match request {
             Some(number) => {
                 let token = token(to, number);
                 NetworkInput::Request { from: source, channel, token, payload: bytes }
             }
-            None => {
-                let body = if consensus {
-                    let message: Message =
-                        postcard::from_bytes(&bytes).expect("what was encoded decodes");
-                    Body::Consensus(message)
-                } else {
-                    Body::Bytes(bytes)
-                };
-                NetworkInput::Received { from: source, channel, body }
-            }
+            None => NetworkInput::Received { from: source, channel, body },
         });
         inputs
     }

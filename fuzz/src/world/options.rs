@@ -54,8 +54,7 @@ impl World {
             snapshot_bytes: NamespaceOptions::SNAPSHOT_BYTES,
             snapshot_entries: self.plan.snapshot_entries,
             known: Vec::new(),
-            // Half of the runs have no key: an admission then binds in memory only at first.
-            keyed: self.plan.seed.is_multiple_of(2),
+            keyed: self.plan.keyed(),
             targets,
         }
     }

@@ -14,12 +14,14 @@ pub(crate) enum Stranger {
     Key,
     /// It speaks other versions of the protocol.
     Release,
+    /// It has no key where others have one.
+    NoKey,
 }
 
 impl Stranger {
     const fn refusal(self) -> Refusal {
         match self {
-            Self::Key => Refusal::KeyMismatch,
+            Self::Key | Self::NoKey => Refusal::KeyMismatch,
             Self::Release => Refusal::Version { oldest: 3, newest: 3 },
         }
     }

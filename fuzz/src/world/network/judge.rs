@@ -45,14 +45,23 @@ impl End<'_> {
         space: (&Namespace, ClusterId),
         other: &End<'_>,
     ) -> Result<Option<What>, Refusal> {
-        let shown: Vec<Card> = other.known.cards_above(self.known.committed);
+        self.judge_shown(space, other.me, &other.known.cards_above(self.known.committed))
+    }
+
+    /// Judges a peer by the cards that it shows.
+    fn judge_shown(
+        &self,
+        space: (&Namespace, ClusterId),
+        peer: Member,
+        shown: &[Card],
+    ) -> Result<Option<What>, Refusal> {
         let index = self.known.committed;
         let signatures = WorldSignatures(self.me.node);
-        match self.known.judge(space, other.me, &shown, &signatures) {
+        match self.known.judge(space, peer, shown, &signatures) {
             Ok(Judgement::Known) => Ok(None),
             Ok(Judgement::Vouched { at }) => {
                 let (namespace, cluster) = (space.0.clone(), space.1);
-                Ok(Some(What::Vouched { namespace, cluster, member: other.me, at }))
+                Ok(Some(What::Vouched { namespace, cluster, member: peer, at }))
             }
             Err(_) if shown.is_empty() => Err(Refusal::NotAMember { index }),
             Err(why) => Err(Refusal::UnknownMember { index, why }),
@@ -76,8 +85,15 @@ impl Network {
             Some(End { me, known: shares.clusters.get(&cluster)? })
         };
         let here = self.end(to).shares.get(&letter.namespace).map(|shares| shares.incarnation);
-        let ends =
-            here.and_then(|here| end(to, here)).zip(letter.author.and_then(|by| end(from, by)));
+        let receiver = here.and_then(|here| end(to, here));
+        if let (Some(forged), Some(receiver), Some(by)) = (&letter.forged, &receiver, letter.author)
+        {
+            // An actor judges nobody, and shows what it likes.
+            let me = Member::new(self.end(from).node, by);
+            let judged = receiver.judge_shown(space, me, &forged.cards);
+            return if forged.late { Ok([None, None]) } else { judged.map(|told| [told, None]) };
+        }
+        let ends = receiver.zip(letter.author.and_then(|by| end(from, by)));
         let Some((receiver, sender)) = ends else {
             // One of them stopped to speak for the cluster meanwhile.
             return Err(Refusal::NotOurs);

@@ -19,6 +19,18 @@ pub(super) struct Pending {
     result: Option<RequestError>,
 }
 
+impl Pending {
+    pub(super) const fn new(
+        from: Seat,
+        to: Seat,
+        life: u64,
+        id: RequestId,
+        channel: Channel,
+    ) -> Self {
+        Self { from, to, life, id, channel, result: None }
+    }
+}
+
 impl Network {
     /// A node asks.
     pub(crate) fn request(&mut self, from: Seat, question: Question) {
@@ -29,7 +41,7 @@ impl Network {
         let path = self.path(from, to);
         let author = self.author(from, &namespace, scope);
         let seat = path.map_or(from, |(to, _)| to);
-        let pending = Pending { from, to: seat, life, id, channel, result: None };
+        let pending = Pending::new(from, seat, life, id, channel);
         self.requests.insert(number, pending);
         match (path, author) {
             (Some((to, epoch)), Some(author)) => {
@@ -43,6 +55,7 @@ impl Network {
                     channel,
                     consensus: false,
                     bytes: payload,
+                    forged: None,
                 };
                 self.travel(from, to, epoch, channel, What::Request { number, letter });
             }
@@ -90,7 +103,7 @@ impl Network {
     }
 
     /// Tells whoever asked that there will be no reply; the first reason counts.
-    fn fail(&mut self, number: u64, error: RequestError) {
+    pub(super) fn fail(&mut self, number: u64, error: RequestError) {
         let Some(pending) = self.requests.get_mut(&number) else { return };
         if pending.result.is_none() {
             pending.result = Some(error);
