@@ -10,9 +10,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use meshraft_consensus::{
-    Card, ClusterId, Core, Dismissed, Index, KnownMembers, Member, Message, Moment, NodeId, Term,
+    Card, ClusterId, Core, Dismissed, Index, KnownMembers, Member, Message, Moment, Namespace,
+    NodeId, Term,
 };
-use meshraft_discovery::founding::Admission;
+use meshraft_discovery::{Record, founding::Admission};
 use meshraft_transport::{Body, Channel, Scope};
 
 use super::{
@@ -27,6 +28,8 @@ use crate::replica;
 /// What a member holds to prove itself, and what it was told of others.
 #[derive(Clone, Debug)]
 pub(super) struct Credentials {
+    /// The cluster, or founder set, that all of this is about.
+    cluster: Option<ClusterId>,
     pub(super) cards: CardPool,
     /// Whom to hear beside the members of the log, each as of a slot: kept in the record.
     pub(super) vouched: Vec<(Member, Index)>,
@@ -44,10 +47,24 @@ impl Credentials {
     pub(super) const VOUCHED_MAX: usize = 128;
 
     /// What a record holds of a member.
-    pub(super) fn restore(me: Member, cards: Vec<Card>, vouched: Vec<(Member, Index)>) -> Self {
+    pub(super) fn restore(
+        me: Member,
+        cluster: Option<ClusterId>,
+        cards: Vec<Card>,
+        vouched: Vec<(Member, Index)>,
+    ) -> Self {
         let cards = CardPool::restore(me, cards);
         let (signed, reached) = ((Index::ZERO, BTreeMap::new()), BTreeSet::new());
-        Self { cards, vouched, signed, version: None, reached }
+        Self { cluster, cards, vouched, signed, version: None, reached }
+    }
+
+    /// From now on all of this is about that cluster: what was known of another one, which may
+    /// have been a liar's, proves nothing in it.
+    pub(super) fn turn_to(&mut self, me: Member, cluster: ClusterId) {
+        if self.cluster != Some(cluster) {
+            self.begin_anew(me);
+            self.cluster = Some(cluster);
+        }
     }
 
     /// The group's core ended: the next one knows nothing of this.
@@ -59,8 +76,13 @@ impl Credentials {
 
     /// Another incarnation, or another cluster: nothing of the old one proves anything.
     pub(super) fn begin_anew(&mut self, me: Member) {
-        *self = Self::restore(me, Vec::new(), Vec::new());
+        *self = Self::restore(me, None, Vec::new(), Vec::new());
     }
+}
+
+/// The cluster whose log a record speaks of: the one that it names, or its promise's.
+pub(super) fn named_cluster(record: &Record, namespace: &Namespace) -> Option<ClusterId> {
+    record.cluster.or_else(|| record.promise.as_ref().map(|set| set.id(namespace)))
 }
 
 impl Hosted {
@@ -122,8 +144,7 @@ impl Hosted {
     ) {
         let Admission { index, members, cards } = admission;
         if self.record.cluster != Some(cluster) {
-            // What was known of another cluster, or a founder set, proves nothing here.
-            self.credentials.begin_anew(self.me);
+            self.credentials.turn_to(self.me, cluster);
         } else if !self.founding_config.keyed && by != self.me.node && !self.knows_node(by) {
             return;
         }
@@ -136,6 +157,17 @@ impl Hosted {
         if self.active.as_ref().is_some_and(|active| active.cluster == cluster) {
             self.vouch_for_known(now);
         }
+    }
+
+    /// What the record keeps of this: nothing that is about a cluster which the record does not
+    /// name, as one on trial.
+    pub(super) fn kept_credentials(&self) -> (Vec<(Member, Index)>, Vec<Card>) {
+        let named = named_cluster(&self.record, &self.namespace);
+        if named.is_none() || self.credentials.cluster != named {
+            return (Vec::new(), Vec::new());
+        }
+        let cards = self.credentials.cards.iter().copied().collect();
+        (self.credentials.vouched.clone(), cards)
     }
 
     fn knows_node(&self, node: NodeId) -> bool {

@@ -99,6 +99,7 @@ impl Hosted {
         desk: &mut Desk,
     ) {
         let cluster = group.cluster;
+        self.credentials.turn_to(self.me, cluster);
         let restored = Restored {
             me: self.me,
             cluster,

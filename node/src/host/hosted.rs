@@ -27,7 +27,7 @@ use meshraft_transport::{PeerFacts, ReplyToken};
 
 use super::{
     HostConfig, NamespaceOptions,
-    credentials::Credentials,
+    credentials::{Credentials, named_cluster},
     describe::Describing,
     desk::{Desk, Purpose},
     draw::{Ids, Life, core_of, draw_incarnation, number_from, seeded},
@@ -142,13 +142,14 @@ struct Kept {
 impl Kept {
     fn of(
         config: &HostConfig,
+        namespace: &Namespace,
         draw: impl FnOnce() -> Incarnation,
         parsed: Option<(HostRecord, Record)>,
     ) -> Self {
         let mut peers = Directory::new(config.node);
         let Some((on_disk, record)) = parsed else {
             let me = Member::new(config.node, draw());
-            let credentials = Credentials::restore(me, Vec::new(), Vec::new());
+            let credentials = Credentials::restore(me, None, Vec::new(), Vec::new());
             let (record, fenced) = (Record::default(), FencedGroups::default());
             let (released, heard) = (Vec::new(), Vec::new());
             return Self { me, record, credentials, fenced, released, peers, heard };
@@ -157,7 +158,8 @@ impl Kept {
             peers.set_proven(node, addresses);
         }
         let me = Member::new(config.node, on_disk.incarnation);
-        let credentials = Credentials::restore(me, on_disk.cards, on_disk.vouched);
+        let named = named_cluster(&record, namespace);
+        let credentials = Credentials::restore(me, named, on_disk.cards, on_disk.vouched);
         let fenced = FencedGroups::restore(on_disk.fenced);
         let (released, heard) = (on_disk.aside, on_disk.heard);
         Self { me, record, credentials, fenced, released, peers, heard }
@@ -177,7 +179,8 @@ impl Hosted {
         let life = desk.life();
         let parsed = found.as_ref().map(|found| parse(found, config.node)).transpose()?;
         let born = parsed.is_some();
-        let kept = Kept::of(config, || draw_incarnation(config, &namespace, life), parsed);
+        let draw = || draw_incarnation(config, &namespace, life);
+        let kept = Kept::of(config, &namespace, draw, parsed);
         let Kept { me, record, credentials, fenced, released, peers, heard } = kept;
         let seed = number_from(config, &namespace, life, b"founding");
         let founding_config = founding_config(&namespace, me, &options, seed);

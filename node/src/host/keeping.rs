@@ -69,14 +69,15 @@ impl Hosted {
 
     /// The whole record as it is stored.
     pub(super) fn record_bytes(&self) -> Bytes {
+        let (vouched, cards) = self.kept_credentials();
         let record = HostRecord {
             node: self.me.node,
             incarnation: self.me.incarnation,
             founding: self.record.encode().to_vec(),
             peers: remembered(&self.peers),
             heard: Vec::new(),
-            vouched: self.credentials.vouched.clone(),
-            cards: self.credentials.cards.iter().copied().collect(),
+            vouched,
+            cards,
             fenced: self.fenced.to_vec(),
             aside: self.released.clone(),
         };

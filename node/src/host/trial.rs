@@ -54,6 +54,7 @@ impl Hosted {
             return false;
         };
         let persisted = aside.persisted;
+        self.credentials.turn_to(self.me, cluster);
         self.active = Some(aside);
         self.replica.handle(now, replica::Input::Resume);
         self.replica.handle(now, replica::Input::Persisted(persisted));

@@ -1,7 +1,10 @@
 //! An admission in an open namespace: what is written, heard and said before the first entry.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use meshraft_consensus::{
     AppendRequest, ClusterId, ConfigBuilder, Configuration, Entry, EntryKind, Incarnation, Index,
@@ -111,9 +114,13 @@ impl Node {
     }
 
     fn received(&mut self, scope: Scope, body: Body) {
+        self.received_from(member(2), scope, body);
+    }
+
+    fn received_from(&mut self, sender: Member, scope: Scope, body: Body) {
         let from = Source {
-            node: member(2).node,
-            incarnation: Some(member(2).incarnation),
+            node: sender.node,
+            incarnation: Some(sender.incarnation),
             namespace: namespace(),
             scope,
         };
@@ -146,8 +153,38 @@ impl Node {
 
     /// The founding record as it is on the disk.
     fn record(&self) -> Record {
+        Record::decode(&self.host_record().founding).unwrap()
+    }
+
+    fn host_record(&self) -> HostRecord {
         let opened = self.store.reopen(&namespace()).unwrap();
-        Record::decode(&HostRecord::decode(&opened.record).unwrap().founding).unwrap()
+        HostRecord::decode(&opened.record).unwrap()
+    }
+
+    /// A free peer is met, and says how it stands.
+    fn meet_founder(&mut self, founder: Member) {
+        let facts = PeerFacts {
+            role: PeerRole::Member,
+            cluster: None,
+            clusters: BTreeSet::new(),
+            incarnation: Some(founder.incarnation),
+            supports: Some(VERSION_LATEST),
+        };
+        let peer = founder.node;
+        self.input(Input::Network(NetworkInput::Shared { peer, namespace: namespace(), facts }));
+        let standing = Standing { seen: Ballot::NONE, expect: None, binding: Binding::Free };
+        let answer = founding_wire::Message::CanvassAnswer(standing);
+        self.received_from(founder, Scope::Free, Body::Bytes(answer.encode()));
+    }
+
+    /// Whom the node told its transport to hear, by cluster, at last.
+    fn heard(&self) -> BTreeMap<ClusterId, BTreeSet<Member>> {
+        let shared = self.said.iter().rev().find_map(|output| match output {
+            Output::Share { clusters, .. } => Some(clusters),
+            _ => None,
+        });
+        let known = shared.into_iter().flatten();
+        known.map(|(cluster, known)| (*cluster, known.members.clone())).collect()
     }
 
     fn groups(&self) -> BTreeSet<ClusterId> {
@@ -257,6 +294,24 @@ fn a_cluster_that_sends_nothing_is_dropped_and_its_peer_is_named() {
     let waiting = node.host.status(&namespace()).unwrap().waiting.unwrap();
     assert_eq!(waiting.code, meshraft_service::wire::WaitingCode::PassedOver);
     assert_eq!(waiting.missing, [member(2).node]);
+}
+
+/// A liar that admits a free node is one of those that the node hears in the liar's cluster, and in
+/// no other one: not in that which is founded after the trial, and not after a crash.
+#[test]
+fn who_admitted_in_vain_is_not_heard_in_the_next_cluster() {
+    let mut node = Node::admitted(false);
+    assert_eq!(node.heard()[&CLUSTER], [member(2)].into());
+    node.input(Input::Timeout);
+    assert_eq!(node.host_record().vouched, [], "of a cluster that the record does not name");
+    node.run(Duration::from_millis(6_100));
+
+    let others = [member(3), member(4)];
+    others.into_iter().for_each(|founder| node.meet_founder(founder));
+    let set = node.record().promise.expect("three are enough, and this one comes first");
+    assert_eq!(node.heard()[&set.id(&namespace())], others.into());
+    let vouched = node.host_record().vouched;
+    assert!(vouched.iter().all(|(one, _)| *one != member(2)), "{vouched:?}");
 }
 
 #[test]
