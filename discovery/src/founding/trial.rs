@@ -114,7 +114,12 @@ impl Founding {
 
     /// Passes a peer over for a time, and says so.
     pub(super) fn pass_over(&mut self, now: Moment, peer: NodeId, why: Doubt) {
-        let unit = self.config.founding_timeout();
+        // A trial in vain costs more than the time that a peer has to found.
+        let unit = match why {
+            Doubt::NothingCame { .. } => self.config.trial_timeout(),
+            Doubt::NoPromise | Doubt::NotAdmitting { .. } => Duration::ZERO,
+        };
+        let unit = unit.max(self.config.founding_timeout());
         let passed = self.roster.doubts.pass_over(now, peer, why, unit);
         self.observe(Event::PassedOver { peer: passed.peer, why: passed.why, until: passed.until });
     }
