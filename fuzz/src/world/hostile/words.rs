@@ -9,7 +9,10 @@ use meshraft_discovery::{
     peers::{Address, Exchange},
     wire::{Binding, Message, NotAdmitted, Refusal, Standing},
 };
-use meshraft_service::wire::{Level, Operation, Request};
+use meshraft_service::{
+    limits,
+    wire::{Level, Operation, Request},
+};
 use meshraft_transport::{Body, Channel, Scope};
 
 use super::{INVENTED, Speaker};
@@ -117,7 +120,8 @@ impl World {
             4 => Operation::Barrier,
             _ => Operation::Read { level: Level::Linearizable, query: Bytes::new() },
         };
-        let (hops, deadline_ms) = (random.next() as u8, random.next() as u32);
+        let hops = [0, 1, limits::HOPS_MAX][random.place(3)];
+        let deadline_ms = limits::TIMEOUT_MS.0 + random.below(20_000) as u32;
         let scopes = [Scope::Free, Scope::Cluster(speaker.cluster)];
         let scope = scopes[random.place(2)];
         let body = Body::Bytes(Request { deadline_ms, hops, operation }.encode());
