@@ -141,8 +141,7 @@ impl Plan {
         let quiesce_after = (random.below(2) == 0)
             .then(|| random.between(Duration::from_millis(200), Duration::from_secs(2)));
         let rests = quiesce_after.map(|after| draw_rests(after, &mut random));
-        // A part of a snapshot that was lost on the way is asked for again after ten seconds.
-        let recovery = Duration::from_secs(30);
+        let recovery = recovery_of(seed, founding);
         Self {
             seed,
             founders,
@@ -203,6 +202,20 @@ fn draw_hostiles(seed: u64) -> [Option<Hostile>; 2] {
     };
     let (first, second) = (draw(), draw());
     [Some(first), (random.below(3) == 0).then_some(second)]
+}
+
+/// Within which time of healing everything works again: a part of a snapshot that was lost on the way
+/// is asked for again after ten seconds.
+fn recovery_of(seed: u64, founding: Founding) -> Duration {
+    let mut liars = draw_hostiles(seed).into_iter().flatten();
+    let open = !seed.is_multiple_of(2);
+    let lied_to = liars.any(|one| matches!(one, Hostile::Stranger | Hostile::KeyHolder));
+    match founding {
+        // Without a key, and where no number of founders is expected, every peer is believed for
+        // eight founding time-outs that it lives in a cluster, and again after it was passed over.
+        Founding::Window(_) if open && lied_to => Duration::from_secs(180),
+        _ => Duration::from_secs(30),
+    }
 }
 
 /// How large snapshots are: with much, a transfer takes several parts.
