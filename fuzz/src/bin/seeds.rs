@@ -63,6 +63,9 @@ struct Arguments {
 enum Profile {
     /// Whole nodes with everything but sockets.
     Node,
+    /// The same, where hostile members that were removed also lie to members that have not learned
+    /// of the removal: what comes of that is measured, as no member can know better.
+    NodeLies,
     /// Cores alone, much faster.
     Core,
     /// The same, where hostile members that were removed also lie to members that have not learned
@@ -116,7 +119,9 @@ impl Profile {
     /// Runs a seed, and says with which exit code it failed and why.
     fn run(self, seed: u64, print: bool) -> Result<Run, (u8, String)> {
         let run = || match self {
-            Self::Node => simulate(&Plan { print, ..Plan::of_seed(seed) }).map(Run::of_nodes),
+            Self::Node | Self::NodeLies => {
+                simulate(&Plan { print, ..self.nodes(seed) }).map(Run::of_nodes)
+            }
             Self::Core | Self::CoreLies => {
                 simulate_cores(&CorePlan { print, ..self.cores(seed) }).map(Run::of_cores)
             }
@@ -135,6 +140,11 @@ impl Profile {
         }
     }
 
+    /// The plan of a seed, of whole nodes.
+    fn nodes(self, seed: u64) -> Plan {
+        Plan { lies: self == Self::NodeLies, ..Plan::of_seed(seed) }
+    }
+
     /// The plan of a seed, of cores alone.
     fn cores(self, seed: u64) -> CorePlan {
         CorePlan { lies: self == Self::CoreLies, ..CorePlan::of_seed(seed) }
@@ -143,6 +153,7 @@ impl Profile {
     const fn name(self) -> &'static str {
         match self {
             Self::Node => "node",
+            Self::NodeLies => "node-lies",
             Self::Core => "core",
             Self::CoreLies => "core-lies",
         }
@@ -167,7 +178,7 @@ impl Run {
 
 fn one(profile: Profile, seed: u64, trace: bool) -> ExitCode {
     match profile {
-        Profile::Node => println!("{:#?}", Plan::of_seed(seed)),
+        Profile::Node | Profile::NodeLies => println!("{:#?}", profile.nodes(seed)),
         Profile::Core | Profile::CoreLies => println!("{}", profile.cores(seed)),
     }
     match (profile.run(seed, trace), profile.run(seed, false)) {
@@ -189,7 +200,7 @@ fn one(profile: Profile, seed: u64, trace: bool) -> ExitCode {
 /// Prints the short list of what is left of a failing seed.
 fn shrunk(profile: Profile, seed: u64, trace: bool) -> ExitCode {
     let shrunk = match profile {
-        Profile::Node => shrink_plan(&Plan::of_seed(seed)).map(|shrunk| {
+        Profile::Node | Profile::NodeLies => shrink_plan(&profile.nodes(seed)).map(|shrunk| {
             if trace {
                 // How it fails is told below.
                 let _ = simulate(&Plan { print: true, ..shrunk.plan.clone() });
@@ -219,7 +230,8 @@ fn many(arguments: &Arguments) -> ExitCode {
     let (next, total) = (AtomicU64::new(arguments.from), Total::default());
     let (stop, worst) = (AtomicBool::new(false), Mutex::new(0_u8));
     let end = arguments.from.saturating_add(arguments.seeds);
-    let print_every = if profile == Profile::Node { 100 } else { 10_000 };
+    let nodes = matches!(profile, Profile::Node | Profile::NodeLies);
+    let print_every = if nodes { 100 } else { 10_000 };
     thread::scope(|scope| {
         for _ in 0..arguments.jobs.max(1) {
             scope.spawn(|| {
@@ -291,7 +303,7 @@ impl Total {
         row("crashes", counts.crashes);
         row("seeds with 5 kinds of faults", many);
         match profile {
-            Profile::Node => {
+            Profile::Node | Profile::NodeLies => {
                 Rare::ALL.iter().for_each(|it| row(it.name(), counts.node.of(*it)));
                 println!("  strikes of each fault");
                 Fault::ALL.iter().for_each(|it| row(it.name(), counts.struck.of(*it)));

@@ -241,7 +241,7 @@ impl Logs {
     /// The group of a node in a cluster: the newest one, as older ones are fenced.
     pub(super) fn key_of(&self, seat: Seat, cluster: ClusterId) -> Option<GroupKey> {
         let mine = self.groups.iter().filter(|((at, _), _)| *at == seat);
-        mine.filter(|(_, group)| group.cluster == cluster).map(|(key, _)| *key).last()
+        mine.filter(|(_, group)| group.cluster == cluster).map(|(key, _)| *key).next_back()
     }
 
     /// Whether a group is on its disk.

@@ -369,7 +369,7 @@ impl Network {
         request: Option<u64>,
     ) -> Vec<NetworkInput> {
         let judged = self.admit(from, to, &letter).and_then(|()| self.judge(from, to, &letter));
-        let told = judged.as_ref().map(Clone::clone).unwrap_or_default();
+        let told = judged.clone().unwrap_or_default();
         if let Err(why) = judged {
             match request {
                 Some(number) => self.refuse_request(from, number, why),

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use meshraft_fuzz::{
-    Counts, Fault, Faults, Founding, Mistake, Plan, Rare, StruckCounts, faults::percent,
-    shrink_plan, simulate,
+    Counts, Fault, Faults, Founding, Lie, LieCounts, Mistake, Plan, Rare, StruckCounts,
+    faults::percent, shrink_plan, simulate,
 };
 
 /// Runs a plan and panics with what replays a failure.
@@ -24,17 +24,23 @@ const SELDOM: [Rare; 5] =
 #[test]
 fn a_hundred_seeds_are_clean() {
     let (mut crashes, mut counts, mut struck) = (0, Counts::default(), StruckCounts::default());
+    let mut lies = LieCounts::default();
     for seed in 0..100 {
         let report = expect_clean(&Plan::of_seed(seed));
         crashes += report.crashes;
         counts.add(&report.counts);
         struck.add(&report.struck);
+        lies.add(&report.lies);
         assert!(report.simulated >= Plan::WHOLE_MIN, "seed {seed} took {:?}", report.simulated);
     }
     assert!(crashes > 100, "{crashes} crashes in a hundred runs test little");
     for what in Rare::ALL.iter().filter(|what| !SELDOM.contains(what)) {
         assert!(counts.of(*what) > 0, "not one of: {}", what.name());
     }
+    for lie in Lie::ALL.iter().filter(|lie| **lie != Lie::Believed) {
+        assert!(lies.of(*lie) > 0, "no hostile actor did: {}", lie.name());
+    }
+    assert_eq!(lies.of(Lie::Believed), 0, "that is measured by a profile of its own");
     // Clocks drift from the beginning.
     for fault in Fault::ALL.iter().filter(|fault| **fault != Fault::Drift) {
         assert!(struck.of(*fault) > 0, "never struck: {}", fault.name());

@@ -39,7 +39,9 @@ impl World {
         // What is under way at the node was there before.
         self.input_now(seat, Input::Timeout)?;
         let believed = self.would_believe(seat, from, &said);
-        if believed && !self.plan.lies {
+        // Only a removed member may be believed, and only where that is measured.
+        let removed = from.incarnation != OTHER_LIFE && !self.network.is_actor(from.node);
+        if believed && !(self.plan.lies && removed) {
             return Ok(());
         }
         if !self.node(seat).is_running() {
@@ -142,7 +144,7 @@ impl World {
         member: Member,
         clusters: &BTreeMap<ClusterId, KnownMembers>,
     ) -> Result<(), Violation> {
-        if self.hostiles.actors.is_empty() || self.plan.lies {
+        if self.hostiles.actors.is_empty() {
             return Ok(());
         }
         for (cluster, known) in clusters.iter().filter(|(cluster, _)| **cluster != INVENTED) {
