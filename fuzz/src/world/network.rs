@@ -171,24 +171,6 @@ pub(crate) struct Network {
     wiretap: Option<Wiretap>,
 }
 
-impl End {
-    const fn new(node: NodeId) -> Self {
-        Self {
-            node,
-            life: 0,
-            running: false,
-            paused: false,
-            actor: false,
-            stranger: None,
-            knows: BTreeSet::new(),
-            shares: BTreeMap::new(),
-            heard: BTreeMap::new(),
-            refusals: BTreeMap::new(),
-            told: BTreeSet::new(),
-        }
-    }
-}
-
 impl Network {
     pub(crate) fn new(nodes: &[NodeId], random: Random) -> Self {
         Self {

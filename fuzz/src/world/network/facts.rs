@@ -1,12 +1,12 @@
 //! What nodes say of themselves in a namespace, and who heard it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use meshraft::host::NetworkInput;
-use meshraft_consensus::{ClusterId, ClusterVersion, Incarnation, KnownMembers, Namespace};
+use meshraft_consensus::{ClusterId, ClusterVersion, Incarnation, KnownMembers, Namespace, NodeId};
 use meshraft_transport::{PeerFacts, PeerRole};
 
-use super::{Network, What};
+use super::{End, Network, What};
 use crate::world::Seat;
 
 /// What a node says of itself in a namespace.
@@ -16,6 +16,24 @@ pub(crate) struct Shares {
     /// The groups that it speaks for, and the members that it hears in each.
     pub(crate) clusters: BTreeMap<ClusterId, KnownMembers>,
     pub(crate) supports: ClusterVersion,
+}
+
+impl End {
+    pub(super) const fn new(node: NodeId) -> Self {
+        Self {
+            node,
+            life: 0,
+            running: false,
+            paused: false,
+            actor: false,
+            stranger: None,
+            knows: BTreeSet::new(),
+            shares: BTreeMap::new(),
+            heard: BTreeMap::new(),
+            refusals: BTreeMap::new(),
+            told: BTreeSet::new(),
+        }
+    }
 }
 
 impl Network {
