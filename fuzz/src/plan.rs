@@ -141,7 +141,6 @@ impl Plan {
         let quiesce_after = (random.below(2) == 0)
             .then(|| random.between(Duration::from_millis(200), Duration::from_secs(2)));
         let rests = quiesce_after.map(|after| draw_rests(after, &mut random));
-        let recovery = recovery_of(seed, founding);
         Self {
             seed,
             founders,
@@ -163,7 +162,7 @@ impl Plan {
             only: None,
             quiet,
             stormy,
-            recovery,
+            recovery: recovery_of(seed, founding),
             whole: Self::WHOLE_MIN,
             mistake,
             print,
@@ -204,8 +203,8 @@ fn draw_hostiles(seed: u64) -> [Option<Hostile>; 2] {
     [Some(first), (random.below(3) == 0).then_some(second)]
 }
 
-/// Within which time of healing everything works again: a part of a snapshot that was lost on the way
-/// is asked for again after ten seconds.
+/// Within which time of healing everything works again: a part of a snapshot that was lost on the
+/// way is asked for again after ten seconds.
 fn recovery_of(seed: u64, founding: Founding) -> Duration {
     let mut liars = draw_hostiles(seed).into_iter().flatten();
     let open = !seed.is_multiple_of(2);

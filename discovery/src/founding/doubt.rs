@@ -2,9 +2,9 @@
 //!
 //! A peer is passed over if it said it was free and held no founder set that it was proposed, if
 //! it claimed a living cluster that admitted nobody, or if its cluster sent nothing after it had
-//! admitted this node. The first time lasts one founding time-out, or as long as the trial of a cluster
-//! that sent nothing, each later one twice as long, up to [`DOUBLINGS_MAX`] doublings. So a liar costs ever less, and an honest peer that was slow is
-//! asked again soon.
+//! admitted this node. The first time lasts one founding time-out, or as long as the trial of a
+//! cluster that sent nothing; each later one twice as long, up to [`DOUBLINGS_MAX`] doublings. So
+//! a liar costs ever less, and an honest peer that was slow is asked again soon.
 //!
 //! Invariants:
 //! 1. Nothing here is durable, and no safety rests on it: a peer that is passed over costs a

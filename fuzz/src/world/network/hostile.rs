@@ -1,8 +1,8 @@
 //! Hostile actors on the network: connected like any peer, and heard like one.
 //!
-//! An actor sees some of what is on the wire and says what it likes, at a seat of its own or at that
-//! of a node whose identity it has. What it says is judged like any letter, but by the cards that it
-//! chooses to show.
+//! An actor sees some of what is on the wire and says what it likes, at a seat of its own or at
+//! that of a node whose identity it has. What it says is judged like any letter, but by the cards
+//! that it chooses to show.
 
 use bytes::Bytes;
 use meshraft_consensus::{Card, Incarnation, KnownMembers, Member, Message, Namespace, NodeId};
