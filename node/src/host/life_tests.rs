@@ -19,7 +19,7 @@ use meshraft_transport::{Body, Channel, PeerFacts, PeerRole, Scope, Source};
 
 use super::{
     CallId, Host, HostConfig, Input, NamespaceOptions, NetworkInput, NodeEvent, Output,
-    record::HostRecord,
+    fenced::FencedGroup, record::HostRecord,
 };
 
 const CLUSTER: ClusterId = ClusterId::new([3; 32]);
@@ -194,7 +194,12 @@ fn a_store_that_went_back_in_time_begins_anew_in_one_write_before_anybody_hears_
     let renewed = renewed.expect("it is told");
     let jobs = jobs(outputs);
     let (record, founding, dropped) = jobs.iter().find_map(record_of).expect("a record is written");
-    assert_eq!((record.incarnation, dropped), (renewed, vec![GroupId::new(7)]));
+    // The log of the lost incarnation is fenced, and nothing of it is deleted.
+    assert_eq!((record.incarnation, dropped), (renewed, vec![]));
+    let [fenced] = record.fenced[..] else { panic!("{:?}", record.fenced) };
+    let expected = (7, CLUSTER, member(1).incarnation, Index::new(9));
+    let FencedGroup { group, cluster, incarnation, acknowledged } = fenced;
+    assert_eq!((group, cluster, incarnation, acknowledged), expected);
     assert_eq!((founding.cluster, founding.former), (None, Some(CLUSTER)));
 
     // Nothing is said to a peer that is met now.
