@@ -16,8 +16,8 @@ use crate::{bounded, error::Refusal, introduction::Introduction, tag::Tag};
 pub(crate) const VERSION_OLDEST: u16 = 2;
 /// The newest protocol version that this node speaks.
 pub(crate) const VERSION_NEWEST: u16 = 2;
-/// The most bytes of a greeting: a hello with [`Card::KEPT_MAX`] cards. One without cards has less
-/// than 1 KiB.
+/// The most bytes of a greeting: a hello with [`meshraft_consensus::Card::KEPT_MAX`] cards. One
+/// without cards has less than 1 KiB.
 pub(crate) const GREETING_BYTES_MAX: usize = 16 * 1024;
 /// The format of greetings. All versions of the protocol share it: a hello begins with its range of
 /// versions in each of them, so that a peer of another version is refused by name.

@@ -1,6 +1,6 @@
 //! Plants mistakes in a copy of the sources, so that the shipped sources hold nothing for tests.
 //!
-//! The mistakes are data: the files of `fuzz/mistakes`, one a topic, read by [`parse`]. Each is a
+//! The mistakes are data: the files of `fuzz/mistakes`, one a topic, read by [`parse()`]. Each is a
 //! list of edits, each of which finds a piece of text exactly once and puts another piece in its
 //! place. [`plant`] applies the edits of all mistakes at once: sources in, sources out. In the copy
 //! every mistake is switched off until a run asks for it by number, so that one build holds all of
