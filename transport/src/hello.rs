@@ -294,9 +294,9 @@ mod tests {
         assert_eq!(Greeting::Ping(300).encode(), [1, 4, 0xac, 2]);
         assert_eq!(Greeting::Refused(Refusal::KeyMismatch).encode(), [1, 2, 1]);
         let why = Refusal::NotAMember { index: Index::new(7) };
-        assert_eq!(Greeting::Refused(why).encode(), [1, 2, 10, 7]);
+        assert_eq!(Greeting::Refused(why).encode(), [1, 2, 12, 7]);
         let why = Refusal::UnknownMember { index: Index::new(7), why: CardError::UnknownSigner };
-        assert_eq!(Greeting::Refused(why).encode(), [1, 2, 11, 7, 7]);
+        assert_eq!(Greeting::Refused(why).encode(), [1, 2, 13, 7, 7]);
         let close = Greeting::Close { handle: 7, why: Closing::Gone };
         assert_eq!(close.encode(), [1, 3, 7, 1]);
         assert_eq!(Greeting::Begin([9; 32]).encode(), [&[1, 6][..], &[9; 32]].concat());
