@@ -47,9 +47,8 @@ impl Cluster {
         let removed = self.listed.get(&from).is_some_and(|listed| at > *listed);
         let hands_over =
             matches!(attack, Attack::Message(Message::TimeoutNow(_)) | Attack::Cards(_));
-        let heard = committed.contains(&from) || core.knows(&from);
-        let asks = hands_over && core.leader() == Some(from);
-        removed && !heard && !asks
+        let heard = core.knows(&from) || (hands_over && core.leader() == Some(from));
+        removed && !committed.contains(&from) && !heard
     }
 
     /// A hostile actor does something to a member.
@@ -91,7 +90,7 @@ impl Cluster {
         if answers || said != self::said(&mut twin, from).0 || *core != twin {
             return Err(Violation::Moved { member: me, stranger: from });
         }
-        self.drain(seat)
+        self.drain_after(seat, said.into_iter().chain(owed).collect())
     }
 
     /// A removed member lies to one that has not learned of the removal, which believes it: the
